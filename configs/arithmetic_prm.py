@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded reward model, trained on the embedded policy's solutions.
+
+    python scripts/train.py --config=configs/arithmetic_prm.py \
+      --workdir=runs/arithmetic_prm \
+      --export=jaxttc/pretrained/arithmetic_prm.safetensors
+"""
+
+from jaxttc.tasks import arithmetic
+from jaxttc.training import loop
+from jaxttc.training import recipes
+
+
+def get_config() -> recipes.ProcessRewardRecipe:
+  """The recipe; every field can be overridden with `--config.a.b=value`."""
+  return recipes.ProcessRewardRecipe(
+    policy="arithmetic_lm",
+    problems=8192,
+    samples=4,
+    temperature=1.0,
+    max_tokens=192,
+    language_weight=1.0,
+    mix=arithmetic.TrainingMix(),
+    train=loop.TrainConfig(
+      steps=1000,
+      batch_size=16,
+      length=384,
+      learning_rate=3e-3,
+      warmup_steps=40,
+      weight_decay=0.02,
+      log_every=20,
+      evaluate_every=250,
+      checkpoint_every=100,
+    ),
+  )

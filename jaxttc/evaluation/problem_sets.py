@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The problems of an experiment: where they come from, and who is right.
+
+Problems are generated, or read from a JSON-lines file. Generated ones are
+graded by their family, since some have many right answers; those of a file by
+comparing final answers as mathematics.
+"""
+
+import dataclasses
+from typing import Any
+
+from jaxttc.tasks import arithmetic
+from jaxttc.tasks import jsonl
+from jaxttc.tasks import problems as problems_lib
+from jaxttc.verifiers import answers
+
+
+@dataclasses.dataclass(kw_only=True)
+class ProblemSource:
+  """Which problems, and how they are asked. Mutable, for flags to override.
+
+  Attributes:
+    path: a JSON-lines file (see `tasks.jsonl.load`); "" generates problems.
+    family: of generated problems; "" draws from all.
+    steps: difficulties of generated problems, taken in turn; () draws from
+      all.
+    split: of generated problems, "train" or "test".
+    seed: of generated problems.
+    start: number of problems passed over.
+    count: number of problems; 0 takes all of a file.
+    style: what the prompt asks for, one of `tasks.problems.STYLES`.
+  """
+
+  path: str = ""
+  family: str = ""
+  steps: tuple[int, ...] = ()
+  split: str = "test"
+  seed: int = 0
+  start: int = 0
+  count: int = 50
+  style: str = "free"
+
+  def load(self) -> list[problems_lib.Problem]:
+    """The problems, in order.
+
+    Raises:
+      ValueError: naming what cannot be: an unknown family, split or style (and
+        the nearest that is known), a bad line of the file (by its number), or
+        a choice that leaves no problem.
+    """
+    problems_lib.require_name(self.style, problems_lib.STYLES, "style")
+    if self.start < 0 or self.count < 0:
+      raise ValueError(
+        f"problems: start={self.start} and count={self.count} must be >= 0"
+      )
+    found = self._read() if self.path else self._generate()
+    if not found:
+      raise ValueError(
+        f"problems: none are left of {self.path or 'the generator'} with "
+        f"start={self.start} and count={self.count}"
+      )
+    return found
+
+  def _read(self) -> list[problems_lib.Problem]:
+    rows = jsonl.load(self.path, require_answer=False)[self.start :]
+    return rows[: self.count] if self.count else rows
+
+  def _generate(self) -> list[problems_lib.Problem]:
+    return [
+      arithmetic.problem(
+        index,
+        family=self.family or None,
+        steps=self.steps[index % len(self.steps)] if self.steps else None,
+        split=self.split,
+        seed=self.seed,
+      )
+      for index in range(self.start, self.start + self.count)
+    ]
+
+  def prompts(self, problems: list[problems_lib.Problem]) -> list[str]:
+    """What the policy is given for each problem."""
+    return [problems_lib.prompt(problem, self.style) for problem in problems]
+
+
+def answer_of(
+  problem: problems_lib.Problem, completion: str | None
+) -> str | None:
+  """The final answer of a solution as written; None if there is none."""
+  if completion is None:
+    return None
+  if problem.family in arithmetic.FAMILIES:
+    return problems_lib.find_answer(completion)
+  return answers.extract_answer(completion)
+
+
+def is_right(
+  problem: problems_lib.Problem, completion: str | None
+) -> bool | None:
+  """Whether a solution's final answer is right.
+
+  Args:
+    problem: the problem.
+    completion: the solution; None, for no solution, is wrong.
+
+  Returns:
+    True or False; None if the problem has no reference answer, or the grader
+    cannot tell.
+  """
+  if problem.answer is None:
+    return None
+  if completion is None:
+    return False
+  if problem.family in arithmetic.FAMILIES:
+    return arithmetic.is_correct(problem, completion)
+  answer = answer_of(problem, completion)
+  return answer is not None and answers.equivalent(answer, problem.answer)
+
+
+def step_labels(
+  problem: problems_lib.Problem, record: Any
+) -> list[tuple[int, bool]]:
+  """Which prefixes of a search tree are right, by the problem's family.
+
+  Args:
+    problem: a generated problem.
+    record: the `runtime.search.TreeRecord` of a search for its answer.
+
+  Returns:
+    (node, whether every line up to the node's end is right), for all nodes
+    but the root.
+  """
+  found = []
+  for node in range(1, len(record.parent)):
+    flags = arithmetic.check_steps(problem, record.completion(node))
+    found.append((node, bool(flags) and all(flags)))
+  return found

@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Problems in, answers out: one JSON line a problem, resumable.
+
+The first line of the file says which recipe and which weights wrote it. Every
+line is on disk before the next problem is begun with, so a run that is killed
+goes on after its last whole line; a torn line is cut off. A file of another
+recipe is refused.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from rich import console as rich_console
+from rich import progress as rich_progress
+from rich import table as rich_table
+
+from jaxttc.cost import budget as budget_lib
+from jaxttc.decoders import base
+from jaxttc.evaluation import decoder_text
+from jaxttc.evaluation import problem_sets
+from jaxttc.inference import bundle as bundle_lib
+from jaxttc.inference import controllers
+from jaxttc.runtime import search as search_lib
+from jaxttc.runtime import settings as settings_lib
+from jaxttc.tasks import problems as problems_lib
+from jaxttc.verifiers import process_reward
+
+
+@dataclasses.dataclass(kw_only=True)
+class SamplingOptions:
+  """`runtime.settings.SearchSettings`, mutable, for flags to override.
+
+  Attributes:
+    temperature: >= 0; 0 is greedy.
+    top_k: keep so many tokens; 0 for all.
+    top_p: in (0, 1].
+    min_p: in [0, 1].
+    step_tokens: most tokens of one step.
+    max_tokens: most tokens of a solution.
+    aggregate: of step rewards: "last", "min", "product" or "mean".
+    slots: arena slots a problem; 0 for the default.
+    hardware: a name of the hardware table; "" for no joules and dollars.
+  """
+
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 1.0
+  min_p: float = 0.0
+  step_tokens: int = 32
+  max_tokens: int = 128
+  aggregate: str = "last"
+  slots: int = 0
+  hardware: str = ""
+
+  def build(
+    self, temperature: float | None = None
+  ) -> settings_lib.SearchSettings:
+    """The settings, validated.
+
+    Args:
+      temperature: in place of the field, if given.
+
+    Raises:
+      ValueError: naming the field that cannot be.
+    """
+    known = tuple(process_reward.Aggregate)
+    problems_lib.require_name(self.aggregate, known, "aggregate")
+    settings = settings_lib.SearchSettings(
+      sampler=controllers.Sampler(
+        temperature=self.temperature if temperature is None else temperature,
+        top_k=self.top_k or None,
+        top_p=self.top_p,
+        min_p=self.min_p,
+      ),
+      step_tokens=self.step_tokens,
+      max_tokens=self.max_tokens,
+      aggregate=process_reward.Aggregate(self.aggregate),
+      slots=self.slots or None,
+      hardware=self.hardware or None,
+    )
+    settings.validate()
+    return settings
+
+
+@dataclasses.dataclass(kw_only=True)
+class SolveRecipe:
+  """What `solve_to_file` runs.
+
+  Attributes:
+    problems: the problems.
+    policy: a model file, or the name of one that ships.
+    verifier: likewise; not read if the decoder needs no rewards.
+    decoder: e.g. "astar(children=4)"; see `decoder_text`.
+    budget: of each problem, e.g. "generated_tokens=400,flops=2G"; "" for none.
+    sampling: how tokens are drawn. Decoder "greedy" sets temperature 0.
+    seed: of all sampling.
+    batch: problems searched at once.
+  """
+
+  problems: problem_sets.ProblemSource
+  policy: str = "arithmetic_lm"
+  verifier: str = "arithmetic_prm"
+  decoder: str = "astar(children=4)"
+  budget: str = "generated_tokens=400"
+  sampling: SamplingOptions = dataclasses.field(default_factory=SamplingOptions)
+  seed: int = 0
+  batch: int = 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+  """A recipe with all that it names, loaded and checked."""
+
+  problems: list[problems_lib.Problem]
+  prompts: list[str]
+  policy: bundle_lib.Bundle
+  verifier: bundle_lib.Bundle | None
+  decoder: base.Decoder
+  settings: settings_lib.SearchSettings
+  budget: budget_lib.Budget
+
+
+def prepare(recipe: SolveRecipe) -> Job:
+  """Loads what a recipe names, and refuses what could never run.
+
+  Raises:
+    ValueError: in one line: what, where, and what was expected.
+  """
+  if recipe.batch < 1:
+    raise ValueError(f"batch must be at least 1, got {recipe.batch}")
+  decoder = decoder_text.build(recipe.decoder)
+  settings = recipe.sampling.build(own_temperature(recipe.decoder))
+  budget = budget_lib.Budget.parse(recipe.budget)
+  problems = recipe.problems.load()
+  policy, verifier = load_models(
+    recipe.policy, recipe.verifier if decoder.needs_reward else ""
+  )
+  if decoder.needs_reward and verifier is None:
+    raise ValueError(
+      f"decoder {recipe.decoder!r} needs rewards: give a verifier"
+    )
+  prompts = recipe.problems.prompts(problems)
+  check_prompts(problems, prompts, policy, verifier, budget, settings)
+  return Job(
+    problems=problems,
+    prompts=prompts,
+    policy=policy,
+    verifier=verifier,
+    decoder=decoder,
+    settings=settings,
+    budget=budget,
+  )
+
+
+def own_temperature(decoder: str) -> float | None:
+  """The temperature that a decoder's name implies, if any."""
+  return 0.0 if decoder_text.parse(decoder)[0] == "greedy" else None
+
+
+def load_models(
+  policy: str, verifier: str
+) -> tuple[bundle_lib.Bundle, bundle_lib.Bundle | None]:
+  """Reads the two models; the verifier is None if its name is "".
+
+  Raises:
+    ValueError: if a file is missing or damaged, or the two do not fit.
+  """
+  ours = bundle_lib.load(policy)
+  theirs = bundle_lib.load(verifier) if verifier else None
+  bundle_lib.check_pair(ours, theirs)
+  return ours, theirs
+
+
+def check_prompts(
+  problems: list[problems_lib.Problem],
+  prompts: list[str],
+  policy: bundle_lib.Bundle,
+  verifier: bundle_lib.Bundle | None,
+  budget: budget_lib.Budget,
+  settings: settings_lib.SearchSettings,
+) -> None:
+  """Refuses budgets that some prompt alone exceeds.
+
+  Raises:
+    ValueError: naming the problem, its length and the field; or as
+      `runtime.search.encode`.
+  """
+  prices = settings_lib.prices(policy, verifier, settings)
+  meter = budget_lib.Meter.start(budget)
+  encoded = search_lib.encode(policy, prompts, settings)
+  for problem, ids in zip(problems, encoded, strict=True):
+    field = meter.exhausted_by(prices.root(len(ids)))
+    if field is not None:
+      raise ValueError(
+        f"problem {problem.id!r}: reading its prompt of {len(ids)} tokens "
+        f"exceeds the budget of {field}={getattr(budget, field)}"
+      )
+
+
+def weights_fingerprint(bundle: bundle_lib.Bundle | None) -> str:
+  """Sixteen hex digits that tell apart any two models; "" for None."""
+  if bundle is None:
+    return ""
+  digest = hashlib.sha256(bundle.tokenizer.fingerprint.encode())
+  digest.update(json.dumps(bundle.config.to_dict(), sort_keys=True).encode())
+  for path, leaf in jax.tree_util.tree_leaves_with_path(bundle.params):
+    digest.update(jax.tree_util.keystr(path).encode())
+    digest.update(np.asarray(leaf).tobytes())
+  return digest.hexdigest()[:16]
+
+
+def solve_to_file(
+  recipe: SolveRecipe, path: str | os.PathLike[str], *, progress: bool = True
+) -> list[dict[str, Any]]:
+  """Solves a recipe's problems, one JSON line each; resumes what is there.
+
+  Args:
+    recipe: what to run.
+    path: the file; its folder is made if need be.
+    progress: whether to show a bar, on the standard error stream.
+
+  Returns:
+    The rows of the file: id, answer, correct (None if unknown), completion,
+    stop, rounds, cost (all fields) and a summary of the tree.
+
+  Raises:
+    ValueError: if the recipe cannot be run, or the file is of another recipe,
+      is damaged before its last line, or cannot be written. What was written
+      stays and can be resumed, also after an interrupt.
+  """
+  job = prepare(recipe)
+  header = _header(recipe, job)
+  path = pathlib.Path(path)
+  rows, offset = _kept(path, header, job.problems)
+  with _Lines(path, offset) as lines:
+    if not offset:
+      lines.append(header)
+    for row in _bar(_solved(job, recipe, len(rows)), rows, job, progress):
+      lines.append(row)
+      rows.append(row)
+  return rows
+
+
+def summary(rows: list[dict[str, Any]]) -> rich_table.Table:
+  """A printable table of what the rows of `solve_to_file` come to."""
+  table = rich_table.Table("problems", "answered", "correct", title="Answers")
+  graded = [row["correct"] for row in rows if row["correct"] is not None]
+  answered = sum(row["answer"] is not None for row in rows)
+  share = f"{sum(graded)} of {len(graded)}" if graded else "-"
+  cells = [str(len(rows)), str(answered), share]
+  for field in ("generated_tokens", "verifier_calls", "flops"):
+    table.add_column(f"{field} a problem".replace("_", " "), justify="right")
+    mean = np.mean([row["cost"][field] for row in rows]) if rows else 0.0
+    cells.append(f"{mean:.4g}")
+  table.add_row(*cells)
+  return table
+
+
+def _header(recipe: SolveRecipe, job: Job) -> dict[str, Any]:
+  described = json.loads(json.dumps(dataclasses.asdict(recipe)))
+  # The batch changes how fast answers come, not which.
+  del described["batch"]
+  return {
+    "recipe": described,
+    "policy": weights_fingerprint(job.policy),
+    "verifier": weights_fingerprint(job.verifier),
+  }
+
+
+def _kept(
+  path: pathlib.Path,
+  header: dict[str, Any],
+  problems: list[problems_lib.Problem],
+) -> tuple[list[dict[str, Any]], int]:
+  """Whole rows of an earlier run, and the bytes up to their end."""
+  try:
+    content = path.read_bytes() if path.exists() else b""
+  except OSError as error:
+    raise ValueError(f"{path}: cannot be read: {error}") from None
+  offset = content.rfind(b"\n") + 1
+  lines = content[:offset].splitlines()
+  if not lines:
+    return [], 0
+  found = [_parsed(path, i, line) for i, line in enumerate(lines, start=1)]
+  if found[0] != header:
+    differing = [k for k in header if found[0].get(k) != header[k]]
+    raise ValueError(
+      f"{path}, line 1: written by another {' and '.join(differing)}; give "
+      "another file, or remove this one"
+    )
+  if len(found) - 1 > len(problems):
+    raise ValueError(f"{path}: more rows than the {len(problems)} problems")
+  for i, (row, problem) in enumerate(zip(found[1:], problems, strict=False)):
+    if row.get("id") != problem.id:
+      raise ValueError(
+        f"{path}, line {i + 2}: id {row.get('id')!r}, expected {problem.id!r}"
+      )
+  return found[1:], offset
+
+
+def _parsed(path: pathlib.Path, number: int, line: bytes) -> dict[str, Any]:
+  try:
+    row = json.loads(line)
+  except ValueError as error:
+    raise ValueError(f"{path}, line {number}: not JSON: {error}") from None
+  if not isinstance(row, dict):
+    raise ValueError(f"{path}, line {number}: expected a JSON object")
+  return row
+
+
+def _solved(
+  job: Job, recipe: SolveRecipe, done: int
+) -> Iterator[dict[str, Any]]:
+  results = search_lib.solve(
+    job.prompts[done:],
+    [problem.id for problem in job.problems[done:]],
+    job.policy,
+    job.verifier,
+    job.decoder,
+    budget=job.budget,
+    settings=job.settings,
+    seed=recipe.seed,
+    batch=recipe.batch,
+  )
+  if done < len(job.problems):
+    for result in results:
+      yield _row(job.problems[done + result.problem], result)
+
+
+def _row(
+  problem: problems_lib.Problem, result: search_lib.SearchResult
+) -> dict[str, Any]:
+  tree = result.tree
+  paths = [len(tree.path(node)) for node in range(len(tree.parent))]
+  return {
+    "id": problem.id,
+    "answer": problem_sets.answer_of(problem, result.completion),
+    "correct": problem_sets.is_right(problem, result.completion),
+    "completion": result.completion,
+    "stop": result.stop,
+    "rounds": result.rounds,
+    "cost": result.cost.as_dict(),
+    "tree": {
+      "nodes": len(tree.parent),
+      "expanded": int((tree.expanded_at >= 0).sum()),
+      "finished": len(tree.finished()),
+      "depth": max(paths),
+      "chosen": tree.path(tree.chosen),
+      "reward": float(tree.reward[tree.chosen]) if tree.chosen > 0 else None,
+    },
+  }
+
+
+def _bar(new, rows, job, progress):
+  """Passes rows through, moving a bar that starts at what is there."""
+  bar = rich_progress.Progress(
+    *rich_progress.Progress.get_default_columns(),
+    rich_progress.MofNCompleteColumn(),
+    console=rich_console.Console(stderr=True),
+    disable=not progress,
+  )
+  with bar:
+    task = bar.add_task("solving", total=len(job.problems), completed=len(rows))
+    for row in new:
+      yield row
+      bar.advance(task)
+
+
+class _Lines:
+  """Appends JSON lines; each is on disk, whole, when `append` returns."""
+
+  def __init__(self, path: pathlib.Path, offset: int):
+    self._path, self._end = path, offset
+
+  def __enter__(self) -> "_Lines":
+    try:
+      self._path.parent.mkdir(parents=True, exist_ok=True)
+      self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+      os.ftruncate(self._file, self._end)
+      os.lseek(self._file, self._end, os.SEEK_SET)
+    except OSError as error:
+      raise self._error(error) from None
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    os.close(self._file)
+
+  def append(self, row: dict[str, Any]) -> None:
+    """Writes one line; on failure the file ends with the line before."""
+    data = (json.dumps(row) + "\n").encode()
+    try:
+      written = 0
+      while written < len(data):
+        written += os.write(self._file, data[written:])
+      os.fsync(self._file)
+    except OSError as error:
+      os.ftruncate(self._file, self._end)
+      raise self._error(error) from None
+    self._end += len(data)
+
+  def _error(self, error: OSError) -> ValueError:
+    return ValueError(
+      f"{self._path}: cannot be written: {error.strerror}; what is there is "
+      "kept, and the same command goes on from it"
+    )

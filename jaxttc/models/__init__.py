@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flax (linen) modules only; pure functions of (params, inputs)."""
+
+from jaxttc.models.config import TransformerConfig
+from jaxttc.models.transformer import ProcessRewardModel, Transformer
+
+__all__ = ("ProcessRewardModel", "Transformer", "TransformerConfig")

@@ -1,0 +1,406 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A decoder-only transformer, and a reward head on the same trunk.
+
+The shape is Llama's: RMSNorm before each sublayer, rotary positions, grouped-
+query attention, gated SiLU MLP, no biases (Touvron et al. 2023; Ainslie et
+al. 2023). One forward pass serves training, prefill, decoding and scoring.
+
+Sequences come in `G` groups of `R` rows. The rows of a group are branches of
+one search tree. They attend to
+
+*  the group's *arena*, keys and values that all its rows may share, under a
+   mask that says which slots hold ancestors of the row (tree attention: the
+   prompt and every shared step are stored, and read, once), and
+*  private keys: the tokens of the call itself, or a *scratch* of `S` columns
+   into which a decoding loop writes one column a call.
+
+Scores over the two parts are joined under one softmax, so the result is that
+of plain causal attention over the row's own path. Keys carry their rotary
+positions, so the order of slots and columns does not matter.
+
+Shape letters: G groups, R rows, T tokens a row, C arena slots, S columns, D
+width, K key-value heads, Q query heads a key-value head, E head size, F MLP.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxttc.models import config as config_lib
+
+_MASKED = -1e30  # finite, so that a row with nothing to attend to is no NaN
+
+
+class KeyValues(NamedTuple):
+  """Keys and values of one layer.
+
+  Keys lie transposed, so that both products of attention read their operand
+  along its last axis as it is stored; on CPU that makes the first one three
+  times as fast.
+
+  Attributes:
+    k: [G, K, E, C] for an arena, [G, R, K, E, S] for a scratch.
+    v: [G, K, C, E] for an arena, [G, R, K, S, E] for a scratch.
+  """
+
+  k: jax.Array
+  v: jax.Array
+
+
+def empty_key_values(
+  config: config_lib.TransformerConfig,
+  batch: tuple[int, ...],
+  length: int,
+  dtype: jax.typing.DTypeLike = jnp.float32,
+) -> tuple[KeyValues, ...]:
+  """Zeros for `length` tokens in every layer, under leading axes `batch`."""
+  shape = (*batch, config.kv_heads)
+  return tuple(
+    KeyValues(
+      jnp.zeros((*shape, config.head_dim, length), dtype),
+      jnp.zeros((*shape, length, config.head_dim), dtype),
+    )
+    for _ in range(config.layers)
+  )
+
+
+def widen(layers: tuple[KeyValues, ...], more: int) -> tuple[KeyValues, ...]:
+  """The same keys and values with room for `more` tokens behind them."""
+
+  def pad(x, axis):
+    sizes = [(0, 0)] * x.ndim
+    sizes[axis] = (0, more)
+    return jnp.pad(x, sizes)
+
+  return tuple(KeyValues(pad(kv.k, -1), pad(kv.v, -2)) for kv in layers)
+
+
+def narrow(layers: tuple[KeyValues, ...], length: int) -> tuple[KeyValues, ...]:
+  """The first `length` tokens."""
+  return tuple(
+    KeyValues(kv.k[..., :length], kv.v[..., :length, :]) for kv in layers
+  )
+
+
+def shift(
+  layers: tuple[KeyValues, ...], by: Int[Array, ""]
+) -> tuple[KeyValues, ...]:
+  """Moves every token `by` places to the front, the first ones to the end."""
+  return tuple(
+    KeyValues(jnp.roll(kv.k, -by, axis=-1), jnp.roll(kv.v, -by, axis=-2))
+    for kv in layers
+  )
+
+
+class Context(NamedTuple):
+  """What a call attends to beside its own tokens.
+
+  Attributes:
+    arena: a `KeyValues` a layer.
+    arena_mask: bool[G, R, C], slots that hold an ancestor of the row.
+    scratch: a `KeyValues` a layer; None if the call's own tokens are all
+      that is private.
+    scratch_mask: bool[G, R, S], columns the row may see, its own included.
+    column: i32[], the column that this call's single token is written to.
+  """
+
+  arena: tuple[KeyValues, ...] | None = None
+  arena_mask: Bool[Array, "G R C"] | None = None
+  scratch: tuple[KeyValues, ...] | None = None
+  scratch_mask: Bool[Array, "G R S"] | None = None
+  column: Int[Array, ""] | None = None
+
+
+_NO_CONTEXT = Context()
+
+
+def rotate(
+  x: Float[Array, "G R T *heads E"],
+  positions: Int[Array, "G R T"],
+  theta: float,
+) -> Float[Array, "G R T *heads E"]:
+  """Rotary position embedding, halves paired (Su et al. 2021)."""
+  half = x.shape[-1] // 2
+  frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  frequency = frequency.reshape((1,) * (x.ndim - 1) + (half,))
+  # One angle for all heads.
+  positions = positions.reshape(positions.shape + (1,) * (x.ndim - 3))
+  angle = positions.astype(jnp.float32) * frequency
+  cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
+  a, b = x[..., :half], x[..., half:]
+  return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+class Attention(nn.Module):
+  """Grouped-query attention over an arena and a private part."""
+
+  config: config_lib.TransformerConfig
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x_GRTD, positions, own_mask, arena, context):
+    """Returns the output [G, R, T, D] and the private keys and values.
+
+    The private part is the updated scratch if there is one, else the call's
+    own keys [G, R, K, E, T] and values [G, R, K, T, E].
+    """
+    cfg = self.config
+    queries = cfg.heads // cfg.kv_heads
+    # One matrix for q, k and v, laid out by key-value head: one product
+    # instead of three, and a tensor axis shards all of them at once.
+    qkv = self.param(
+      "qkv",
+      nn.initializers.variance_scaling(
+        1.0, "fan_in", "normal", in_axis=0, out_axis=(1, 2, 3)
+      ),
+      (cfg.width, cfg.kv_heads, queries + 2, cfg.head_dim),
+    )
+    out = self.param(
+      "out",
+      nn.initializers.variance_scaling(
+        1.0, "fan_in", "normal", in_axis=(0, 1), out_axis=2
+      ),
+      (cfg.heads, cfg.head_dim, cfg.width),
+    )
+    groups, rows, steps, _ = x_GRTD.shape
+    h = jnp.einsum(
+      "...d,df->...f",
+      x_GRTD,
+      qkv.reshape(cfg.width, -1).astype(self.dtype),
+    ).reshape(groups, rows, steps, cfg.kv_heads, queries + 2, cfg.head_dim)
+    qk = rotate(h[..., :-1, :], positions, cfg.rope_theta)
+    q_GRTKQE = qk[..., :-1, :] * (cfg.head_dim**-0.5)
+    k_GRKET = qk[..., -1, :].transpose(0, 1, 3, 4, 2)
+    v_GRKTE = h[..., -1, :].swapaxes(2, 3)
+
+    if context.scratch is None:
+      own = KeyValues(k_GRKET, v_GRKTE)
+    else:  # a decoding step: write this token's column
+      scratch = arena[1]
+      put = jax.lax.dynamic_update_slice_in_dim
+      own = KeyValues(
+        put(scratch.k, k_GRKET, context.column, axis=4),
+        put(scratch.v, v_GRKTE, context.column, axis=3),
+      )
+    q_GRKTQE = q_GRTKQE.transpose(0, 1, 3, 2, 4, 5)
+    scores = jnp.einsum("grktqe,grkes->grktqs", q_GRKTQE, own.k)
+    scores = jnp.where(own_mask[:, :, None, :, None, :], scores, _MASKED)
+    if arena[0] is None:
+      mixed = jnp.einsum(
+        "grktqs,grkse->grktqe", _softmax(scores, self.dtype), own.v
+      )
+    else:
+      q_GKME = q_GRTKQE.transpose(0, 3, 1, 2, 4, 5).reshape(
+        groups, cfg.kv_heads, rows * steps * queries, cfg.head_dim
+      )
+      shared = jnp.einsum("gkme,gkec->gkmc", q_GKME, arena[0].k)
+      shared = shared.reshape(
+        groups, cfg.kv_heads, rows, steps, queries, -1
+      ).transpose(0, 2, 1, 3, 4, 5)
+      mask = context.arena_mask[:, :, None, None, None, :]
+      shared = jnp.where(mask, shared, _MASKED)
+      slots = shared.shape[-1]
+      weights = _softmax(jnp.concatenate([shared, scores], axis=-1), self.dtype)
+      mixed = jnp.einsum("grktqs,grkse->grktqe", weights[..., slots:], own.v)
+      w_GKMC = (
+        weights[..., :slots]
+        .transpose(0, 2, 1, 3, 4, 5)
+        .reshape(groups, cfg.kv_heads, -1, slots)
+      )
+      mixed += (
+        jnp.einsum("gkmc,gkce->gkme", w_GKMC, arena[0].v)
+        .reshape(groups, cfg.kv_heads, rows, steps, queries, -1)
+        .transpose(0, 2, 1, 3, 4, 5)
+      )
+    flat = mixed.transpose(0, 1, 3, 2, 4, 5).reshape(groups, rows, steps, -1)
+    weight = out.reshape(cfg.heads * cfg.head_dim, cfg.width)
+    return jnp.einsum("...f,fd->...d", flat, weight.astype(self.dtype)), own
+
+
+def _softmax(scores, dtype):
+  return jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(dtype)
+
+
+class GatedMLP(nn.Module):
+  """SiLU-gated MLP; gate and up projections are one matrix."""
+
+  config: config_lib.TransformerConfig
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x):
+    """Maps hidden states [..., D] to [..., D]."""
+    cfg = self.config
+    init = nn.initializers.lecun_normal(in_axis=0, out_axis=-1)
+    gate_up = self.param("gate_up", init, (cfg.width, 2, cfg.mlp_width))
+    down = self.param("down", init, (cfg.mlp_width, cfg.width))
+    h = jnp.einsum(
+      "...d,df->...f", x, gate_up.reshape(cfg.width, -1).astype(self.dtype)
+    )
+    h = jax.nn.silu(h[..., : cfg.mlp_width]) * h[..., cfg.mlp_width :]
+    return jnp.einsum("...f,fd->...d", h, down.astype(self.dtype))
+
+
+class Transformer(nn.Module):
+  """Tokens to final hidden states, and hidden states to logits."""
+
+  config: config_lib.TransformerConfig
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    """Creates the layers, unrolled: one cache tensor a layer decodes best."""
+    cfg = self.config
+    self.embed = nn.Embed(
+      cfg.vocab_size,
+      cfg.width,
+      dtype=self.dtype,
+      embedding_init=nn.initializers.normal(cfg.width**-0.5),
+    )
+    norm = lambda: nn.RMSNorm(epsilon=cfg.norm_eps, dtype=self.dtype)  # noqa: E731
+    self.attention_norm = [norm() for _ in range(cfg.layers)]
+    self.attention = [Attention(cfg, self.dtype) for _ in range(cfg.layers)]
+    self.mlp_norm = [norm() for _ in range(cfg.layers)]
+    self.mlp = [GatedMLP(cfg, self.dtype) for _ in range(cfg.layers)]
+    self.final_norm = norm()
+    if not cfg.tie_embeddings:
+      self.head = nn.Dense(cfg.vocab_size, use_bias=False, dtype=self.dtype)
+
+  def __call__(
+    self,
+    tokens: Int[Array, "G R T"],
+    positions: Int[Array, "G R T"],
+    own_mask: Bool[Array, "G R T S"],
+    context: Context = _NO_CONTEXT,
+  ) -> tuple[Float[Array, "G R T D"], tuple[KeyValues, ...]]:
+    """Runs the trunk.
+
+    Args:
+      tokens: token ids.
+      positions: each token's position in its own sequence.
+      own_mask: which private keys each token sees: [.., T, T] without a
+        scratch (causal, segment and padding masks live here), [.., 1, S]
+        with one.
+      context: arena and scratch; empty for plain training or prefill.
+
+    Returns:
+      Hidden states after the final norm, and per layer the private keys and
+      values: the call's own, or the updated scratch.
+    """
+    x = self.embed(tokens)
+    own = []
+    for i in range(self.config.layers):
+      parts = (
+        None if context.arena is None else context.arena[i],
+        None if context.scratch is None else context.scratch[i],
+      )
+      h, private = self.attention[i](
+        self.attention_norm[i](x), positions, own_mask, parts, context
+      )
+      x = x + h
+      x = x + self.mlp[i](self.mlp_norm[i](x))
+      own.append(private)
+    return self.final_norm(x), tuple(own)
+
+  def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+    """Next-token logits of hidden states, in float32."""
+    if self.config.tie_embeddings:
+      return self.embed.attend(hidden).astype(jnp.float32)
+    return self.head(hidden).astype(jnp.float32)
+
+  def everything(self, tokens, positions, own_mask) -> Float[Array, "G R T V"]:
+    """Logits of whole sequences; also what initialises all parameters."""
+    hidden, _ = self(tokens, positions, own_mask)
+    return self.logits(hidden)
+
+
+class ProcessRewardModel(nn.Module):
+  """The same trunk with a scalar head: how right is the prefix ending here.
+
+  The reward of a prefix is `sigmoid(logit)` at its last token (Lightman et
+  al. 2023, "Let's verify step by step").
+  """
+
+  config: config_lib.TransformerConfig
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    """Creates trunk and head."""
+    self.trunk = Transformer(self.config, self.dtype)
+    self.reward = nn.Dense(1, dtype=jnp.float32)
+
+  def __call__(self, tokens, positions, own_mask, context=_NO_CONTEXT):
+    """Reward logits f32[G, R, T] and private keys, as `Transformer`."""
+    hidden, own = self.trunk(tokens, positions, own_mask, context)
+    return self.reward(hidden)[..., 0], own
+
+  def everything(self, tokens, positions, own_mask):
+    """Reward logits and token logits; initialises all parameters."""
+    hidden, _ = self.trunk(tokens, positions, own_mask)
+    return self.reward(hidden)[..., 0], self.trunk.logits(hidden)
+
+
+def causal_mask(
+  segments: Int[Array, "B T"],
+) -> Bool[Array, "B 1 T T"]:
+  """Causal mask of packed sequences: token i sees j <= i of its own segment.
+
+  Segment 0 is padding; it sees and is seen by padding only.
+  """
+  steps = segments.shape[-1]
+  causal = jnp.tril(jnp.ones((steps, steps), bool))
+  same = segments[:, None, :, None] == segments[:, None, None, :]
+  return same & causal
+
+
+def init(key: jax.Array, model: nn.Module) -> dict[str, dict]:
+  """Fresh parameters of a `Transformer` or `ProcessRewardModel`."""
+  tokens = jnp.zeros((1, 1, 1), jnp.int32)
+  mask = jnp.ones((1, 1, 1, 1), bool)
+  return model.init(key, tokens, tokens, mask, method="everything")["params"]
+
+
+def forward(
+  model: nn.Module,
+  params: dict,
+  tokens: Int[Array, "B T"],
+  segments: Int[Array, "B T"],
+  positions: Int[Array, "B T"],
+):
+  """`everything` of packed sequences: what training objectives call.
+
+  Returns:
+    For a `Transformer`, logits f32[B, T, V]; for a `ProcessRewardModel`,
+    (reward logits f32[B, T], logits f32[B, T, V]).
+  """
+  out = model.apply(
+    {"params": params},
+    tokens[:, None],
+    positions[:, None],
+    causal_mask(segments),
+    method="everything",
+  )
+  return jax.tree.map(lambda x: x[:, 0], out)
+
+
+# Which axes of a matrix parameter are summed over, and which come out.
+_MATRIX_AXES = {
+  "qkv": ((0,), (1, 2, 3)),
+  "gate_up": ((0,), (1, 2)),
+  "out": ((0, 1), (2,)),
+  "down": ((0,), (1,)),
+}
+
+
+def matrix_axes(params: dict) -> dict:
+  """(input axes, output axes) of each matrix parameter; None for the rest.
+
+  The blocks' matrices are stored with their head axes apart. Whoever needs
+  them as matrices (Muon, low-rank adapters, quantisation) asks here.
+  Embeddings, heads and norm scales are not matrices in this sense.
+  """
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: _MATRIX_AXES.get(path[-1].key), params
+  )

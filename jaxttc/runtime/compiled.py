@@ -1,0 +1,510 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole searches on the device: one XLA program for a batch of problems.
+
+Where policy and verifier are both local, nothing of a search needs the host:
+a `lax.while_loop` turns ask -> pay -> sample -> score -> tell until every
+problem has stopped. Problems advance in step, a round each a turn; one that is
+done idles. The host-driven form (`driver`) makes the same decisions from the
+same keys.
+
+Keys: round r of a problem uses `fold_in(key, r)`; child i of the round (row by
+row) samples with `fold_in(that, i)`, and its token t with `fold_in(that, t)`.
+
+Shape letters: G problems, T prompt tokens, N nodes, A asks, K children, R = A K
+rows, W tokens a span, C arena slots.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, Key
+
+from jaxttc.cost import budget as budget_lib
+from jaxttc.decoders import base
+from jaxttc.decoders import tree as tree_lib
+from jaxttc.inference import bundle as bundle_lib
+from jaxttc.inference import controllers, generation, tree_cache
+from jaxttc.models import transformer
+from jaxttc.runtime import funding
+from jaxttc.runtime import settings as settings_lib
+from jaxttc.verifiers import process_reward
+
+
+@flax.struct.dataclass
+class Text:
+  """The tokens behind the nodes.
+
+  Attributes:
+    tokens: i32[G, N, W], each node's span, -1 beyond its length.
+    last: i32[G, N], each node's last token.
+    end: i32[G, N], tokens on the path up to and with the node.
+  """
+
+  tokens: Int[Array, "G N W"]
+  last: Int[Array, "G N"]
+  end: Int[Array, "G N"]
+
+
+@flax.struct.dataclass
+class Usage:
+  """What was spent, in exact counts that every price is linear in; i32[G].
+
+  Attributes:
+    generated: tokens sampled.
+    attended: positions that they attended to.
+    scored: tokens that the verifier read after the prompt.
+    scored_attended: positions that they attended to.
+    calls: prefixes scored.
+  """
+
+  generated: Int[Array, " G"]
+  attended: Int[Array, " G"]
+  scored: Int[Array, " G"]
+  scored_attended: Int[Array, " G"]
+  calls: Int[Array, " G"]
+
+
+@flax.struct.dataclass
+class Search:
+  """G searches in progress: all that it takes to go on with them.
+
+  Attributes:
+    decoder: the decoder's states, leading axis G.
+    policy: the policy's tree cache.
+    verifier: the verifier's; None without one.
+    text: tokens of the nodes.
+    rewards: `StepRewards` of the nodes, [G, N]; None without a verifier.
+    meter: budgets and what was spent, arrays [G].
+    usage: exact counts behind the meter.
+    key: key[G].
+    rounds: i32[G], rounds asked so far.
+    running: bool[G].
+    paid: bool[G], whether the budget covered the prompt.
+  """
+
+  decoder: Any
+  policy: tree_cache.TreeCache
+  verifier: tree_cache.TreeCache | None
+  text: Text
+  rewards: process_reward.StepRewards | None
+  meter: budget_lib.Meter
+  usage: Usage
+  key: Key[Array, " G"]
+  rounds: Int[Array, " G"]
+  running: Bool[Array, " G"]
+  paid: Bool[Array, " G"]
+
+  @property
+  def tree(self) -> tree_lib.Tree:
+    """The search trees, leading axis G."""
+    return self.decoder.tree
+
+
+class CompiledSearch(NamedTuple):
+  """A search as two jit-able functions.
+
+  Attributes:
+    start: (policy params, verifier params, tokens i32[G, T], length i32[G],
+      key[G], Meter of arrays [G]) -> Search, prompts read and paid for.
+    advance: (policy params, verifier params, Search, rounds i32[]) -> Search,
+      at most so many rounds on. Calling it twice for half the rounds gives
+      the same state.
+    answer: Search -> `base.Answer`, leading axis G.
+  """
+
+  start: Callable[..., Search]
+  advance: Callable[..., Search]
+  answer: Callable[[Search], base.Answer]
+
+
+def compiled_search(
+  policy: bundle_lib.Bundle,
+  verifier: bundle_lib.Bundle | None,
+  decoder: base.Decoder,
+  settings: settings_lib.SearchSettings,
+  controller: controllers.Controller | None = None,
+) -> CompiledSearch:
+  """Builds the functions of a search.
+
+  Args:
+    policy: the language model.
+    verifier: the reward model; only used if the decoder needs rewards.
+    decoder: the strategy.
+    settings: sampling and sizes.
+    controller: bends the logits after the sampler's own controllers.
+
+  Returns:
+    Pure functions of arrays. Parameters are arguments, so a sharded or
+    updated copy needs no new compilation.
+
+  Raises:
+    ValueError: if the models do not fit each other or the decoder, or the
+      settings cannot be.
+  """
+  settings.validate()
+  if not decoder.needs_reward:
+    verifier = None
+  elif verifier is None:
+    raise ValueError(
+      "the decoder needs rewards; give a verifier, or choose a decoder that "
+      "needs none (greedy, sample, self_consistency)"
+    )
+  bundle_lib.check_pair(policy, verifier)
+  parts = _Parts(policy, verifier, decoder, settings, controller)
+  return CompiledSearch(
+    start=parts.start,
+    advance=parts.advance,
+    answer=lambda search: jax.vmap(decoder.answer)(search.decoder),
+  )
+
+
+class _Parts:
+  """The functions of one compiled search, over what they have in common."""
+
+  def __init__(self, policy, verifier, decoder, settings, controller):
+    self.policy, self.verifier = policy, verifier
+    self.decoder, self.settings = decoder, settings
+    own = settings.sampler.controller(policy.config.vocab_size)
+    self.controller = (
+      own if controller is None else controllers.chain(own, controller)
+    )
+    self.prices = settings_lib.prices(policy, verifier, settings)
+    self.rule = policy.stop_rule
+    self.widths = _widths(settings.step_tokens, settings.max_tokens)
+
+  def start(self, policy_params, verifier_params, tokens, length, key, meter):
+    """Reads the prompts, as far as budgets allow."""
+    groups, width = tokens.shape
+    shape = self.decoder.shape
+    capacity = width + self.settings.arena_slots(shape)
+    order = jnp.arange(groups)
+    cost = self.prices.root(length)
+    paid = meter.affords(cost)
+    spent = jax.tree.map(lambda x: jnp.where(paid, x, 0 * x), cost)
+    keys_values, _ = generation.prefill(
+      self.policy.model, policy_params, tokens, length - 1
+    )
+    cache = tree_cache.init(
+      self.policy.config, groups, capacity, self.policy.dtype
+    )
+    cache = tree_cache.write_prompt(cache, keys_values, length - 1, order)
+    theirs, rewards = None, None
+    if self.verifier is not None:
+      keys_values, _ = generation.prefill(
+        self.verifier.model, verifier_params, tokens, length
+      )
+      theirs = tree_cache.init(
+        self.verifier.config, groups, capacity, self.verifier.dtype
+      )
+      theirs = tree_cache.write_prompt(theirs, keys_values, length, order)
+      rewards = process_reward.StepRewards.none((groups, shape.nodes))
+    root = base.Root(
+      prompt_length=length, reward=jnp.ones((groups,), jnp.float32)
+    )
+    zeros = jnp.zeros((groups,), jnp.int32)
+    nodes = jnp.zeros((groups, shape.nodes), jnp.int32)
+    last = jnp.take_along_axis(tokens, length[:, None] - 1, axis=1)[:, 0]
+    return Search(
+      decoder=jax.vmap(self.decoder.init)(root, meter.budget),
+      policy=cache,
+      verifier=theirs,
+      text=Text(
+        tokens=jnp.full((groups, shape.nodes, self.widths[-1]), -1, jnp.int32),
+        last=nodes.at[:, 0].set(last),
+        end=nodes.at[:, 0].set(length),
+      ),
+      rewards=rewards,
+      meter=meter.charge(spent),
+      usage=Usage(zeros, zeros, zeros, zeros, zeros),
+      key=key,
+      rounds=zeros,
+      running=paid,
+      paid=paid,
+    )
+
+  def advance(self, policy_params, verifier_params, search, rounds):
+    """Turns rounds until all searches have stopped, or `rounds` are done."""
+
+    def turn(carry):
+      done, search = carry
+      return done + 1, self._round(policy_params, verifier_params, search)
+
+    def going(carry):
+      done, search = carry
+      return (done < rounds) & search.running.any()
+
+    return jax.lax.while_loop(going, turn, (jnp.int32(0), search))[1]
+
+  def _round(self, policy_params, verifier_params, search: Search) -> Search:
+    groups, capacity = search.policy.owner.shape
+    keys = jax.vmap(jax.random.fold_in)(search.key, search.rounds)
+    expansion = jax.vmap(self.decoder.ask)(search.decoder, keys)
+    rows, context, wanted = self._rows(search, expansion)
+    limit = jax.vmap(funding.fund, in_axes=(0, None, 0, 0, 0))(
+      search.meter, self.prices, wanted, context, rows.limit
+    )
+    child = jnp.arange(limit.shape[1])
+    rows = rows.replace(
+      limit=limit,
+      key=jax.vmap(
+        lambda k: jax.vmap(lambda i: jax.random.fold_in(k, i))(child)
+      )(keys),
+    )
+    tree = search.tree
+    path = tree_cache.path_mask(search.policy.owner, tree.parent, rows.node)
+    idle = generation.idle_rows(
+      self.policy.config,
+      groups,
+      limit.shape[1],
+      self.widths[0],
+      capacity,
+      self.controller,
+      self.policy.dtype,
+    )
+    begun = generation.assign(idle, rows, path, self.controller)
+    sampled = self._decode(policy_params, search.policy, begun)
+    spans = self._spans(policy_params, search.policy, sampled)
+    valid = spans.stopped & (limit > 0)
+    reward, stepped, theirs_kv = self._score(
+      verifier_params, search, rows, context, spans, valid
+    )
+    shape = expansion.node.shape + (self.decoder.shape.children,)
+    outcome = base.Outcome(
+      valid=valid.reshape(shape),
+      finished=(spans.finished & valid).reshape(shape),
+      length=spans.length.reshape(shape),
+      reward=reward.reshape(shape),
+      logprob=spans.logprob.reshape(shape),
+      answer=jnp.where(valid, spans.answer, -1).reshape(shape),
+    )
+    running = search.running & (limit > 0).any(axis=1)
+    told = jax.vmap(self.decoder.tell)(search.decoder, expansion, outcome)
+    decoder = _where(running, told, search.decoder)
+    ids = jax.vmap(tree_lib.child_ids)(tree.used, outcome.valid)
+    ids = ids.reshape(limit.shape)
+    deeper = jnp.where(valid & ~spans.finished, ids, -1)
+    policy = tree_cache.commit(
+      search.policy, sampled.scratch, deeper, sampled.start, spans.length
+    )
+    verifier, rewards = search.verifier, search.rewards
+    if self.verifier is not None:
+      verifier = tree_cache.commit(
+        verifier, theirs_kv, deeper, jnp.zeros_like(deeper), spans.length
+      )
+      rewards = jax.tree.map(
+        lambda old, new: _file(old, ids, new), rewards, stepped
+      )
+    if not self.decoder.revisits:
+      keep = _reachable(decoder.tree)
+      policy = tree_cache.release(policy, keep)
+      verifier = verifier and tree_cache.release(verifier, keep)
+    return search.replace(
+      decoder=decoder,
+      policy=policy,
+      verifier=verifier,
+      text=self._filed(search.text, ids, spans, context),
+      rewards=rewards,
+      meter=self._charged(search.meter, spans.length, context, valid),
+      usage=self._used(search.usage, spans.length, context, valid),
+      rounds=search.rounds + search.running,
+      running=running,
+    )
+
+  def _rows(self, search, expansion):
+    """The expansion as generation requests, before they are paid for."""
+    children = self.decoder.shape.children
+    flat = lambda x: jnp.repeat(x, children, axis=1)  # noqa: E731
+    number = jnp.tile(jnp.arange(children), (1, self.decoder.shape.asks))
+    node, until = flat(expansion.node), flat(expansion.until)
+    gather = lambda x: jnp.take_along_axis(x, node, axis=1)  # noqa: E731
+    context = gather(search.text.end)
+    solution = context - search.text.end[:, :1]
+    cap = jnp.where(
+      until == generation.STEP,
+      self.settings.step_tokens,
+      self.settings.max_tokens,
+    )
+    cap = jnp.minimum(cap, self.settings.max_tokens - solution)
+    cap = jnp.minimum(cap, self.policy.config.max_length - context)
+    wanted = (number < flat(expansion.children)) & (cap > 0)
+    wanted &= search.running[:, None]
+    # Children that may be extended later need room in the arena.
+    needs = jnp.where(wanted & (until == generation.STEP), cap, 0)
+    free = search.policy.capacity - search.policy.used()
+    if search.verifier is not None:
+      theirs = search.verifier.capacity - search.verifier.used()
+      free = jnp.minimum(free, theirs)
+    wanted &= jnp.cumsum(needs, axis=1) <= free[:, None]
+    return (
+      generation.Requests(
+        node=jnp.where(wanted, node, -1),
+        token=gather(search.text.last),
+        position=context - 1,
+        until=until,
+        limit=cap,
+        key=jnp.broadcast_to(search.key[:, None], node.shape),
+      ),
+      context,
+      wanted,
+    )
+
+  def _decode(self, params, cache, rows):
+    return generation.decode(
+      self.policy.model,
+      params,
+      cache,
+      rows,
+      self.rule,
+      self.controller,
+      self.settings.sampler.draw,
+      rows.columns,
+    )
+
+  def _spans(self, params, cache, rows) -> "_Spans":
+    """What was sampled; goes on in wider scratch while any row is active."""
+
+    def packed(rows):
+      return _Spans(
+        tokens=generation.span_tokens(rows, self.widths[-1]),
+        length=rows.length,
+        stopped=rows.stopped,
+        finished=rows.finished,
+        logprob=rows.logprob,
+        answer=rows.answer_class,
+      )
+
+    def wider(width):
+      if width is None:
+        return packed
+
+      def go_on(rows):
+        rows = self._decode(params, cache, generation.widen(rows, width))
+        return branch(rows, width)
+
+      return go_on
+
+    def branch(rows, width):
+      following = next((w for w in self.widths if w > width), None)
+      if following is None:
+        return packed(rows)
+      return jax.lax.cond(rows.active.any(), wider(following), packed, rows)
+
+    return branch(rows, self.widths[0])
+
+  def _score(self, params, search, rows, context, spans, valid):
+    """Rewards of the children's prefixes, their `StepRewards`, and KV."""
+    if self.verifier is None:
+      return jnp.ones(valid.shape, jnp.float32), None, None
+    owner = search.verifier.owner
+    path = tree_cache.path_mask(owner, search.tree.parent, rows.node)
+    full, short = self.widths[-1], self.widths[0]
+
+    def read(width):
+      def run(tokens):
+        reward, keys_values = process_reward.score(
+          self.verifier.model,
+          params,
+          search.verifier,
+          path,
+          context,
+          tokens[..., :width],
+        )
+        reward = jnp.pad(reward, ((0, 0), (0, 0), (0, full - width)))
+        return reward, transformer.narrow(keys_values, short)
+
+      return run
+
+    tokens = jnp.where(valid[..., None], spans.tokens, -1)
+    if full == short:
+      reward, keys_values = read(full)(tokens)
+    else:
+      long = jnp.where(valid, spans.length, 0).max() > short
+      reward, keys_values = jax.lax.cond(long, read(full), read(short), tokens)
+    ends = process_reward.step_ends(tokens, spans.finished, self.rule.step_end)
+    parents = jax.tree.map(
+      lambda x: jnp.take_along_axis(x, jnp.maximum(rows.node, 0), axis=1),
+      search.rewards,
+    )
+    stepped = parents.extended(reward, ends)
+    return stepped.aggregate(self.settings.aggregate), stepped, keys_values
+
+  def _filed(self, text, ids, spans, context) -> Text:
+    index = jnp.maximum(spans.length - 1, 0)[..., None]
+    last = jnp.take_along_axis(spans.tokens, index, axis=2)[..., 0]
+    return Text(
+      tokens=_file(text.tokens, ids, spans.tokens),
+      last=_file(text.last, ids, last),
+      end=_file(text.end, ids, context + spans.length),
+    )
+
+  def _charged(self, meter, length, context, valid):
+    """The meter after sampling all spans and scoring the valid ones."""
+    cost = self.prices.policy.price(length, context - 1)
+    if self.prices.verifier is not None:
+      read = self.prices.verifier.price(length, context)
+      cost = cost + jax.tree.map(lambda x: jnp.where(valid, x, 0 * x), read)
+    sampled = length > 0
+    cost = jax.tree.map(
+      lambda x: jnp.where(sampled, x, 0 * x).sum(axis=1), _full(cost, length)
+    )
+    return meter.charge(cost)
+
+  def _used(self, usage, length, context, valid) -> Usage:
+    # The first of n tokens attends to `context` positions when sampled (it
+    # is drawn by feeding the one before it), to one more when read.
+    positions = length * context + length * (length - 1) // 2
+    read = jnp.where(valid, length, 0)
+    read_positions = jnp.where(valid, positions + length, 0)
+    return Usage(
+      generated=usage.generated + length.sum(axis=1),
+      attended=usage.attended + positions.sum(axis=1),
+      scored=usage.scored + read.sum(axis=1),
+      scored_attended=usage.scored_attended + read_positions.sum(axis=1),
+      calls=usage.calls + valid.sum(axis=1),
+    )
+
+
+class _Spans(NamedTuple):
+  tokens: jax.Array  # i32[G, R, W]
+  length: jax.Array  # i32[G, R]
+  stopped: jax.Array  # bool[G, R]
+  finished: jax.Array  # bool[G, R]
+  logprob: jax.Array  # f32[G, R]
+  answer: jax.Array  # i32[G, R]
+
+
+def _widths(step_tokens: int, max_tokens: int) -> tuple[int, ...]:
+  """Scratch widths: one step's, then doubling to a whole solution's."""
+  widths = [step_tokens]
+  while widths[-1] < max_tokens:
+    widths.append(min(2 * widths[-1], max_tokens))
+  return tuple(widths)
+
+
+def _file(array, ids, values):
+  """Writes rows' values [G, R, ..] at their nodes; id -1 is not written."""
+  group = jnp.arange(array.shape[0])[:, None]
+  slot = jnp.where(ids < 0, array.shape[1], ids)
+  return array.at[group, slot].set(values.astype(array.dtype), mode="drop")
+
+
+def _where(condition, new, old):
+  """Takes `new` for the problems where `condition` bool[G] holds."""
+
+  def pick(a, b):
+    return jnp.where(condition.reshape((-1,) + (1,) * (a.ndim - 1)), a, b)
+
+  return jax.tree.map(pick, new, old)
+
+
+def _full(cost, like):
+  return jax.tree.map(lambda x: jnp.broadcast_to(x, like.shape), cost)
+
+
+def _reachable(tree: tree_lib.Tree) -> Bool[Array, "G N"]:
+  """Nodes that a later round may extend, and all above them."""
+  keep = tree_lib.on_path_to(tree.parent, tree.open)
+  return keep.at[:, 0].set(True)

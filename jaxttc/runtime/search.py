@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Solves problems under a budget: from texts and keys to results.
+
+    for result in search.solve(problems, policy, verifier, decoder, ...):
+      print(result.answer, result.cost.generated_tokens)
+
+Problems are searched in batches by the compiled form. A problem's search is a
+function of its own prompt, key and budget, whatever else is in its batch.
+"""
+
+import collections
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import functools
+from typing import Any
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxttc import mesh as mesh_lib
+from jaxttc.cost import budget as budget_lib
+from jaxttc.cost import costs
+from jaxttc.decoders import base
+from jaxttc.decoders import tree as tree_lib
+from jaxttc.inference import bundle as bundle_lib
+from jaxttc.inference import controllers, generation
+from jaxttc.runtime import compiled, funding
+from jaxttc.runtime import settings as settings_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class TreeRecord:
+  """A search tree on the host; arrays of `used` nodes, root first.
+
+  Attributes:
+    parent: i32[n], -1 for the root.
+    reward: f32[n], of the prefix ending here.
+    status: i8[n], a `decoders.tree.Status`.
+    answer: i32[n], class of a finished node's answer; -1 for none.
+    expanded_at: i32[n], round of the first expansion; -1 if never.
+    weight: f32[n], the node's weight in the answer.
+    text: the span of each node; "" for the root.
+    chosen: the node that stands for the answer; -1 if there is none.
+  """
+
+  parent: np.ndarray
+  reward: np.ndarray
+  status: np.ndarray
+  answer: np.ndarray
+  expanded_at: np.ndarray
+  weight: np.ndarray
+  text: list[str]
+  chosen: int
+
+  def path(self, node: int) -> list[int]:
+    """Nodes from the first step to `node`; empty for the root or -1."""
+    nodes = []
+    while node > 0:
+      nodes.append(node)
+      node = int(self.parent[node])
+    return nodes[::-1]
+
+  def completion(self, node: int) -> str:
+    """The text from the prompt to the end of `node`."""
+    return "".join(self.text[n] for n in self.path(node))
+
+  def finished(self) -> list[int]:
+    """Ids of the whole solutions, in the order found."""
+    done = self.status == tree_lib.Status.FINISHED
+    return np.flatnonzero(done).tolist()
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+  """What came of one problem.
+
+  Attributes:
+    problem: index into the problems given.
+    completion: the chosen solution; None if there is no answer.
+    cost: what was spent, exact on counted fields.
+    stop: "done", or the field of the budget that ended the search, or
+      "capacity" where the tree or the cache had no more room.
+    rounds: expansions asked for.
+    tree: the search tree.
+  """
+
+  problem: int
+  completion: str | None
+  cost: costs.Cost
+  stop: str
+  rounds: int
+  tree: TreeRecord
+
+
+def problem_key(seed: int, name: str) -> jax.Array:
+  """A problem's random key: of the seed and its id, not of its place."""
+  return jax.random.fold_in(
+    jax.random.key(seed), zlib.crc32(name.encode()) & 0x7FFFFFFF
+  )
+
+
+def solve(
+  prompts: Sequence[str],
+  names: Sequence[str],
+  policy: bundle_lib.Bundle,
+  verifier: bundle_lib.Bundle | None,
+  decoder: base.Decoder,
+  *,
+  budget: budget_lib.Budget | Sequence[budget_lib.Budget],
+  settings: settings_lib.SearchSettings,
+  seed: int = 0,
+  batch: int = 32,
+  controller: controllers.Controller | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+) -> Iterator[SearchResult]:
+  """Searches for the answers to problems, batch by batch.
+
+  Args:
+    prompts: what the policy continues.
+    names: a unique id a problem; with the seed it determines the keys.
+    policy: the language model.
+    verifier: the reward model, where the decoder needs one.
+    decoder: the strategy.
+    budget: of each problem; one for all, or one a problem.
+    settings: sampling and sizes.
+    seed: of all sampling.
+    batch: problems searched at once.
+    controller: bends the logits after the sampler's own controllers.
+    mesh: devices to spread a batch over; `batch` must be a multiple of its
+      data axis.
+
+  Yields:
+    A result a problem, in order.
+
+  Raises:
+    ValueError: for no prompts or empty ones, prompts that leave the model no
+      room, names that are not one a prompt and unique, budgets on measured
+      fields (seconds: use the host-driven form), or models that do not fit.
+  """
+  if batch < 1:
+    raise ValueError(f"batch must be at least 1, got {batch}")
+  _check_names(prompts, names)
+  budgets = _budgets(budget, len(prompts))
+  tokens = encode(policy, prompts, settings)
+  search = compiled.compiled_search(
+    policy, verifier, decoder, settings, controller
+  )
+  run = _runner(search, mesh)
+  used = None if not decoder.needs_reward else verifier
+  prices = settings_lib.prices(policy, used, settings)
+  width = generation.bucket(max(map(len, tokens)))
+  for start in range(0, len(prompts), batch):
+    part = slice(start, start + batch)
+    state, answer = run(
+      policy.params,
+      None if used is None else used.params,
+      *_padded(tokens[part], width, batch),
+      _keys(seed, names[part], batch),
+      _meters(budgets[part], batch),
+    )
+    state, answer = jax.device_get((_without_caches(state), answer))
+    for i in range(len(tokens[part])):
+      one = jax.tree.map(lambda x, i=i: x[i], (state, answer))
+      yield _result(
+        start + i, *one, len(tokens[start + i]), prices, policy, decoder
+      )
+
+
+def encode(
+  policy: bundle_lib.Bundle,
+  prompts: Sequence[str],
+  settings: settings_lib.SearchSettings,
+) -> list[list[int]]:
+  """Token ids of prompts, each after the beginning-of-sequence token.
+
+  Raises:
+    ValueError: naming the first prompt that is empty, or that leaves fewer
+      than `step_tokens` of the model's `max_length`.
+  """
+  room = policy.config.max_length - settings.step_tokens
+  encoded = []
+  for i, prompt in enumerate(prompts):
+    if not prompt.strip():
+      raise ValueError(f"problem {i}: the prompt is empty")
+    ids = [policy.tokenizer.bos_id, *policy.tokenizer.encode(prompt)]
+    if len(ids) > room:
+      raise ValueError(
+        f"problem {i}: its prompt has {len(ids)} tokens; the model takes "
+        f"{policy.config.max_length}, of which a step needs "
+        f"{settings.step_tokens}"
+      )
+    encoded.append(ids)
+  return encoded
+
+
+def _check_names(prompts: Sequence[str], names: Sequence[str]) -> None:
+  if not prompts:
+    raise ValueError("there are no prompts; expected at least one")
+  if len(names) != len(prompts):
+    raise ValueError(
+      f"{len(names)} names for {len(prompts)} prompts; expected one a prompt"
+    )
+  name, times = collections.Counter(names).most_common(1)[0]
+  if times > 1:
+    raise ValueError(
+      f"the name {name!r} occurs {times} times; names decide the random "
+      "keys, and must be unique"
+    )
+
+
+def _budgets(
+  budget: budget_lib.Budget | Sequence[budget_lib.Budget], problems: int
+) -> list[budget_lib.Budget]:
+  """One budget a problem, each of a kind that a compiled search can keep."""
+  if isinstance(budget, budget_lib.Budget):
+    budget = [budget] * problems
+  if len(budget) != problems:
+    raise ValueError(
+      f"{len(budget)} budgets for {problems} problems; expected one for all, "
+      "or one a problem"
+    )
+  for one in budget:
+    one.validate()
+    if one.seconds is not None:
+      raise ValueError(
+        "a compiled search cannot watch the clock; drop budget.seconds or "
+        "use the host-driven form"
+      )
+  return list(budget)
+
+
+def _runner(
+  search: compiled.CompiledSearch, mesh: jax.sharding.Mesh | None
+) -> Callable[..., tuple[compiled.Search, base.Answer]]:
+  def run(policy_params, verifier_params, tokens, length, key, meter):
+    state = search.start(
+      policy_params, verifier_params, tokens, length, key, meter
+    )
+    most = jnp.int32(np.iinfo(np.int32).max)
+    state = search.advance(policy_params, verifier_params, state, most)
+    return state, search.answer(state)
+
+  if mesh is None:
+    return jax.jit(run)
+  return mesh_lib.data_parallel(run, mesh, replicated_argnums=(0, 1))
+
+
+def _padded(tokens, width, batch):
+  ids = np.zeros((batch, width), np.int32)
+  length = np.ones((batch,), np.int32)
+  for i, row in enumerate(tokens):
+    ids[i, : len(row)] = row
+    length[i] = len(row)
+  return jnp.asarray(ids), jnp.asarray(length)
+
+
+def _keys(seed: int, names: Sequence[str], batch: int) -> jax.Array:
+  padded = list(names) + [""] * (batch - len(names))
+  return jnp.stack([problem_key(seed, name) for name in padded])
+
+
+def _meters(
+  budgets: Sequence[budget_lib.Budget], batch: int
+) -> budget_lib.Meter:
+  """Meters as arrays [batch]; rows of padding may spend nothing."""
+  nothing = budget_lib.Budget(prompt_tokens=0)
+  rows = list(budgets) + [nothing] * (batch - len(budgets))
+  meters = [budget_lib.Meter.start(row).to_arrays() for row in rows]
+  return jax.tree.map(lambda *xs: jnp.stack(xs), *meters)
+
+
+def _without_caches(state: compiled.Search) -> compiled.Search:
+  return state.replace(policy=None, verifier=None, rewards=None, key=None)
+
+
+def exact_cost(
+  prices: funding.Prices, prompt_length: int, usage: Any, paid: bool
+) -> costs.Cost:
+  """The cost of a search, from its exact counts."""
+  if not paid:
+    return costs.Cost()
+  counts = {k: int(v) for k, v in vars(usage).items()}
+  total = prices.root(prompt_length) + prices.policy.total(
+    tokens=counts["generated"], attended=counts["attended"]
+  )
+  if prices.verifier is not None:
+    total = total + prices.verifier.total(
+      tokens=counts["scored"],
+      attended=counts["scored_attended"],
+      calls=counts["calls"],
+    )
+  return total
+
+
+def _result(index, state, answer, prompt_length, prices, policy, decoder):
+  paid = bool(state.paid)
+  record = tree_record(
+    state.decoder.tree, answer, state.text.tokens, policy.tokenizer.decode
+  )
+  chosen = record.chosen
+  return SearchResult(
+    problem=index,
+    completion=record.completion(chosen) if chosen > 0 else None,
+    cost=exact_cost(prices, prompt_length, state.usage, paid),
+    stop=_stop(state, prompt_length, prices, decoder),
+    rounds=int(state.rounds),
+    tree=record,
+  )
+
+
+def tree_record(
+  tree: tree_lib.Tree,
+  answer: base.Answer,
+  tokens: np.ndarray,
+  decode: Callable[[list[int]], str],
+) -> TreeRecord:
+  """A tree of device arrays, and its nodes' tokens, as a host record."""
+  used = int(tree.used)
+  spans = [tokens[n][tokens[n] >= 0].tolist() for n in range(used)]
+  take = lambda x: np.asarray(x[:used])  # noqa: E731
+  return TreeRecord(
+    parent=take(tree.parent),
+    reward=take(tree.reward),
+    status=take(tree.status),
+    answer=take(tree.answer),
+    expanded_at=take(tree.expanded_at),
+    weight=take(answer.weight),
+    text=[""] + [decode(span) for span in spans[1:]],
+    chosen=int(answer.node),
+  )
+
+
+def _stop(state, prompt_length, prices, decoder) -> str:
+  """Why the search ended; by what the decoder would have asked for next."""
+  meter = state.meter
+  if not bool(state.paid):
+    return meter.exhausted_by(prices.root(prompt_length).to_arrays())
+  tree = state.decoder.tree
+  node, children = jax.device_get(_asks(decoder)(state.decoder))
+  if not children.any():
+    full = int(tree.used) == decoder.shape.nodes
+    waiting = np.any(tree.status == tree_lib.Status.OPEN)
+    return "capacity" if full and waiting else "done"
+  context = int(state.text.end[node[np.argmax(children > 0)]])
+  bound = prices.child(1, context).to_arrays()
+  return meter.exhausted_by(bound) or "capacity"
+
+
+@functools.lru_cache(maxsize=64)
+def _asks(decoder):
+  def ask(state):
+    expansion = decoder.ask(state, jax.random.key(0))
+    return expansion.node, expansion.children
+
+  return jax.jit(ask)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a search is run with, beside its models, decoder and budget."""
+
+import dataclasses
+
+from jaxttc.cost import hardware as hardware_lib
+from jaxttc.cost import tariff as tariff_lib
+from jaxttc.decoders import base
+from jaxttc.inference import bundle as bundle_lib
+from jaxttc.inference import controllers
+from jaxttc.runtime import funding
+from jaxttc.verifiers import process_reward
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+  """Sampling and sizes; static, so one compiled search serves one of these.
+
+  Attributes:
+    sampler: how tokens are drawn.
+    step_tokens: most tokens of one step.
+    max_tokens: most tokens of a solution, over all its steps.
+    aggregate: how step rewards become the reward of a prefix.
+    slots: arena slots a problem beside the prompt's. None reserves room for
+      every node of the decoder's tree at half of `step_tokens`.
+    hardware: a name of the hardware table, to price joules and dollars; None
+      leaves both at zero.
+  """
+
+  sampler: controllers.Sampler = controllers.Sampler()
+  step_tokens: int = 32
+  max_tokens: int = 128
+  aggregate: process_reward.Aggregate = process_reward.Aggregate.LAST
+  slots: int | None = None
+  hardware: str | None = None
+
+  def validate(self) -> None:
+    """Raises ValueError, naming the field, for values that cannot be."""
+    self.sampler.validate()
+    if self.step_tokens < 1:
+      raise ValueError(f"step_tokens must be >= 1, got {self.step_tokens}")
+    if self.max_tokens < self.step_tokens:
+      raise ValueError(
+        f"max_tokens={self.max_tokens} must be at least "
+        f"step_tokens={self.step_tokens}"
+      )
+    if self.slots is not None and self.slots < self.step_tokens:
+      raise ValueError(
+        f"slots={self.slots} must be at least step_tokens={self.step_tokens}"
+      )
+
+  def arena_slots(self, shape: base.SearchShape) -> int:
+    """Slots beside the prompt's that a problem's tree gets."""
+    if self.slots is not None:
+      return self.slots
+    rows = shape.asks * shape.children
+    return (shape.nodes * self.step_tokens) // 2 + rows * self.step_tokens
+
+
+def prices(
+  policy: bundle_lib.Bundle,
+  verifier: bundle_lib.Bundle | None,
+  settings: SearchSettings,
+) -> funding.Prices:
+  """What the two models cost, on the settings' hardware.
+
+  Raises:
+    ValueError: if the hardware is unknown.
+  """
+  hardware = None
+  if settings.hardware is not None:
+    hardware = hardware_lib.lookup(settings.hardware)
+
+  def local(bundle, role):
+    return tariff_lib.Tariff.local(bundle.shape(), hardware, role)
+
+  return funding.Prices(
+    prompt=local(policy, "prompt"),
+    policy=local(policy, "policy"),
+    verifier=None if verifier is None else local(verifier, "verifier"),
+  )

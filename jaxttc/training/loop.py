@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The project's one train loop.
+
+An objective is a pure function `loss(params, batch, key) -> (scalar,
+metrics)`; data is a pure function of the step. Everything the loop carries is
+in `TrainState`, so a run that is killed and started again takes up from its
+last checkpoint and repeats the same losses, bit for bit.
+"""
+
+from collections.abc import Callable, Iterator
+import concurrent.futures
+import dataclasses
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from rich import progress as rich_progress
+
+from jaxttc import checkpoints as checkpoints_lib
+from jaxttc import mesh as mesh_lib
+from jaxttc.training import metrics as metrics_lib
+
+Objective = Callable[[Any, Any, jax.Array], tuple[jax.Array, dict]]
+
+
+@dataclasses.dataclass(kw_only=True)
+class TrainConfig:
+  """How long and how fast to train, and what to write down.
+
+  Attributes:
+    seed: of parameters, data and dropout.
+    steps: optimizer steps in all.
+    batch_size: rows of packed tokens a step, over all devices.
+    length: tokens a row.
+    learning_rate: peak of the schedule.
+    warmup_steps: linear rise to the peak; a cosine falls from it to a tenth.
+    decay_steps: length of that schedule, warm-up included; `steps` if None. A
+      longer one stops training while the rate is still high.
+    weight_decay: decoupled decay, on matrices only.
+    clip_norm: global norm that gradients are clipped to.
+    log_every: steps between metric lines.
+    evaluate_every: steps between evaluations.
+    checkpoint_every: steps between checkpoints; the last step always has one.
+    keep: checkpoints kept.
+  """
+
+  seed: int = 0
+  steps: int = 1000
+  batch_size: int = 32
+  length: int = 256
+  learning_rate: float = 3e-3
+  warmup_steps: int = 100
+  decay_steps: int | None = None
+  weight_decay: float = 0.05
+  clip_norm: float = 1.0
+  log_every: int = 20
+  evaluate_every: int = 500
+  checkpoint_every: int = 200
+  keep: int = 2
+
+  def validate(self) -> None:
+    """Raises ValueError, naming the field, for values that cannot be."""
+    for name in (
+      "steps",
+      "batch_size",
+      "length",
+      "log_every",
+      "evaluate_every",
+      "checkpoint_every",
+      "keep",
+    ):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f"train.{name} must be at least 1, got {getattr(self, name)}"
+        )
+    for name in ("learning_rate", "clip_norm"):
+      if not getattr(self, name) > 0:
+        raise ValueError(
+          f"train.{name} must be positive, got {getattr(self, name)}"
+        )
+    if self.decay_steps is not None and self.decay_steps < self.steps:
+      raise ValueError(
+        f"train.decay_steps={self.decay_steps} must be at least "
+        f"train.steps={self.steps}"
+      )
+    for name in ("warmup_steps", "weight_decay"):
+      if getattr(self, name) < 0:
+        raise ValueError(
+          f"train.{name} must not be negative, got {getattr(self, name)}"
+        )
+
+
+@flax.struct.dataclass
+class TrainState:
+  """Everything that a step changes.
+
+  Attributes:
+    step: i32[], steps taken.
+    params: the model's parameters.
+    opt_state: the optimizer's state.
+    key: the run's random key; step s uses `fold_in(key, s)`.
+  """
+
+  step: jax.Array
+  params: Any
+  opt_state: optax.OptState
+  key: jax.Array
+
+
+def optimizer(
+  config: TrainConfig,
+  matrix_axes: Callable[[Any], Any] | None = None,
+) -> optax.GradientTransformation:
+  """Muon for matrices, AdamW for the rest, warm-up and cosine, clipping.
+
+  Args:
+    config: the schedule, decay and clipping norm.
+    matrix_axes: params -> tree of (input axes, output axes) a matrix, None
+      for parameters that AdamW updates (`transformer.matrix_axes`). If None,
+      AdamW updates everything.
+
+  Returns:
+    The transformation. Muon (Jordan et al. 2024) is scaled to AdamW's root
+    mean square update, so both share one learning rate.
+  """
+  schedule = optax.warmup_cosine_decay_schedule(
+    init_value=0.0,
+    peak_value=config.learning_rate,
+    warmup_steps=config.warmup_steps,
+    decay_steps=max(
+      config.decay_steps or config.steps, config.warmup_steps + 1
+    ),
+    end_value=0.1 * config.learning_rate,
+  )
+  if matrix_axes is None:
+    update = optax.adamw(
+      schedule, b2=0.98, weight_decay=config.weight_decay, mask=_is_matrix
+    )
+  else:
+    muon = optax.contrib
+
+    def dimension_numbers(params):
+      return jax.tree.map(
+        lambda axes: axes and muon.MuonDimensionNumbers(*axes),
+        matrix_axes(params),
+        is_leaf=lambda x: x is None or isinstance(x, tuple),
+      )
+
+    update = muon.muon(
+      schedule,
+      adam_learning_rate=schedule,
+      adam_b2=0.98,
+      weight_decay=config.weight_decay,
+      consistent_rms=0.2,
+      muon_weight_dimension_numbers=dimension_numbers,
+    )
+  return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+
+
+def _is_matrix(params):
+  return jax.tree.map(lambda x: x.ndim > 1, params)
+
+
+def train_step(
+  objective: Objective, tx: optax.GradientTransformation
+) -> Callable[[TrainState, Any], tuple[TrainState, dict]]:
+  """One optimizer step, jitted; the old state's memory is reused."""
+
+  def step(state: TrainState, batch):
+    key = jax.random.fold_in(state.key, state.step)
+    grads, metrics = jax.grad(objective, has_aux=True)(state.params, batch, key)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    metrics = metrics | {"grad_norm": optax.global_norm(grads)}
+    return state.replace(
+      step=state.step + 1,
+      params=optax.apply_updates(state.params, updates),
+      opt_state=opt_state,
+    ), metrics
+
+  return jax.jit(step, donate_argnums=0)
+
+
+def fit(
+  config: TrainConfig,
+  objective: Objective,
+  init_params: Callable[[jax.Array], Any],
+  batches: Callable[[int], Any],
+  workdir: str,
+  *,
+  tx: optax.GradientTransformation | None = None,
+  evaluate: Callable[[Any, int], dict[str, float]] | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+  meta: dict[str, Any] | None = None,
+) -> TrainState:
+  """Trains to `config.steps`, from the last checkpoint if there is one.
+
+  Args:
+    config: the run's sizes and schedule.
+    objective: loss(params, batch, key) -> (f32[], metrics of f32[]).
+    init_params: key -> parameters.
+    batches: step -> a pytree of arrays with leading axis `batch_size`; a pure
+      function of the step.
+    workdir: where checkpoints and metrics go.
+    tx: the optimizer; `optimizer(config)` if None.
+    evaluate: (params, step) -> figures to record, run every
+      `evaluate_every` steps and at the end.
+    mesh: devices to spread the batch over; None for one device.
+    meta: JSON-ready description kept beside each checkpoint; a run is not
+      resumed under another one.
+
+  Returns:
+    The final state.
+
+  Raises:
+    ValueError: if the config cannot be, or `workdir` holds another run.
+    FloatingPointError: if training diverges; no checkpoint is kept of it.
+  """
+  config.validate()
+  tx = optimizer(config) if tx is None else tx
+  key = jax.random.key(config.seed)
+
+  def fresh(key):
+    params = init_params(jax.random.fold_in(key, 0))
+    return TrainState(
+      step=jnp.int32(0),
+      params=params,
+      opt_state=tx.init(params),
+      key=jax.random.fold_in(key, 1),
+    )
+
+  state = jax.jit(fresh)(key)
+  place = lambda batch: batch  # noqa: E731
+  if mesh is not None:
+    state = mesh_lib.replicate(state, mesh)
+    place = lambda batch: mesh_lib.shard_batch(batch, mesh)  # noqa: E731
+  with (
+    checkpoints_lib.Checkpoints(workdir, keep=config.keep) as checkpoints,
+    _progress_bar(config.steps) as bar,
+  ):
+    restored = checkpoints.restore_latest(state)
+    if restored is not None:
+      state = _resume(restored, meta, workdir)
+    start = int(state.step)
+    log = metrics_lib.MetricWriter(workdir, first_step=start)
+    step_fn = train_step(objective, tx)
+    pending = None  # metrics are read one step late, to keep devices busy
+    for step, batch in _prefetch(batches, start, config.steps):
+      state, metrics = step_fn(state, place(batch))
+      if pending is not None:
+        log.write(*pending)
+      last = step + 1 == config.steps
+      due = last or (step + 1) % config.log_every == 0
+      pending = (step + 1, metrics) if due else None
+      saves = last or (step + 1) % config.checkpoint_every == 0
+      if saves:
+        # A checkpoint is finite, and the records up to it are on disk: a run
+        # killed right after it resumes with nothing missing.
+        metrics_lib.finite(step + 1, metrics)
+        if pending is not None:
+          log.write(*pending)
+        pending = None
+      if evaluate and (last or (step + 1) % config.evaluate_every == 0):
+        log.write(step + 1, evaluate(state.params, step + 1))
+      if saves:
+        checkpoints.save(step + 1, state, meta=meta)
+      bar(step + 1, log.last)
+    if pending is not None:
+      log.write(*pending)
+    log.close()
+  return state
+
+
+def _resume(restored, meta, workdir) -> TrainState:
+  step, state, saved = restored
+  if meta is not None and saved is not None and saved != meta:
+    changed = sorted(
+      k for k in meta.keys() | saved.keys() if meta.get(k) != saved.get(k)
+    )
+    raise ValueError(
+      f"{workdir} holds a run of another recipe at step {step} (differs in "
+      f"{', '.join(changed)}); choose another --workdir or repeat the recipe"
+    )
+  return state
+
+
+def _prefetch(
+  batches: Callable[[int], Any], start: int, stop: int, ahead: int = 4
+) -> Iterator[tuple[int, Any]]:
+  """Makes batches on a thread while the device computes."""
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    queue = [
+      (s, pool.submit(batches, s))
+      for s in range(start, min(start + ahead, stop))
+    ]
+    while queue:
+      step, future = queue.pop(0)
+      yield step, future.result()
+      following = step + ahead
+      if following < stop:
+        queue.append((following, pool.submit(batches, following)))
+
+
+class _progress_bar:  # noqa: N801
+  """A rich progress bar with rate and time left; call it with the step."""
+
+  def __init__(self, steps: int):
+    self._bar = rich_progress.Progress(
+      rich_progress.TextColumn("training"),
+      rich_progress.BarColumn(),
+      rich_progress.MofNCompleteColumn(),
+      rich_progress.TimeRemainingColumn(),
+      rich_progress.TextColumn("{task.fields[figures]}"),
+    )
+    self._task = self._bar.add_task("train", total=steps, figures="")
+
+  def __enter__(self):
+    self._bar.start()
+    return self
+
+  def __exit__(self, *error):
+    self._bar.stop()
+
+  def __call__(self, step: int, figures: dict[str, float]):
+    text = " ".join(f"{k} {v:.3f}" for k, v in sorted(figures.items()))
+    self._bar.update(self._task, completed=step, figures=text)

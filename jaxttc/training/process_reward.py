@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Process-reward training: which step of a solution goes wrong.
+
+Solutions are sampled from the policy that the reward model will judge, and
+every step is labelled by the task's checker: 1 while the solution is right so
+far, 0 from its first error on (Lightman et al. 2023; Wang et al. 2024 label by
+rollouts instead, for want of a checker). Half of each batch are worked
+problems on which the trunk goes on learning to predict the next token: a
+model that computes better than the policy can tell where the policy errs.
+"""
+
+from collections.abc import Callable, Sequence
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich import progress as rich_progress
+import scipy.stats
+
+from jaxttc.cost import budget as budget_lib
+from jaxttc.decoders import voting
+from jaxttc.inference import bundle as bundle_lib
+from jaxttc.inference import controllers
+from jaxttc.models import transformer
+from jaxttc.runtime import search
+from jaxttc.runtime import settings as settings_lib
+from jaxttc.tasks import arithmetic
+from jaxttc.tasks import problems as problems_lib
+from jaxttc.tasks import tokenizer as tokenizer_lib
+from jaxttc.training import language_model
+from jaxttc.training import packing
+
+
+class LabelledSolution(NamedTuple):
+  """A sampled solution and its steps' labels.
+
+  Attributes:
+    prompt: what the policy was given.
+    completion: what it wrote, newline-ended steps.
+    right: a label a step.
+  """
+
+  prompt: str
+  completion: str
+  right: list[bool]
+
+
+def objective(
+  model: transformer.ProcessRewardModel, language_weight: float
+) -> Callable:
+  """Binary cross-entropy at step ends, plus weighted next-token loss.
+
+  Args:
+    model: the reward model.
+    language_weight: weight of the next-token loss, >= 0.
+
+  Returns:
+    loss(params, batch, key) -> (f32[], metrics) on `packing.Packed` batches.
+    Metrics: `loss`, `reward_loss` (nats a step), `reward_accuracy` (at 0.5)
+    and `language_loss` (nats a target token).
+  """
+
+  def loss(params, batch: packing.Packed, key: jax.Array):
+    del key
+    reward, logits = transformer.forward(
+      model, params, batch.tokens, batch.segments, batch.positions
+    )
+    judged = batch.labels >= 0
+    nats = optax.sigmoid_binary_cross_entropy(
+      reward, jnp.maximum(batch.labels, 0.0)
+    )
+    steps = jnp.maximum(judged.sum(), 1)
+    reward_loss = jnp.where(judged, nats, 0.0).sum() / steps
+    agrees = judged & ((reward > 0) == (batch.labels > 0.5))
+    tokens = optax.softmax_cross_entropy_with_integer_labels(
+      logits, batch.targets
+    )
+    total = jnp.maximum(batch.weights.sum(), 1e-6)
+    language_loss = (tokens * batch.weights).sum() / total
+    full = reward_loss + language_weight * language_loss
+    return full, {
+      "loss": full,
+      "reward_loss": reward_loss,
+      "reward_accuracy": agrees.sum() / steps,
+      "language_loss": language_loss,
+    }
+
+  return loss
+
+
+def sample_solutions(
+  policy: bundle_lib.Bundle,
+  problems: Sequence[problems_lib.Problem],
+  styles: Sequence[str],
+  path: pathlib.Path,
+  *,
+  samples: int,
+  temperature: float,
+  max_tokens: int,
+  seed: int,
+  batch: int = 64,
+) -> list[LabelledSolution]:
+  """Samples and labels solutions, a JSON line each; resumes from the file.
+
+  Args:
+    policy: who solves.
+    problems: what is solved.
+    styles: the style asked for, a problem.
+    path: where the lines go. Lines that are there are not sampled again.
+    samples: solutions a problem.
+    temperature: of sampling.
+    max_tokens: most tokens of a solution; longer ones are left out.
+    seed: of sampling.
+    batch: problems sampled at once.
+
+  Returns:
+    All solutions, problem by problem.
+  """
+  rows = _read(path)
+  done = {row["id"] for row in rows}
+  left = [
+    (p, s) for p, s in zip(problems, styles, strict=True) if p.id not in done
+  ]
+  settings = settings_lib.SearchSettings(
+    sampler=controllers.Sampler(temperature=temperature), max_tokens=max_tokens
+  )
+  results = search.solve(
+    [problems_lib.prompt(p, s) for p, s in left],
+    [p.id for p, _ in left],
+    policy,
+    None,
+    voting.self_consistency(n=samples),
+    budget=budget_lib.Budget(),
+    settings=settings,
+    seed=seed,
+    batch=batch,
+  )
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with path.open("a", encoding="utf-8") as file:
+    for result in rich_progress.track(
+      results, "sampling solutions", total=len(left)
+    ):
+      problem, style = left[result.problem]
+      texts = [result.tree.completion(n) for n in result.tree.finished()]
+      row = {
+        "id": problem.id,
+        "prompt": problems_lib.prompt(problem, style),
+        "completions": texts,
+        "right": [arithmetic.check_steps(problem, text) for text in texts],
+      }
+      file.write(json.dumps(row) + "\n")
+      rows.append(row)
+  return [
+    LabelledSolution(row["prompt"], text, right)
+    for row in rows
+    for text, right in zip(row["completions"], row["right"], strict=True)
+  ]
+
+
+def _read(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The complete lines of a file; a torn last line is cut off."""
+  if not path.exists():
+    return []
+  text = path.read_text(encoding="utf-8")
+  whole = text[: text.rfind("\n") + 1]
+  if whole != text:
+    path.write_text(whole, encoding="utf-8")
+  rows = []
+  for number, line in enumerate(whole.splitlines(), 1):
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError as error:
+      raise ValueError(
+        f"{path}, line {number}: expected a JSON object of a sampled problem "
+        f"({error.msg}); delete the file to sample anew"
+      ) from None
+  return rows
+
+
+def example(
+  tokenizer: tokenizer_lib.WordTokenizer,
+  solution: LabelledSolution,
+  language_weight: float = 0.0,
+) -> packing.Example:
+  """A solution with its labels at the last token of each step."""
+  plain = language_model.example(
+    tokenizer, solution.prompt, solution.completion
+  )
+  labels = [-1.0] * len(plain.tokens)
+  start = 1 + len(tokenizer.encode(solution.prompt))
+  ends = [
+    i
+    for i, token in enumerate(plain.tokens)
+    if i >= start and token == tokenizer.newline_id
+  ]
+  for end, right in zip(ends, solution.right, strict=False):
+    labels[end] = float(right)
+  return packing.Example(
+    tokens=plain.tokens,
+    weights=[language_weight * w for w in plain.weights],
+    labels=labels,
+  )
+
+
+def batches(
+  tokenizer: tokenizer_lib.WordTokenizer,
+  solutions: Sequence[LabelledSolution],
+  mix: arithmetic.TrainingMix,
+  rows: int,
+  length: int,
+  seed: int,
+) -> Callable[[int], packing.Packed]:
+  """Half sampled solutions, half worked problems; a function of the step."""
+  half = max(1, rows // 2)
+  worked = language_model.arithmetic_batches(
+    tokenizer, mix, rows - half, length, seed
+  )
+
+  def batch(step: int) -> packing.Packed:
+    order = np.random.default_rng((seed, step))
+    drawn = (
+      example(tokenizer, solutions[i])
+      for i in order.integers(len(solutions), size=64 * half)
+    )
+    sampled = packing.pack(drawn, half, length)
+    return packing.Packed(*map(_stack, sampled, worked(step)))
+
+  return batch
+
+
+def _stack(a, b):
+  return np.concatenate([a, b])
+
+
+def roc_auc(scores: np.ndarray, labels: np.ndarray) -> float:
+  """Probability that a right step outscores a wrong one; ties count half.
+
+  Args:
+    scores: f[n].
+    labels: bool[n]; both classes must occur.
+
+  Raises:
+    ValueError: if only one class occurs.
+  """
+  labels = np.asarray(labels, bool)
+  right, wrong = int(labels.sum()), int((~labels).sum())
+  if not right or not wrong:
+    raise ValueError("an AUC needs right and wrong steps; there is one kind")
+  ranks = scipy.stats.rankdata(scores)
+  above = ranks[labels].sum() - right * (right + 1) / 2
+  return float(above / (right * wrong))

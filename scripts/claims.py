@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prints every claim of docs/results, and keeps documents true to them.
+
+python scripts/claims.py            # a table of all claims
+python scripts/claims.py --write    # fills the figures into docs/systems.md
+python scripts/claims.py --check    # fails if a document is out of date
+"""
+
+import pathlib
+import sys
+
+from absl import app, flags
+from rich import console as rich_console
+from rich import table as rich_table
+
+from jaxttc import results
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+_RESULTS = flags.DEFINE_string(
+  "results", str(_ROOT / "docs" / "results"), "Folder of results files."
+)
+_DOCUMENTS = flags.DEFINE_multi_string(
+  "document",
+  [str(_ROOT / "docs" / "systems.md")],
+  "Document with claim markers; may be repeated.",
+)
+_WRITE = flags.DEFINE_bool("write", False, "Fill figures into the documents.")
+_CHECK = flags.DEFINE_bool("check", False, "Fail if a document is stale.")
+_STRICT = flags.DEFINE_bool("strict", False, "Fail if a claim misses its bar.")
+
+
+def _table(claims: dict[str, tuple[results.Claim, ...]]) -> rich_table.Table:
+  table = rich_table.Table("file", "claim", "figure", "bar", "holds")
+  words = {None: "-", True: "yes", False: "[red]no[/red]"}
+  for file, held in claims.items():
+    for claim in held:
+      bar = "-" if claim.bar is None else f"{claim.comparison} {claim.bar:g}"
+      table.add_row(file, claim.name, claim.figure, bar, words[claim.holds])
+  return table
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+  failures = []
+  try:
+    claims = results.claims(_RESULTS.value)
+    for name in _DOCUMENTS.value:
+      document = pathlib.Path(name)
+      text = document.read_text(encoding="utf-8")
+      filled = results.fill(text, claims)
+      if _WRITE.value:
+        document.write_text(filled, encoding="utf-8")
+      elif _CHECK.value and filled != text:
+        failures.append(f"{name} is out of date: run scripts/claims.py --write")
+  except (OSError, ValueError) as error:
+    sys.exit(f"claims: {error}")
+  rich_console.Console().print(_table(claims))
+  if _STRICT.value:
+    failures += [
+      f"{file}: {claim.name} misses its bar"
+      for file, held in claims.items()
+      for claim in held
+      if claim.holds is False
+    ]
+  if failures:
+    sys.exit("\n".join(f"claims: {failure}" for failure in failures))
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Solves problems under a budget: a config file in, JSON lines out.
+
+    python scripts/solve.py
+    python scripts/solve.py --config.problems.path=questions.jsonl \
+      --config.decoder="particle_filter(particles=8)" \
+      --config.budget=generated_tokens=800,verifier_calls=64 --out=out.jsonl
+
+Run the same command again after a stop, or a kill, and it goes on after the
+last problem answered. Override any field of the recipe: --config.seed=1.
+"""
+
+import pathlib
+import shlex
+import sys
+
+from absl import app
+from absl import flags
+import jax
+from ml_collections import config_flags
+import rich
+
+from jaxttc.evaluation import solving
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_CONFIG = config_flags.DEFINE_config_file(
+  "config",
+  str(_ROOT / "configs" / "solve.py"),
+  "File with get_config() -> SolveRecipe.",
+  lock_config=True,
+)
+_OUT = flags.DEFINE_string("out", "runs/solve/answers.jsonl", "Answers.")
+_PROGRESS = flags.DEFINE_bool("progress", True, "Show a progress bar.")
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+  try:
+    rows = solving.solve_to_file(
+      _CONFIG.value, _OUT.value, progress=_PROGRESS.value
+    )
+  except ValueError as error:
+    raise SystemExit(f"solve.py: {error}") from None
+  except KeyboardInterrupt:
+    print(
+      f"\nsolve.py: stopped; {_OUT.value} keeps what is done. To go on:\n"
+      f"  {shlex.join(['python', *sys.argv])}",
+      file=sys.stderr,
+    )
+    raise SystemExit(130) from None
+  rich.print(solving.summary(rows))
+  print(f"answers: {_OUT.value}")
+
+
+if __name__ == "__main__":
+  jax.config.config_with_absl()
+  app.run(main)

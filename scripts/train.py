@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains the model that a recipe describes; resumes where it was stopped.
+
+    python scripts/train.py --config=configs/arithmetic_lm.py \
+      --workdir=runs/arithmetic_lm --export=runs/arithmetic_lm.safetensors
+
+Checkpoints, metrics.jsonl and TensorBoard events go to --workdir. Run the
+same command again after a stop, or a kill, and it goes on from the last
+checkpoint. Override any field of the recipe: --config.train.steps=100.
+"""
+
+from absl import app, flags, logging
+import jax
+from ml_collections import config_flags
+
+from jaxttc import mesh as mesh_lib
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "File with get_config() -> recipe.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder of checkpoints and metrics.", required=True
+)
+_EXPORT = flags.DEFINE_string(
+  "export", None, "Write the trained model here, as .safetensors."
+)
+_MULTIHOST = flags.DEFINE_bool(
+  "multihost", False, "Join the other hosts of this job (jax.distributed)."
+)
+
+
+def main(argv: list[str]) -> None:
+  """Parses the flags and runs the recipe."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+  if _CONFIG.value is None:
+    raise app.UsageError("--config is required, e.g. configs/arithmetic_lm.py")
+  logging.set_verbosity(logging.WARNING)  # orbax is talkative
+  if _MULTIHOST.value:
+    jax.distributed.initialize()
+  mesh = mesh_lib.make_mesh() if jax.device_count() > 1 else None
+  recipe = _CONFIG.value
+  try:
+    params = recipe.run(_WORKDIR.value, mesh)
+    if _EXPORT.value and jax.process_index() == 0:
+      recipe.export(params, _EXPORT.value)
+  except (ValueError, FloatingPointError) as error:
+    raise SystemExit(f"train.py: {error}") from None
+
+
+if __name__ == "__main__":
+  jax.config.config_with_absl()
+  app.run(main)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sets up JAX, type checks and property tests before any test is imported."""
+
+import os
+import pathlib
+from typing import Any
+
+import beartype
+from beartype import roar
+import hypothesis
+import jax
+import jaxtyping
+
+_CACHE = pathlib.Path(__file__).resolve().parents[1] / ".cache" / "jax"
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update(
+  "jax_compilation_cache_dir",
+  os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_CACHE)),
+)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+hypothesis.settings.register_profile(
+  "jaxttc", deadline=None, derandomize=True, database=None
+)
+hypothesis.settings.load_profile("jaxttc")
+
+
+def check_signature(fn: Any) -> Any:
+  """Checks arguments and results of a function of the package.
+
+  Constructors are let be: JAX rebuilds a dataclass of arrays around tracers,
+  axis numbers, shardings and None. `typing.Self` is let be too, since the
+  import hook shows the checker a function without its class.
+  """
+  if fn.__name__ == "__init__":
+    return fn
+  try:
+    return beartype.beartype(fn)
+  except roar.BeartypeDecorHintPep673Exception:
+    return fn
+
+
+jaxtyping.install_import_hook("jaxttc", f"{__name__}.check_signature")
