@@ -107,11 +107,11 @@ def requests(
 
 
 def random_prompts(
-  config: config_lib.TransformerConfig, batch: int, length: int, seed: int
+  vocab_size: int, batch: int, length: int, seed: int
 ) -> np.ndarray:
   """Token ids i32[batch, length], uniform over the vocabulary."""
   rng = np.random.default_rng(seed)
-  return rng.integers(0, config.vocab_size, (batch, length), np.int32)
+  return rng.integers(0, vocab_size, (batch, length), np.int32)
 
 
 def check_logits(
@@ -122,7 +122,7 @@ def check_logits(
   Raises:
     RuntimeError: if it is above the tolerance.
   """
-  prompts = random_prompts(config, 4, 48, seed)
+  prompts = random_prompts(config.vocab_size, 4, 48, seed)
   positions = np.broadcast_to(np.arange(48, dtype=np.int32), prompts.shape)
   ours = transformer.forward(
     transformer.Transformer(config),
@@ -168,7 +168,7 @@ def against_generate(
   result = {"logit_gap": check_logits(config, params, peer, seed), "rows": []}
   run = generator(config, new_tokens=new_tokens)
   for batch in batches:
-    prompts = random_prompts(config, batch, prompt_tokens, seed + batch)
+    prompts = random_prompts(config.vocab_size, batch, prompt_tokens, seed + batch)
     given = jnp.asarray(prompts)
     key = jax.random.key(seed)
     ours = np.asarray(run(params, given, key))[:, 0]
@@ -220,7 +220,7 @@ def shared_prompt(
     samples=samples,
     sampler=controllers.Sampler(),
   )
-  prompts = random_prompts(config, 1, prompt_tokens, seed)
+  prompts = random_prompts(config.vocab_size, 1, prompt_tokens, seed)
   given, key = jnp.asarray(prompts), jax.random.key(seed)
 
   def theirs():

@@ -7,7 +7,9 @@ before the clock starts (it compiles, allocates, fills caches); then all take
 turns, and the least time of each counts.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import dataclasses
 import gc
 import os
 import time
@@ -85,3 +87,26 @@ def ratio(
     "low": min(value, *turns),
     "high": max(value, *turns),
   }
+
+
+@dataclasses.dataclass
+class Compilations:
+  """Programs that XLA has compiled, or fetched from a cache of them."""
+
+  count: int = 0
+
+
+@contextlib.contextmanager
+def counting_compilations() -> Iterator[Compilations]:
+  """Counts compilations within the block, of whatever function."""
+  seen = Compilations()
+
+  def listen(event: str, duration: float, **details: str) -> None:
+    del duration, details
+    seen.count += event == "/jax/core/compile/backend_compile_duration"
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    yield seen
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)

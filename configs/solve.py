@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Solves generated problems with the embedded model and its reward model.
 
-    python scripts/solve.py
+python scripts/solve.py
 """
 
-from jaxttc.evaluation import problem_sets
-from jaxttc.evaluation import solving
+from jaxttc.evaluation import problem_sets, solving
 
 
 def get_config() -> solving.SolveRecipe:

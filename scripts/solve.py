@@ -14,8 +14,7 @@ import pathlib
 import shlex
 import sys
 
-from absl import app
-from absl import flags
+from absl import app, flags
 import jax
 from ml_collections import config_flags
 import rich

@@ -181,7 +181,9 @@ def astar(
     return settle(grown)
 
   answer = functools.partial(_answer, select=select)
-  return base_lib.Decoder(init, ask, tell, answer, shape)
+  return base_lib.Decoder(
+    init, ask, tell, answer, shape, until=(base_lib.Until.STEP,)
+  )
 
 
 def _require_numbers(**numbers: float) -> None:

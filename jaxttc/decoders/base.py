@@ -135,6 +135,8 @@ class Decoder(NamedTuple):
     answer: state -> Answer. May be called at any time: decoders are anytime.
     shape: the static sizes of trees, expansions and outcomes.
     needs_reward: whether children must be scored by a verifier.
+    until: how far its children may be sampled. What a decoder never asks for
+      is left out of its compiled search.
     revisits: whether it may ask for nodes that it has closed (beside the
       root). If not, the engine frees what no open node descends from.
   """
@@ -145,6 +147,7 @@ class Decoder(NamedTuple):
   answer: Callable[[State], Answer]
   shape: SearchShape
   needs_reward: bool = True
+  until: tuple[Until, ...] = (Until.STEP, Until.END)
   revisits: bool = False
 
 

@@ -120,7 +120,15 @@ def _beam(
       tokens=tree_lib.put(state.tokens, ids, tokens),
     )
 
-  return base_lib.Decoder(init, ask, tell, answer, shape, needs_reward)
+  return base_lib.Decoder(
+    init,
+    ask,
+    tell,
+    answer,
+    shape,
+    needs_reward,
+    until=(base_lib.Until.STEP,),
+  )
 
 
 def _best_reward(state: BeamState) -> base_lib.Answer:

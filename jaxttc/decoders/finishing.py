@@ -142,7 +142,15 @@ def with_finish(
   def answer(state: FinishState) -> base_lib.Answer:
     return decoder.answer(state.inner)
 
-  return base_lib.Decoder(init, ask, tell, answer, shape, decoder.needs_reward)
+  return base_lib.Decoder(
+    init,
+    ask,
+    tell,
+    answer,
+    shape,
+    decoder.needs_reward,
+    revisits=decoder.revisits,
+  )
 
 
 def _either(

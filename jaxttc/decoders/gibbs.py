@@ -169,7 +169,15 @@ def particle_gibbs(
     )
     return particle_lib.choose(state.tree, state.picks + last, select)
 
-  return base_lib.Decoder(init, ask, tell, answer, shape)
+  return base_lib.Decoder(
+    init,
+    ask,
+    tell,
+    answer,
+    shape,
+    until=(base_lib.Until.STEP,),
+    revisits=True,  # the reference path is forked where it was closed
+  )
 
 
 def _reference_row(reference: Array, particles: int) -> Bool[Array, " P"]:

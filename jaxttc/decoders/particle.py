@@ -244,7 +244,9 @@ def particle_filter(
   def answer(state: ParticleState) -> base_lib.Answer:
     return choose(state.tree, mass(state), select)
 
-  return base_lib.Decoder(init, ask, tell, answer, shape)
+  return base_lib.Decoder(
+    init, ask, tell, answer, shape, until=(base_lib.Until.STEP,)
+  )
 
 
 def mass(state: ParticleState) -> Float[Array, " N"]:

@@ -86,7 +86,15 @@ def pool(
     paid = (outcome.length > 0).sum(dtype=jnp.int32)
     return PoolState(tree=tree, drawn=state.drawn + paid)
 
-  return base_lib.Decoder(init, ask, tell, answer, shape, needs_reward)
+  return base_lib.Decoder(
+    init,
+    ask,
+    tell,
+    answer,
+    shape,
+    needs_reward,
+    until=(base_lib.Until.END,),
+  )
 
 
 def _best(state: PoolState) -> base_lib.Answer:

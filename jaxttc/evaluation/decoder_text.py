@@ -9,8 +9,7 @@ Nothing is evaluated: the text is parsed, and its arguments must be literals.
 import ast
 from typing import Any
 
-from jaxttc.decoders import base
-from jaxttc.decoders import registry
+from jaxttc.decoders import base, registry
 
 # The engine's controller makes these what they are; a name alone does not.
 _NEED_CONTROLLER = ("budget_forcing",)
@@ -61,7 +60,8 @@ def build(text: str, setting: str = "") -> base.Decoder:
   try:
     return registry.make(name, arguments)
   except TypeError as error:
-    raise ValueError(f"decoder {text!r}: {error}") from None
+    first = str(error).splitlines()[0]
+    raise ValueError(f"decoder {text!r}: {first}") from None
 
 
 def _expression(text: str) -> ast.expr:

@@ -9,8 +9,7 @@ comparing final answers as mathematics.
 import dataclasses
 from typing import Any
 
-from jaxttc.tasks import arithmetic
-from jaxttc.tasks import jsonl
+from jaxttc.tasks import arithmetic, jsonl
 from jaxttc.tasks import problems as problems_lib
 from jaxttc.verifiers import answers
 
@@ -49,6 +48,7 @@ class ProblemSource:
         a choice that leaves no problem.
     """
     problems_lib.require_name(self.style, problems_lib.STYLES, "style")
+    problems_lib.require_name(self.split, arithmetic.SPLITS, "split")
     if self.start < 0 or self.count < 0:
       raise ValueError(
         f"problems: start={self.start} and count={self.count} must be >= 0"

@@ -23,8 +23,7 @@ from rich import table as rich_table
 
 from jaxttc.cost import budget as budget_lib
 from jaxttc.decoders import base
-from jaxttc.evaluation import decoder_text
-from jaxttc.evaluation import problem_sets
+from jaxttc.evaluation import decoder_text, problem_sets
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import controllers
 from jaxttc.runtime import search as search_lib
@@ -138,6 +137,7 @@ def prepare(recipe: SolveRecipe) -> Job:
   decoder = decoder_text.build(recipe.decoder)
   settings = recipe.sampling.build(own_temperature(recipe.decoder))
   budget = budget_lib.Budget.parse(recipe.budget)
+  settings = fit_slots(settings, decoder, budget.generated_tokens)
   problems = recipe.problems.load()
   policy, verifier = load_models(
     recipe.policy, recipe.verifier if decoder.needs_reward else ""
@@ -162,6 +162,28 @@ def prepare(recipe: SolveRecipe) -> Job:
 def own_temperature(decoder: str) -> float | None:
   """The temperature that a decoder's name implies, if any."""
   return 0.0 if decoder_text.parse(decoder)[0] == "greedy" else None
+
+
+def fit_slots(
+  settings: settings_lib.SearchSettings,
+  decoder: base.Decoder,
+  tokens: int | None,
+) -> settings_lib.SearchSettings:
+  """Cuts the arena down to what a budget of generated tokens can fill.
+
+  Every token reads the whole arena, so room that stays empty costs time. One
+  step more than the budget keeps the budget, not the arena, in charge.
+
+  Args:
+    settings: the settings; `slots` that are set are let be.
+    decoder: the strategy.
+    tokens: most tokens that a problem may generate; None if unlimited.
+  """
+  if tokens is None or settings.slots is not None:
+    return settings
+  enough = max(tokens, settings.max_tokens) + settings.step_tokens
+  slots = min(enough, settings.arena_slots(decoder.shape))
+  return dataclasses.replace(settings, slots=slots)
 
 
 def load_models(

@@ -284,13 +284,18 @@ def decode(
     busy = rows.active.sum() >= jnp.maximum(min_active, 1)
     return busy & (rows.column < last)
 
-  return jax.lax.while_loop(going, body, rows)
+  carried = rows.replace(scratch=transformer.flattened(rows.scratch))
+  done = jax.lax.while_loop(going, body, carried)
+  shaped = jax.tree.map(
+    lambda new, old: new.reshape(old.shape), done.scratch, rows.scratch
+  )
+  return done.replace(scratch=shaped)
 
 
 def _step(model, params, cache, rows, rule, controller, draw) -> Rows:
   """Feeds each row's last token, and samples the next."""
   request = rows.request
-  columns = jnp.arange(rows.columns)
+  columns = jnp.arange(rows.columns)[None, None]
   own = (columns >= rows.start[..., None]) & (columns <= rows.column)
   context = transformer.Context(
     arena=cache.arena,
@@ -362,11 +367,12 @@ def _record(rows, rule, token, logprob, step_done) -> Rows:
 
 def span_tokens(rows: Rows, width: int) -> Int[Array, "G R W"]:
   """The tokens of each row's span, from its start, -1 beyond its length."""
-  index = rows.start[..., None] + jnp.arange(width)
+  offset = jnp.arange(width)[None, None]
+  index = rows.start[..., None] + offset
   tokens = jnp.take_along_axis(
     rows.written, jnp.minimum(index, rows.columns - 1), axis=2
   )
-  return jnp.where(jnp.arange(width) < rows.length[..., None], tokens, -1)
+  return jnp.where(offset < rows.length[..., None], tokens, -1)
 
 
 def prefill(
@@ -390,8 +396,8 @@ def prefill(
   """
   steps = tokens.shape[1]
   index = jnp.arange(steps)
-  real = index < length[:, None]
-  causal = (index[:, None] >= index[None, :]) & real[:, None, :]
+  real = index[None] < length[:, None]
+  causal = jnp.tril(jnp.ones((1, steps, steps), bool)) & real[:, None, :]
   out, keys_values = model.apply(
     {"params": params},
     tokens[:, None],

@@ -181,7 +181,7 @@ def commit(
     room beforehand (`used`).
   """
   groups, rows, _, columns, _ = keys_values[0].v.shape
-  column = jnp.arange(columns)
+  column = jnp.arange(columns)[None, None]
   wanted = (
     (node[..., None] >= 0)
     & (column >= start[..., None])

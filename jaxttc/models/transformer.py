@@ -95,14 +95,25 @@ def shift(
   )
 
 
+def flattened(layers: tuple[KeyValues, ...]) -> tuple[KeyValues, ...]:
+  """A scratch as a decoding loop carries it: [G R K, E, S] and [G R K, S, E].
+
+  With axes of size one in between, XLA for CPU does not write a column in
+  place, but copies the whole scratch at every step.
+  """
+  return tuple(
+    KeyValues(*(x.reshape(-1, *x.shape[-2:]) for x in kv)) for kv in layers
+  )
+
+
 class Context(NamedTuple):
   """What a call attends to beside its own tokens.
 
   Attributes:
     arena: a `KeyValues` a layer.
     arena_mask: bool[G, R, C], slots that hold an ancestor of the row.
-    scratch: a `KeyValues` a layer; None if the call's own tokens are all
-      that is private.
+    scratch: a `KeyValues` a layer, `flattened` or not; None if the call's
+      own tokens are all that is private.
     scratch_mask: bool[G, R, S], columns the row may see, its own included.
     column: i32[], the column that this call's single token is written to.
   """
@@ -179,19 +190,17 @@ class Attention(nn.Module):
     if context.scratch is None:
       own = KeyValues(k_GRKET, v_GRKTE)
     else:  # a decoding step: write this token's column
-      scratch = arena[1]
       put = jax.lax.dynamic_update_slice_in_dim
+      k, v = arena[1]
       own = KeyValues(
-        put(scratch.k, k_GRKET, context.column, axis=4),
-        put(scratch.v, v_GRKTE, context.column, axis=3),
+        put(k, k_GRKET.reshape(*k.shape[:-1], 1), context.column, k.ndim - 1),
+        put(v, v_GRKTE.reshape(*k.shape[:-2], 1, -1), context.column, v.ndim - 2),
       )
     q_GRKTQE = q_GRTKQE.transpose(0, 1, 3, 2, 4, 5)
-    scores = jnp.einsum("grktqe,grkes->grktqs", q_GRKTQE, own.k)
+    scores = _scores(q_GRKTQE, own.k)
     scores = jnp.where(own_mask[:, :, None, :, None, :], scores, _MASKED)
     if arena[0] is None:
-      mixed = jnp.einsum(
-        "grktqs,grkse->grktqe", _softmax(scores, self.dtype), own.v
-      )
+      mixed = _mixed(_softmax(scores, self.dtype), own.v)
     else:
       q_GKME = q_GRTKQE.transpose(0, 3, 1, 2, 4, 5).reshape(
         groups, cfg.kv_heads, rows * steps * queries, cfg.head_dim
@@ -204,7 +213,7 @@ class Attention(nn.Module):
       shared = jnp.where(mask, shared, _MASKED)
       slots = shared.shape[-1]
       weights = _softmax(jnp.concatenate([shared, scores], axis=-1), self.dtype)
-      mixed = jnp.einsum("grktqs,grkse->grktqe", weights[..., slots:], own.v)
+      mixed = _mixed(weights[..., slots:], own.v)
       w_GKMC = (
         weights[..., :slots]
         .transpose(0, 2, 1, 3, 4, 5)
@@ -218,6 +227,24 @@ class Attention(nn.Module):
     flat = mixed.transpose(0, 1, 3, 2, 4, 5).reshape(groups, rows, steps, -1)
     weight = out.reshape(cfg.heads * cfg.head_dim, cfg.width)
     return jnp.einsum("...f,fd->...d", flat, weight.astype(self.dtype)), own
+
+
+def _scores(q_GRKTQE, k):
+  """Products with private keys, [G, R, K, E, S] or `flattened`."""
+  if k.ndim == 5:
+    return jnp.einsum("grktqe,grkes->grktqs", q_GRKTQE, k)
+  *shape, size = q_GRKTQE.shape
+  q_BME = q_GRKTQE.reshape(k.shape[0], -1, size)
+  return jnp.einsum("bme,bes->bms", q_BME, k).reshape(*shape, -1)
+
+
+def _mixed(weights_GRKTQS, v):
+  """Private values under weights, [G, R, K, S, E] or `flattened`."""
+  if v.ndim == 5:
+    return jnp.einsum("grktqs,grkse->grktqe", weights_GRKTQS, v)
+  *shape, size = weights_GRKTQS.shape
+  w_BMS = weights_GRKTQS.reshape(v.shape[0], -1, size)
+  return jnp.einsum("bms,bse->bme", w_BMS, v).reshape(*shape, -1)
 
 
 def _softmax(scores, dtype):
@@ -352,7 +379,7 @@ def causal_mask(
   steps = segments.shape[-1]
   causal = jnp.tril(jnp.ones((steps, steps), bool))
   same = segments[:, None, :, None] == segments[:, None, None, :]
-  return same & causal
+  return same & causal[None, None]
 
 
 def init(key: jax.Array, model: nn.Module) -> dict[str, dict]:

@@ -110,13 +110,17 @@ class CompiledSearch(NamedTuple):
     start: (policy params, verifier params, tokens i32[G, T], length i32[G],
       key[G], Meter of arrays [G]) -> Search, prompts read and paid for.
     advance: (policy params, verifier params, Search, rounds i32[]) -> Search,
-      at most so many rounds on. Calling it twice for half the rounds gives
-      the same state.
+      at most so many rounds on, and no further than some tree cache has room
+      for. Calling it twice for half the rounds gives the same state.
+    crowded: Search -> bool[G], searches that wait for more room.
+    grow: Search -> Search with twice the slots.
     answer: Search -> `base.Answer`, leading axis G.
   """
 
   start: Callable[..., Search]
   advance: Callable[..., Search]
+  crowded: Callable[[Search], Bool[Array, " G"]]
+  grow: Callable[[Search], Search]
   answer: Callable[[Search], base.Answer]
 
 
@@ -157,6 +161,8 @@ def compiled_search(
   return CompiledSearch(
     start=parts.start,
     advance=parts.advance,
+    crowded=parts.crowded,
+    grow=parts.grow,
     answer=lambda search: jax.vmap(decoder.answer)(search.decoder),
   )
 
@@ -173,13 +179,16 @@ class _Parts:
     )
     self.prices = settings_lib.prices(policy, verifier, settings)
     self.rule = policy.stop_rule
-    self.widths = _widths(settings.step_tokens, settings.max_tokens)
+    self.widths = _widths(decoder.until, settings)
+    self.extends = base.Until.STEP in decoder.until
 
   def start(self, policy_params, verifier_params, tokens, length, key, meter):
     """Reads the prompts, as far as budgets allow."""
     groups, width = tokens.shape
     shape = self.decoder.shape
-    capacity = width + self.settings.arena_slots(shape)
+    capacity = width
+    if self.extends:  # whole solutions are never extended: no room for them
+      capacity += self.settings.arena_slots(shape)
     order = jnp.arange(groups)
     cost = self.prices.root(length)
     paid = meter.affords(cost)
@@ -234,9 +243,25 @@ class _Parts:
 
     def going(carry):
       done, search = carry
-      return (done < rounds) & search.running.any()
+      busy = search.running.any() & ~self.crowded(search).any()
+      return (done < rounds) & busy
 
     return jax.lax.while_loop(going, turn, (jnp.int32(0), search))[1]
+
+  def crowded(self, search):
+    """Running searches whose next round might not fit the tree cache."""
+    if self.settings.slots is not None or not self.extends:
+      return jnp.zeros_like(search.running)
+    needed = self.settings.round_slots(self.decoder.shape)
+    return search.running & (_free_slots(search) < needed)
+
+  def grow(self, search):
+    """The same searches with twice the slots in every tree cache."""
+    more = 2 * search.policy.capacity
+    return search.replace(
+      policy=tree_cache.resize(search.policy, more),
+      verifier=search.verifier and tree_cache.resize(search.verifier, more),
+    )
 
   def _round(self, policy_params, verifier_params, search: Search) -> Search:
     groups, capacity = search.policy.owner.shape
@@ -286,18 +311,19 @@ class _Parts:
     ids = jax.vmap(tree_lib.child_ids)(tree.used, outcome.valid)
     ids = ids.reshape(limit.shape)
     deeper = jnp.where(valid & ~spans.finished, ids, -1)
-    policy = tree_cache.commit(
-      search.policy, sampled.scratch, deeper, sampled.start, spans.length
-    )
-    verifier, rewards = search.verifier, search.rewards
-    if self.verifier is not None:
+    policy, verifier = search.policy, search.verifier
+    if self.extends:
+      policy = tree_cache.commit(
+        policy, sampled.scratch, deeper, sampled.start, spans.length
+      )
+    if self.extends and verifier is not None:
       verifier = tree_cache.commit(
         verifier, theirs_kv, deeper, jnp.zeros_like(deeper), spans.length
       )
-      rewards = jax.tree.map(
-        lambda old, new: _file(old, ids, new), rewards, stepped
-      )
-    if not self.decoder.revisits:
+    rewards = search.rewards and jax.tree.map(
+      lambda old, new: _file(old, ids, new), search.rewards, stepped
+    )
+    if self.extends and not self.decoder.revisits:
       keep = _reachable(decoder.tree)
       policy = tree_cache.release(policy, keep)
       verifier = verifier and tree_cache.release(verifier, keep)
@@ -333,11 +359,7 @@ class _Parts:
     wanted &= search.running[:, None]
     # Children that may be extended later need room in the arena.
     needs = jnp.where(wanted & (until == generation.STEP), cap, 0)
-    free = search.policy.capacity - search.policy.used()
-    if search.verifier is not None:
-      theirs = search.verifier.capacity - search.verifier.used()
-      free = jnp.minimum(free, theirs)
-    wanted &= jnp.cumsum(needs, axis=1) <= free[:, None]
+    wanted &= jnp.cumsum(needs, axis=1) <= _free_slots(search)[:, None]
     return (
       generation.Requests(
         node=jnp.where(wanted, node, -1),
@@ -418,7 +440,7 @@ class _Parts:
       return run
 
     tokens = jnp.where(valid[..., None], spans.tokens, -1)
-    if full == short:
+    if not self.extends or full == short:
       reward, keys_values = read(full)(tokens)
     else:
       long = jnp.where(valid, spans.length, 0).max() > short
@@ -476,12 +498,27 @@ class _Spans(NamedTuple):
   answer: jax.Array  # i32[G, R]
 
 
-def _widths(step_tokens: int, max_tokens: int) -> tuple[int, ...]:
-  """Scratch widths: one step's, then doubling to a whole solution's."""
-  widths = [step_tokens]
-  while widths[-1] < max_tokens:
-    widths.append(min(2 * widths[-1], max_tokens))
-  return tuple(widths)
+def _widths(
+  until: tuple[base.Until, ...], settings: settings_lib.SearchSettings
+) -> tuple[int, ...]:
+  """Scratch widths: what most spans need, then what the longest may.
+
+  Every step pays for the whole width, and every width is compiled.
+  """
+  step, whole = settings.step_tokens, settings.max_tokens
+  if base.Until.END not in until:
+    return (step,)
+  first = step if base.Until.STEP in until else max(step, whole // 2)
+  return (first, whole) if first < whole else (whole,)
+
+
+def _free_slots(search: Search) -> Int[Array, " G"]:
+  """Slots that both tree caches have left."""
+  free = search.policy.capacity - search.policy.used()
+  if search.verifier is not None:
+    theirs = search.verifier.capacity - search.verifier.used()
+    free = jnp.minimum(free, theirs)
+  return free
 
 
 def _file(array, ids, values):

@@ -234,17 +234,30 @@ def _budgets(
 def _runner(
   search: compiled.CompiledSearch, mesh: jax.sharding.Mesh | None
 ) -> Callable[..., tuple[compiled.Search, base.Answer]]:
-  def run(policy_params, verifier_params, tokens, length, key, meter):
-    state = search.start(
-      policy_params, verifier_params, tokens, length, key, meter
-    )
-    most = jnp.int32(np.iinfo(np.int32).max)
+  """The whole search of a batch, given more room whenever it needs some."""
+  most = np.int32(np.iinfo(np.int32).max)
+
+  def advance(policy_params, verifier_params, state):
     state = search.advance(policy_params, verifier_params, state, most)
-    return state, search.answer(state)
+    return state, search.crowded(state), search.answer(state)
 
   if mesh is None:
-    return jax.jit(run)
-  return mesh_lib.data_parallel(run, mesh, replicated_argnums=(0, 1))
+    start, advance = jax.jit(search.start), jax.jit(advance)
+  else:
+    start, advance = (
+      mesh_lib.data_parallel(f, mesh, replicated_argnums=(0, 1))
+      for f in (search.start, advance)
+    )
+
+  def run(policy_params, verifier_params, tokens, length, key, meter):
+    state = start(policy_params, verifier_params, tokens, length, key, meter)
+    while True:
+      state, crowded, answer = advance(policy_params, verifier_params, state)
+      if not np.asarray(crowded).any():
+        return state, answer
+      state = search.grow(state)
+
+  return run
 
 
 def _padded(tokens, width, batch):

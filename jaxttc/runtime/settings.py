@@ -21,8 +21,9 @@ class SearchSettings:
     step_tokens: most tokens of one step.
     max_tokens: most tokens of a solution, over all its steps.
     aggregate: how step rewards become the reward of a prefix.
-    slots: arena slots a problem beside the prompt's. None reserves room for
-      every node of the decoder's tree at half of `step_tokens`.
+    slots: arena slots a problem beside the prompt's; a search that fills them
+      ends. None begins with few, and gives more to a search that needs them:
+      every sampled token pays for all slots, used or not.
     hardware: a name of the hardware table, to price joules and dollars; None
       leaves both at zero.
   """
@@ -50,11 +51,14 @@ class SearchSettings:
       )
 
   def arena_slots(self, shape: base.SearchShape) -> int:
-    """Slots beside the prompt's that a problem's tree gets."""
+    """Slots beside the prompt's that a problem's tree begins with."""
     if self.slots is not None:
       return self.slots
-    rows = shape.asks * shape.children
-    return (shape.nodes * self.step_tokens) // 2 + rows * self.step_tokens
+    return self.round_slots(shape) + (shape.nodes * self.step_tokens) // 4
+
+  def round_slots(self, shape: base.SearchShape) -> int:
+    """Slots that a round can fill at most."""
+    return shape.asks * shape.children * self.step_tokens
 
 
 def prices(

@@ -125,40 +125,46 @@ def sample_solutions(
   left = [
     (p, s) for p, s in zip(problems, styles, strict=True) if p.id not in done
   ]
+  # A batch is as slow as its longest solution: like with like.
+  left.sort(key=lambda pair: (pair[1], pair[0].steps))
   settings = settings_lib.SearchSettings(
     sampler=controllers.Sampler(temperature=temperature), max_tokens=max_tokens
   )
-  results = search.solve(
-    [problems_lib.prompt(p, s) for p, s in left],
-    [p.id for p, _ in left],
-    policy,
-    None,
-    voting.self_consistency(n=samples),
-    budget=budget_lib.Budget(),
-    settings=settings,
-    seed=seed,
-    batch=batch,
-  )
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open("a", encoding="utf-8") as file:
-    for result in rich_progress.track(
-      results, "sampling solutions", total=len(left)
-    ):
-      problem, style = left[result.problem]
-      texts = [result.tree.completion(n) for n in result.tree.finished()]
-      row = {
-        "id": problem.id,
-        "prompt": problems_lib.prompt(problem, style),
-        "completions": texts,
-        "right": [arithmetic.check_steps(problem, text) for text in texts],
-      }
-      file.write(json.dumps(row) + "\n")
-      rows.append(row)
+  if left:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    results = search.solve(
+      [problems_lib.prompt(p, s) for p, s in left],
+      [p.id for p, _ in left],
+      policy,
+      None,
+      voting.self_consistency(n=samples),
+      budget=budget_lib.Budget(),
+      settings=settings,
+      seed=seed,
+      batch=batch,
+    )
+    with path.open("a", encoding="utf-8") as file:
+      for result in rich_progress.track(
+        results, "sampling solutions", total=len(left)
+      ):
+        problem, style = left[result.problem]
+        rows.append(_labelled(problem, style, result))
+        file.write(json.dumps(rows[-1]) + "\n")
   return [
     LabelledSolution(row["prompt"], text, right)
     for row in rows
     for text, right in zip(row["completions"], row["right"], strict=True)
   ]
+
+
+def _labelled(problem, style, result) -> dict[str, Any]:
+  texts = [result.tree.completion(n) for n in result.tree.finished()]
+  return {
+    "id": problem.id,
+    "prompt": problems_lib.prompt(problem, style),
+    "completions": texts,
+    "right": [arithmetic.check_steps(problem, text) for text in texts],
+  }
 
 
 def _read(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from jaxttc.models import config as config_lib
 from jaxttc.models import transformer
 from jaxttc.tasks import arithmetic
 from jaxttc.tasks import tokenizer as tokenizer_lib
-from jaxttc.training import language_model, loop
+from jaxttc.training import language_model, loop, process_reward
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -100,10 +100,14 @@ class LanguageModelRecipe:
 class ProcessRewardRecipe:
   """Trains a process-reward model on a policy's own, checked solutions.
 
-  Its trunk starts as the policy's and has the policy's sizes.
+  Its trunk starts as the policy's, with more layers on top that start as the
+  identity. It needs them: what the policy expects to read after "47+38=" is
+  known only in its last layer, so comparing that with what was written takes
+  another.
 
   Attributes:
     policy: the policy's file, or the name of one that ships.
+    extra_layers: layers beyond the policy's.
     problems: how many training problems the policy solves.
     samples: its solutions a problem.
     temperature: at which it samples.
@@ -114,6 +118,7 @@ class ProcessRewardRecipe:
   """
 
   policy: str = "arithmetic_lm"
+  extra_layers: int = 2
   problems: int = 8192
   samples: int = 4
   temperature: float = 1.0
@@ -130,11 +135,13 @@ class ProcessRewardRecipe:
     Raises:
       ValueError: if the recipe cannot be.
     """
-    for name in ("problems", "samples"):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name} must be at least 1")
+    for name, least in (("problems", 1), ("samples", 1), ("extra_layers", 0)):
+      if getattr(self, name) < least:
+        raise ValueError(
+          f"{name} must be at least {least}, got {getattr(self, name)}"
+        )
     policy = bundle.load(self.policy)
-    model = transformer.ProcessRewardModel(policy.config)
+    model = transformer.ProcessRewardModel(self._config(policy))
     objective = process_reward.objective(model, self.language_weight)
     folder = pathlib.Path(workdir)
     seed = self.train.seed
@@ -153,7 +160,8 @@ class ProcessRewardRecipe:
 
     def init_params(key):
       fresh = transformer.init(key, model)
-      return fresh | {"trunk": policy.params}
+      trunk = _identity(fresh["trunk"]) | policy.params
+      return fresh | {"trunk": trunk}
 
     state = loop.fit(
       self.train,
@@ -176,8 +184,12 @@ class ProcessRewardRecipe:
 
   def export(self, params: dict[str, Any], path: str) -> None:
     """Writes the trained model, with this recipe, as one .safetensors file."""
-    config = bundle.load(self.policy).config
+    config = self._config(bundle.load(self.policy))
     _export(path, "process_reward", config, params, self.describe())
+
+  def _config(self, policy: bundle.Bundle) -> config_lib.TransformerConfig:
+    layers = policy.config.layers + self.extra_layers
+    return dataclasses.replace(policy.config, layers=layers)
 
   def _solutions(self, policy, path, split, count):
     problems = arithmetic.problems(count, split=split, seed=self.train.seed)
@@ -229,6 +241,13 @@ class ProcessRewardRecipe:
       return {"held_out_auc": process_reward.roc_auc(scores, labels > 0.5)}
 
     return evaluate
+
+
+def _identity(trunk: dict[str, Any]) -> dict[str, Any]:
+  """The trunk with blocks that add nothing to the residual stream."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, x: 0 * x if path[-1].key in ("out", "down") else x, trunk
+  )
 
 
 def _export(path, kind, config, params, recipe) -> None:

@@ -63,7 +63,8 @@ class StepRewards:
   ) -> "StepRewards":
     """Adds the rewards of the positions in `at`, in order."""
     count = at.sum(-1)
-    index = jnp.argmax(jnp.where(at, jnp.arange(at.shape[-1]), -1), axis=-1)
+    # The last True: the first from behind.
+    index = at.shape[-1] - 1 - jnp.argmax(at[..., ::-1], axis=-1)
     last = jnp.take_along_axis(reward, index[..., None], axis=-1)[..., 0]
     return StepRewards(
       last=jnp.where(count > 0, last, self.last),
@@ -107,13 +108,13 @@ def score(
     The reward f32[G, R, W] of every prefix that ends in the span, in [0, 1],
     and the spans' keys and values, [G, R, K, W, E] a layer, for `commit`.
   """
-  index = jnp.arange(tokens.shape[-1])
-  causal = index[:, None] >= index[None, :]
+  width = tokens.shape[-1]
+  causal = jnp.tril(jnp.ones((1, 1, width, width), bool))
   own = causal & (tokens >= 0)[..., None, :]
   logits, keys_values = model.apply(
     {"params": params},
     jnp.maximum(tokens, 0),
-    position[..., None] + index,
+    position[..., None] + jnp.arange(width)[None, None],
     own,
     transformer.Context(arena=cache.arena, arena_mask=path),
   )
@@ -136,5 +137,5 @@ def step_ends(
   _, ends = jax.lax.scan(read, stop.start(flat.shape[1]), flat)
   ends = ends.T.reshape(shape)
   length = (tokens >= 0).sum(-1)
-  last = jnp.arange(shape[-1]) == (length - 1)[..., None]
+  last = jnp.arange(shape[-1])[None, None] == (length - 1)[..., None]
   return ends | (last & finished[..., None])

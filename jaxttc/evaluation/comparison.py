@@ -1,0 +1,497 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decoders x settings x budgets x seeds, on the same problems.
+
+A *group* is one method at one setting with one seed. It is run under the
+largest budget first. A smaller budget is run only for those problems where it
+could have cut a round short (`Cell.unbound_at`); the others are taken over and
+marked. Groups with small trees come first.
+
+Budgets limit generated tokens; every other cost is measured.
+"""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+import time
+
+import numpy as np
+from rich import console as rich_console
+from rich import progress as rich_progress
+
+from jaxttc.cost import budget as budget_lib
+from jaxttc.cost import costs
+from jaxttc.decoders import base
+from jaxttc.evaluation import cells as cells_lib
+from jaxttc.evaluation import controls as controls_lib
+from jaxttc.evaluation import decoder_text, problem_sets, solving, tables
+from jaxttc.evaluation import samples as samples_lib
+from jaxttc.inference import bundle as bundle_lib
+from jaxttc.runtime import search as search_lib
+from jaxttc.runtime import settings as settings_lib
+from jaxttc.tasks import problems as problems_lib
+from jaxttc.verifiers import process_reward
+
+FIELDS = (
+  "generated_tokens",
+  "verifier_calls",
+  "verifier_tokens",
+  "flops",
+  "seconds",
+)
+
+
+@dataclasses.dataclass(kw_only=True)
+class MethodSpec:
+  """A method, and the settings that it is tried at.
+
+  Attributes:
+    label: its name in tables and pictures, e.g. "astar".
+    decoder: e.g. "astar(nodes=256)"; see `decoder_text`.
+    settings: more arguments, each a setting of its own, e.g. ("children=2",
+      "children=4"); the last is the largest.
+    temperature: in place of the recipe's; decoder "greedy" implies 0.
+  """
+
+  label: str
+  decoder: str
+  settings: tuple[str, ...] = ("",)
+  temperature: float | None = None
+
+
+@dataclasses.dataclass(kw_only=True)
+class CompareRecipe:
+  """What `run` compares.
+
+  Attributes:
+    problems: the problems, all with answers.
+    methods: the methods.
+    budgets: generated tokens a problem, any order.
+    seeds: of all sampling.
+    policy: a model file, or the name of one that ships.
+    verifier: likewise.
+    sampling: how tokens are drawn.
+    batch: problems searched at once.
+    samples: independent samples a problem, for pass@k, maj@k and the reward
+      model's AUC; 0 for none.
+    controls: negative controls, names of `controls.CONTROLS`.
+    control_methods: labels of the methods that they are tried with, at the
+      largest setting and budget.
+    tree_method: label of the method whose search tree is drawn; "" for none.
+    only: labels to keep, with commas between; "" for all.
+  """
+
+  problems: problem_sets.ProblemSource
+  methods: tuple[MethodSpec, ...]
+  budgets: tuple[int, ...]
+  seeds: tuple[int, ...] = (0,)
+  policy: str = "arithmetic_lm"
+  verifier: str = "arithmetic_prm"
+  sampling: solving.SamplingOptions = dataclasses.field(
+    default_factory=solving.SamplingOptions
+  )
+  batch: int = 32
+  samples: int = 16
+  controls: tuple[str, ...] = ()
+  control_methods: tuple[str, ...] = ()
+  tree_method: str = "astar"
+  only: str = ""
+
+  def chosen(self) -> list[MethodSpec]:
+    """The methods that `only` leaves.
+
+    Raises:
+      ValueError: if a label is unknown or occurs twice.
+    """
+    labels = [method.label for method in self.methods]
+    for label in labels:
+      if labels.count(label) > 1:
+        raise ValueError(f"two methods are labelled {label!r}")
+    wanted = [x.strip() for x in self.only.split(",") if x.strip()]
+    for label in wanted:
+      problems_lib.require_name(label, labels, "method")
+    return [m for m in self.methods if not wanted or m.label in wanted]
+
+  def validate(self) -> None:
+    """Raises ValueError, naming the field, for values that cannot be."""
+    methods = self.chosen()
+    if not methods:
+      raise ValueError("methods: expected at least one")
+    for name in ("budgets", "seeds"):
+      values = getattr(self, name)
+      if not values or len(set(values)) < len(values):
+        raise ValueError(f"{name}={values} must be distinct, at least one")
+    for budget in self.budgets:
+      if budget < 1:
+        raise ValueError(f"budgets={self.budgets} must be at least 1 each")
+    if self.batch < 1 or self.samples < 0:
+      raise ValueError(
+        f"batch={self.batch} must be >= 1 and samples={self.samples} >= 0"
+      )
+    for kind in self.controls:
+      problems_lib.require_name(kind, controls_lib.CONTROLS, "control")
+    labels = [method.label for method in self.methods]
+    for label in (*self.control_methods, self.tree_method or labels[0]):
+      problems_lib.require_name(label, labels, "method")
+    for method in methods:
+      if not method.settings:
+        raise ValueError(f"method {method.label!r} has no settings")
+      for setting in method.settings:
+        decoder_text.build(method.decoder, setting)
+        self.settings(method)
+
+  def settings(self, method: MethodSpec) -> settings_lib.SearchSettings:
+    """The search settings of a method."""
+    own = solving.own_temperature(method.decoder)
+    return self.sampling.build(own if own is not None else method.temperature)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+  """What came of a comparison.
+
+  Attributes:
+    runs: one a (method, setting, budget, seed).
+    controls: likewise, the methods labelled "method/control".
+    samples: the policy's own samples, scored by the reward model ("") and by
+      each control; empty if there are none.
+    tree: a search to draw, and its problem; None if there is none.
+    copied: share of the (problem, cell) pairs that were taken over.
+  """
+
+  runs: list[tables.Run]
+  controls: list[tables.Run]
+  samples: dict[str, samples_lib.Samples]
+  tree: tuple[problems_lib.Problem, search_lib.SearchResult] | None
+  copied: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Group:
+  """One method at one setting with one seed, under all its budgets."""
+
+  method: MethodSpec
+  setting: str
+  seed: int
+  budgets: tuple[int, ...]
+  control: str = ""
+
+  @functools.cached_property
+  def decoder(self) -> base.Decoder:
+    return decoder_text.build(self.method.decoder, self.setting)
+
+
+def run(
+  recipe: CompareRecipe, workdir: str, *, progress: bool = True
+) -> Comparison:
+  """Runs what is missing of a comparison.
+
+  Args:
+    recipe: what to compare.
+    workdir: folder of the cells; it is made if need be.
+    progress: whether to show a bar, on the standard error stream.
+
+  Returns:
+    All runs, new and old.
+
+  Raises:
+    ValueError: if the recipe cannot be run, a problem has no answer, or a
+      cell cannot be written. The cells that are done are kept, also after an
+      interrupt.
+  """
+  recipe.validate()
+  bench = _Bench(recipe, pathlib.Path(workdir) / "cells")
+  groups = _groups(recipe, bench)
+  finished: list[tuple[_Group, dict[int, cells_lib.Cell]]] = []
+  with _bar(progress) as bar:
+    total = sum(len(g.budgets) for g in groups) * len(bench.problems)
+    task = bar.add_task("comparing", total=total)
+    for group in groups:
+      name = "/".join(filter(None, (group.method.label, group.control)))
+      bar.update(task, description=f"{name} {group.setting}")
+      advance = functools.partial(bar.advance, task)
+      finished.append((group, bench.run_group(group, advance)))
+    bar.update(task, description="samples and tree")
+    samples = {
+      kind: bench.sample(kind)
+      for kind in ("", *recipe.controls)
+      if recipe.samples and bench.verifier is not None
+    }
+    tree = bench.tree() if recipe.tree_method else None
+  done = [cell for _, found in finished for cell in found.values()]
+  return Comparison(
+    runs=_runs(finished, controls=False),
+    controls=_runs(finished, controls=True),
+    samples=samples,
+    tree=tree,
+    copied=float(np.mean([cell.copied.mean() for cell in done])),
+  )
+
+
+def _groups(recipe: CompareRecipe, bench: "_Bench") -> list[_Group]:
+  """All groups, small trees first."""
+  budgets = tuple(sorted(recipe.budgets))
+  found = [
+    _Group(method=m, setting=setting, seed=seed, budgets=budgets)
+    for m in recipe.chosen()
+    for setting in m.settings
+    for seed in recipe.seeds
+  ]
+  found += [
+    _Group(
+      method=m,
+      setting=m.settings[-1],
+      seed=seed,
+      budgets=budgets[-1:],
+      control=kind,
+    )
+    for m in recipe.chosen()
+    for seed in recipe.seeds
+    for kind in recipe.controls
+    if m.label in recipe.control_methods
+  ]
+  return sorted(found, key=lambda g: (bool(g.control), g.decoder.shape.nodes))
+
+
+class _Bench:
+  """The problems and models that all groups share."""
+
+  def __init__(self, recipe: CompareRecipe, folder: pathlib.Path):
+    self.recipe, self.folder = recipe, folder
+    self.problems = recipe.problems.load()
+    for problem in self.problems:
+      problems_lib.gold(problem)
+    self.prompts = recipe.problems.prompts(self.problems)
+    decoders = [
+      decoder_text.build(m.decoder, m.settings[-1]) for m in recipe.chosen()
+    ]
+    needed = recipe.samples or any(d.needs_reward for d in decoders)
+    if needed and not recipe.verifier:
+      raise ValueError("verifier: some decoder needs rewards; expected a model")
+    self.policy, self.verifier = solving.load_models(
+      recipe.policy, recipe.verifier if needed else ""
+    )
+    self._scorers = {"": self.verifier}
+    for kind in recipe.controls:
+      if self.verifier is not None:
+        self._scorers[kind] = controls_lib.control(self.verifier, kind)
+    for method in recipe.chosen():
+      search_lib.encode(self.policy, self.prompts, recipe.settings(method))
+    self._experiment = self._fingerprint()
+
+  def _fingerprint(self) -> str:
+    content = [
+      [[p.id, p.text, p.answer] for p in self.problems],
+      self.recipe.problems.style,
+      dataclasses.asdict(self.recipe.sampling) | {"temperature": None},
+      solving.weights_fingerprint(self.policy),
+      solving.weights_fingerprint(self.verifier),
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+  def _id(self, group: _Group, budget: int) -> cells_lib.CellId:
+    name, arguments = decoder_text.parse(group.method.decoder, group.setting)
+    settings = self.recipe.settings(group.method)
+    return cells_lib.CellId(
+      method=group.method.label,
+      setting=group.setting,
+      budget=budget,
+      seed=group.seed,
+      decoder=f"{name}({sorted(arguments.items())})",
+      temperature=settings.sampler.temperature,
+      control=group.control,
+      experiment=self._experiment,
+    )
+
+  def run_group(self, group: _Group, advance) -> dict[int, cells_lib.Cell]:
+    """The group's cells by budget, run where they are missing."""
+    found = {
+      budget: cells_lib.load(self.folder, self._id(group, budget))
+      for budget in group.budgets
+    }
+    top = group.budgets[-1]
+    advance(sum(c is not None for c in found.values()) * len(self.problems))
+    if found[top] is None:
+      found[top] = cells_lib.Cell.empty(len(self.problems))
+      self._fill(group, {top: found[top]}, advance)
+    wave = self._worst_wave(group)
+    missing = {}
+    for budget in reversed(group.budgets):
+      if found[budget] is None:
+        same = found[top].unbound_at(budget, wave)
+        missing[budget] = found[top].copy(same)
+        advance(int(same.sum()))
+    self._fill(group, missing, advance)
+    return {**found, **missing}
+
+  def _settings(
+    self, method: MethodSpec, setting: str
+  ) -> settings_lib.SearchSettings:
+    return solving.fit_slots(
+      self.recipe.settings(method),
+      decoder_text.build(method.decoder, setting),
+      max(self.recipe.budgets),
+    )
+
+  def _worst_wave(self, group: _Group) -> int:
+    shape = group.decoder.shape
+    return shape.asks * shape.children * self.recipe.sampling.max_tokens
+
+  def _fill(self, group: _Group, cells: dict, advance) -> None:
+    """Runs all problems that were not copied; saves cells as they fill."""
+    pairs = [
+      (budget, int(i))
+      for budget, cell in cells.items()
+      for i in np.flatnonzero(~cell.copied)
+    ]
+    left = {b: int((~cell.copied).sum()) for b, cell in cells.items()}
+    for budget in [b for b, n in left.items() if not n]:
+      cells_lib.save(self.folder, self._id(group, budget), cells[budget])
+    results = self._search(
+      group.decoder,
+      self._settings(group.method, group.setting),
+      [i for _, i in pairs],
+      [budget_lib.Budget(generated_tokens=b) for b, _ in pairs],
+      group.seed,
+      self._scorers[group.control],
+    )
+    for batch, seconds in results:
+      for result in batch:
+        budget, i = pairs[result.problem]
+        cost = dataclasses.replace(result.cost, seconds=seconds)
+        cell = cells[budget]
+        right = problem_sets.is_right(self.problems[i], result.completion)
+        cell.correct[i] = bool(right)
+        cell.cost[i] = costs.quantities(cost)
+        cell.stop[i], cell.rounds[i] = result.stop, result.rounds
+        left[budget] -= 1
+        advance(1)
+        if not left[budget]:
+          cells_lib.save(self.folder, self._id(group, budget), cell)
+
+  def _search(
+    self,
+    decoder: base.Decoder,
+    settings: settings_lib.SearchSettings,
+    which: Sequence[int],
+    budgets: budget_lib.Budget | list[budget_lib.Budget],
+    seed: int,
+    verifier: bundle_lib.Bundle | None,
+  ) -> Iterator[tuple[list[search_lib.SearchResult], float]]:
+    """Batches of results, with a problem's share of its batch's seconds.
+
+    The first batch also compiles: where there are more, it is timed as the
+    second.
+    """
+    if not which:
+      return
+    results = search_lib.solve(
+      [self.prompts[i] for i in which],
+      [self.problems[i].id for i in which],
+      self.policy,
+      verifier,
+      decoder,
+      budget=budgets,
+      settings=settings,
+      seed=seed,
+      batch=self.recipe.batch,
+    )
+    sizes = _sizes(len(which), self.recipe.batch)
+    held, begun = [], time.perf_counter()
+    for k, size in enumerate(sizes):
+      batch = [next(results) for _ in range(size)]
+      seconds = (time.perf_counter() - begun) / size
+      if k == 0 and len(sizes) > 1:
+        held = batch
+      else:
+        if k == 1:
+          yield held, seconds
+        yield batch, seconds
+      begun = time.perf_counter()
+
+  def sample(self, kind: str) -> samples_lib.Samples:
+    """Independent samples, scored step by step by a reward model."""
+    n = self.recipe.samples
+    decoder = decoder_text.build(f"dvts(subtrees={n}, expansions=1)")
+    settings = dataclasses.replace(
+      self.recipe.sampling.build(), aggregate=process_reward.Aggregate.LAST
+    )
+    results = self._search(
+      decoder,
+      settings,
+      range(len(self.problems)),
+      budget_lib.Budget(),
+      self.recipe.seeds[0],
+      self._scorers[kind],
+    )
+    found = [result for batch, _ in results for result in batch]
+    return samples_lib.collect(self.problems, found, n)
+
+  def tree(
+    self,
+  ) -> tuple[problems_lib.Problem, search_lib.SearchResult] | None:
+    """A search that makes a picture: solved, branched, not too large."""
+    found = [
+      m for m in self.recipe.chosen() if m.label == self.recipe.tree_method
+    ]
+    if not found:
+      return None
+    which = range(min(self.recipe.batch, len(self.problems)))
+    results = self._search(
+      decoder_text.build(found[0].decoder, found[0].settings[-1]),
+      self._settings(found[0], found[0].settings[-1]),
+      which,
+      budget_lib.Budget(generated_tokens=max(self.recipe.budgets)),
+      self.recipe.seeds[0],
+      self.verifier,
+    )
+    ranked = [
+      (self._pictured(result), result)
+      for batch, _ in results
+      for result in batch
+    ]
+    best = max(ranked, key=lambda pair: pair[0])[1]
+    return self.problems[best.problem], best
+
+  def _pictured(self, result: search_lib.SearchResult) -> tuple[bool, int]:
+    solved = problem_sets.is_right(
+      self.problems[result.problem], result.completion
+    )
+    nodes = len(result.tree.parent)
+    # Rows of boxes stay legible up to about so many nodes.
+    return bool(solved), nodes if nodes <= 40 else -nodes
+
+
+def _runs(
+  finished: list[tuple[_Group, dict[int, cells_lib.Cell]]], *, controls: bool
+) -> list[tables.Run]:
+  """The rows of the table, of the controls or of the rest."""
+  return [
+    tables.Run(
+      method="/".join(filter(None, (group.method.label, group.control))),
+      setting=group.setting,
+      budget=budget,
+      seed=group.seed,
+      accuracy=cell.correct,
+      cost={name: cell.field(name) for name in FIELDS},
+    )
+    for group, found in finished
+    if bool(group.control) == controls
+    for budget, cell in found.items()
+  ]
+
+
+def _sizes(count: int, batch: int) -> list[int]:
+  """Sizes of the batches that `search.solve` makes of so many problems."""
+  return [min(batch, count - start) for start in range(0, count, batch)]
+
+
+def _bar(progress: bool) -> rich_progress.Progress:
+  return rich_progress.Progress(
+    *rich_progress.Progress.get_default_columns(),
+    rich_progress.TimeElapsedColumn(),
+    console=rich_console.Console(stderr=True),
+    disable=not progress,
+  )

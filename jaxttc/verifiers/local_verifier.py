@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process reward model in this process, behind the `Verifier` protocol.
+
+It keeps its own tree cache, so every span is read once, in one parallel pass
+over all spans that are to be scored, of however many searches. Only the
+searches that have spans take part in a pass: their arenas are gathered, and
+written back with the spans' keys and values. Shapes are powers of two;
+`compilations` counts the programs traced.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxttc.inference import bundle as bundle_lib
+from jaxttc.inference import engine as engine_lib
+from jaxttc.inference import generation
+from jaxttc.inference import local_engine
+from jaxttc.inference import node_table
+from jaxttc.inference import tree_cache
+from jaxttc.verifiers import process_reward
+
+# A node's aggregates, and where the prefix that ends with it ends.
+_State = tuple[process_reward.StepRewards, int]
+
+
+class _Pass(NamedTuple):
+  """Spans of P groups, up to R each, in W tokens; NumPy arrays."""
+
+  group: Any  # i32[P], G for padding
+  parent: Any  # i32[P, R], -1 for no span
+  ticket: Any  # i32[P, R]
+  position: Any  # i32[P, R]
+  tokens: Any  # i32[P, R, W], -1 beyond the span
+  finished: Any  # bool[P, R]
+  rewards: Any  # StepRewards [P, R] of the parents
+
+
+class LocalVerifier:
+  """A reward model behind the `Verifier` protocol.
+
+  Attributes:
+    verifier: the model.
+    groups: G, searches served at once.
+    tariff: what reading costs.
+    metered: all fields; joules and dollars only on known hardware.
+    compilations: programs traced so far.
+  """
+
+  def __init__(
+    self,
+    verifier: bundle_lib.Bundle,
+    *,
+    aggregate: process_reward.Aggregate = process_reward.Aggregate.LAST,
+    hardware: str | None = None,
+    groups: int = 8,
+    nodes: int = 64,
+    slots: int = 256,
+  ):
+    """A verifier without open searches.
+
+    Args:
+      verifier: the model.
+      aggregate: how step rewards become the reward of a prefix.
+      hardware: a name of the hardware table, to price joules and dollars.
+      groups: G.
+      nodes: nodes a search to make room for at first.
+      slots: cached tokens a search to make room for at first.
+
+    Raises:
+      ValueError: if the bundle is no reward model, a size is below 1, or the
+        hardware is unknown.
+    """
+    if verifier.kind != "process_reward":
+      raise ValueError(
+        f"the verifier is a {verifier.kind}; expected process_reward"
+      )
+    sizes = {"groups": groups, "nodes": nodes, "slots": slots}
+    for name, size in sizes.items():
+      if size < 1:
+        raise ValueError(f"LocalVerifier {name} must be >= 1, got {size}")
+    self.verifier, self.groups, self._aggregate = verifier, groups, aggregate
+    self.tariff, self.metered = local_engine.local_tariff(
+      verifier, hardware, "verifier"
+    )
+    self.compilations = 0
+    self._nodes: dict[int, dict[int, _State]] = {}
+    self._loose: dict[int, dict[int, _State]] = {}
+    self._table = node_table.NodeTable(groups, nodes, 16)
+    dtype = jax.tree.leaves(verifier.params)[0].dtype
+    self._cache = tree_cache.init(
+      verifier.config, groups, generation.bucket(slots), dtype
+    )
+    self._prefill = jax.jit(self._traced_prefill, donate_argnums=1)
+    self._read = jax.jit(self._traced_read, donate_argnums=1)
+    self._resize = jax.jit(tree_cache.resize, static_argnums=1)
+
+  def open(self, prompts: Mapping[int, engine_lib.Prompt]) -> None:
+    """Starts searches, their prompts read in one batch.
+
+    Raises:
+      ValueError: for a group out of range or already open, or an empty
+        prompt.
+    """
+    if not prompts:
+      return
+    for group, prompt in prompts.items():
+      local_engine.check_open(group, self.groups, self._nodes, prompt)
+    ids, length, group = local_engine.padded_prompts(prompts, self.groups)
+    self._fit(ids.shape[1])
+    self._cache = self._prefill(
+      self.verifier.params, self._cache, ids, length, group
+    )
+    none = jax.device_get(process_reward.StepRewards.none(()))
+    for g, prompt in prompts.items():
+      self._table.open(g, len(prompt.tokens))
+      self._nodes[g] = {0: (none, len(prompt.tokens))}
+      self._loose[g] = {}
+
+  def score(self, spans: Sequence[engine_lib.Span]) -> list[float]:
+    """Rewards of the prefixes that end with the spans, in [0, 1].
+
+    Raises:
+      ValueError: for a group that is not open, a parent that it does not
+        have, or a span without tokens.
+    """
+    if not spans:
+      return []
+    for span in spans:
+      self._check(span)
+      self._table.reserve(span.ticket)
+    groups = sorted({span.group for span in spans})
+    needed = {g: self._table.used(g) for g in groups}
+    for span in spans:
+      needed[span.group] += len(span.tokens)
+    self._fit(max(needed.values()))
+    work, place = self._batched(spans, groups)
+    names = self._table.take()
+    self._cache, reward, stepped = self._read(
+      self.verifier.params, self._cache, names, work
+    )
+    reward, stepped = jax.device_get((reward, stepped))
+    for span, at in zip(spans, place, strict=True):
+      if not span.finished:
+        self._keep(span, jax.tree.map(lambda x, at=at: x[at], stepped))
+    return [float(reward[at]) for at in place]
+
+  def file(self, group: int, nodes: Mapping[int, int]) -> None:
+    """Makes spans nodes, by ticket; the group's other spans are forgotten.
+
+    Raises:
+      ValueError: if the group is not open, or a ticket is not that of an
+        unfinished span which was scored.
+    """
+    known, loose = self._search(group), self._loose[group]
+    for ticket, node in nodes.items():
+      if ticket not in loose:
+        raise ValueError(
+          f"ticket {ticket} of group {group} is no span that was scored and "
+          "can be extended"
+        )
+      known[node] = loose[ticket]
+    loose.clear()
+    self._table.file(group, nodes)
+
+  def release(self, group: int, keep: np.ndarray) -> None:
+    """Forgets the nodes n with not `keep[n]`.
+
+    Raises:
+      ValueError: if the group is not open.
+    """
+    known = self._search(group)
+    self._table.release(group, keep)
+    for node in [n for n in known if n and not keep[n]]:
+      del known[node]
+
+  def close(self, group: int) -> None:
+    """Ends a search; twice does no harm."""
+    self._nodes.pop(group, None)
+    self._loose.pop(group, None)
+    self._table.close(group)
+
+  def _search(self, group: int) -> dict[int, _State]:
+    if group not in self._nodes:
+      raise ValueError(f"group {group} is not open")
+    return self._nodes[group]
+
+  def _check(self, span: engine_lib.Span) -> None:
+    if span.parent not in self._search(span.group):
+      raise ValueError(
+        f"group {span.group} has no node {span.parent}; file a span under it "
+        "first"
+      )
+    if not span.tokens:
+      raise ValueError(
+        f"ticket {span.ticket} of group {span.group} has no tokens to score"
+      )
+
+  def _keep(self, span, stepped) -> None:
+    _, end = self._nodes[span.group][span.parent]
+    size = len(span.tokens)
+    self._loose[span.group][span.ticket] = (stepped, end + size)
+    self._table.add(span.group, span.ticket, span.parent, size)
+
+  def _fit(self, slots: int) -> None:
+    slots = generation.bucket(slots)
+    if slots > self._cache.capacity:
+      self.compilations += 1
+      self._cache = self._resize(self._cache, slots)
+
+  def _batched(self, spans, groups):
+    """Spans as arrays, and where in them each span is."""
+    column = dict.fromkeys(groups, 0)
+    place = []
+    for span in spans:
+      place.append((groups.index(span.group), column[span.group]))
+      column[span.group] += 1
+    count = generation.bucket(len(groups), least=1)
+    rows = generation.bucket(max(column.values()), least=1)
+    width = generation.bucket(max(len(span.tokens) for span in spans))
+    none = process_reward.StepRewards.none((count, rows))
+    work = _Pass(
+      group=np.full((count,), self.groups, np.int32),
+      parent=np.full((count, rows), -1, np.int32),
+      ticket=np.zeros((count, rows), np.int32),
+      position=np.zeros((count, rows), np.int32),
+      tokens=np.full((count, rows, width), -1, np.int32),
+      finished=np.zeros((count, rows), bool),
+      rewards=jax.tree.map(np.array, none),
+    )
+    work.group[: len(groups)] = groups
+    for span, at in zip(spans, place, strict=True):
+      rewards, end = self._nodes[span.group][span.parent]
+      work.parent[at], work.position[at] = span.parent, end
+      work.ticket[at], work.finished[at] = span.ticket, span.finished
+      work.tokens[at][: len(span.tokens)] = span.tokens
+      for name, value in vars(rewards).items():
+        getattr(work.rewards, name)[at] = value
+    return work, place
+
+  def _traced_prefill(self, params, cache, ids, length, group):
+    self.compilations += 1
+    keys_values, _ = generation.prefill(
+      self.verifier.model, params, ids, length
+    )
+    return tree_cache.write_prompt(cache, keys_values, length, group)
+
+  def _traced_read(self, params, cache, names, work):
+    """One pass: the cache with the spans in it, rewards, aggregates."""
+    self.compilations += 1
+    cache, shown = node_table.rename(cache, names)
+    at = jnp.minimum(work.group, self.groups - 1)
+    some = jax.tree.map(lambda x: x[at], cache)
+    path = tree_cache.path_mask(shown[at], names.parent[at], work.parent)
+    reward, keys_values = process_reward.score(
+      self.verifier.model, params, some, path, work.position, work.tokens
+    )
+    rule = self.verifier.stop_rule
+    ends = process_reward.step_ends(work.tokens, work.finished, rule.step_end)
+    stepped = work.rewards.extended(reward, ends)
+    length = (work.tokens >= 0).sum(-1)
+    kept = (work.parent >= 0) & ~work.finished
+    owner = jnp.where(kept, node_table.loose(work.ticket), -1)
+    some = tree_cache.commit(
+      some, keys_values, owner, jnp.zeros_like(length), length
+    )
+    cache = jax.tree.map(
+      lambda whole, part: whole.at[work.group].set(part, mode="drop"),
+      cache,
+      some,
+    )
+    return cache, stepped.aggregate(self._aggregate), stepped

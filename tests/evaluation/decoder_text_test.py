@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from jaxttc.decoders import base
+from jaxttc.evaluation import decoder_text
+
+
+def test_name_alone_has_no_arguments():
+  assert decoder_text.parse("greedy") == ("greedy", {})
+
+
+def test_setting_goes_before_the_text():
+  text = "astar(children=4, f_tolerance=0.05, select='best')"
+  name, arguments = decoder_text.parse(text, "children=2, nodes=64")
+  assert name == "astar"
+  assert arguments == {
+    "children": 2,
+    "f_tolerance": 0.05,
+    "select": "best",
+    "nodes": 64,
+  }
+
+
+def test_builds_with_the_sizes_asked_for():
+  decoder = decoder_text.build("best_of_n", "n=3")
+  assert decoder.shape == base.SearchShape(nodes=4, asks=1, children=3)
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("astr(children=4)", "did you mean 'astar'"),
+    ("astar(childen=4)", "did you mean 'children'"),
+    ("best_of_n(n=0)", "n must be at least 1, got 0"),
+    ("best_of_n", "needs the argument 'n'"),
+    ("best_of_n(4)", "not of the form"),
+    ("best_of_n(n=__import__('os'))", "must be a literal"),
+    ("best_of_n(**{'n': 4})", "not of the form"),
+    ("astar(children=4", "not of the form"),
+    ("a.b(n=4)", "not of the form"),
+    ("best_of_n(n='four')", "best_of_n"),
+    ("", "not of the form"),
+    ("budget_forcing", "needs a controller"),
+  ],
+)
+def test_bad_text_is_refused_in_one_line(text, message):
+  with pytest.raises(ValueError, match=".*") as caught:
+    decoder_text.build(text)
+  assert message in str(caught.value)
+  assert "\n" not in str(caught.value)
+
+
+def test_bad_setting_is_refused():
+  with pytest.raises(ValueError, match="not of the form"):
+    decoder_text.parse("best_of_n", "n=")
