@@ -13,12 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 import numpy as np
 
-from benchmarks import llama_peer
-from benchmarks import timing
-from jaxttc.inference import controllers
-from jaxttc.inference import generation
-from jaxttc.inference import stop
-from jaxttc.inference import tree_cache
+from benchmarks import llama_peer, timing
+from jaxttc.inference import controllers, generation, stop, tree_cache
 from jaxttc.models import config as config_lib
 from jaxttc.models import transformer
 
@@ -61,9 +57,7 @@ def generator(
     cache = tree_cache.write_prompt(
       cache, keys_values, before, jnp.arange(groups)
     )
-    rows = generation.idle_rows(
-      config, groups, samples, widths[0], width, bend
-    )
+    rows = generation.idle_rows(config, groups, samples, widths[0], width, bend)
     work = requests(prompts, before, samples, new_tokens, key)
     path = tree_cache.path_mask(
       cache.owner, jnp.full((groups, 1), -1, jnp.int32), work.node
@@ -168,7 +162,9 @@ def against_generate(
   result = {"logit_gap": check_logits(config, params, peer, seed), "rows": []}
   run = generator(config, new_tokens=new_tokens)
   for batch in batches:
-    prompts = random_prompts(config.vocab_size, batch, prompt_tokens, seed + batch)
+    prompts = random_prompts(
+      config.vocab_size, batch, prompt_tokens, seed + batch
+    )
     given = jnp.asarray(prompts)
     key = jax.random.key(seed)
     ours = np.asarray(run(params, given, key))[:, 0]

@@ -21,12 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import decoding
-from benchmarks import timing
+from benchmarks import decoding, timing
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.inference import controllers
+from jaxttc.inference import controllers, local_engine
 from jaxttc.inference import engine as engine_lib
-from jaxttc.inference import local_engine
 
 _LONGEST = 400
 

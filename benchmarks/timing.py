@@ -79,9 +79,7 @@ def ratio(
     `high`, the range of the same ratio within one turn.
   """
   value = min(seconds[slow]) / min(seconds[fast])
-  turns = [
-    a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)
-  ]
+  turns = [a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)]
   return {
     "value": value,
     "low": min(value, *turns),

@@ -15,9 +15,7 @@ Shape letters: G problems, A survivors, K children, R = A K rows, T prompt
 tokens, W tokens a step.
 """
 
-from collections.abc import Callable
 import dataclasses
-import functools
 import time
 from typing import Any
 
@@ -25,14 +23,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
-import numpy as np
 
 from benchmarks import decoding
-from benchmarks import timing
 from jaxttc.decoders import tree as tree_lib
-from jaxttc.inference import controllers
-from jaxttc.inference import generation
-from jaxttc.inference import tree_cache
+from jaxttc.inference import controllers, generation, tree_cache
 from jaxttc.models import config as config_lib
 from jaxttc.models import transformer
 from jaxttc.verifiers import process_reward
@@ -266,8 +260,11 @@ class Searches:
     )
     spans = generation.span_tokens(rows, sizes.step_tokens)
     whole = jnp.concatenate(
-      [jnp.repeat(prefix, sizes.children, axis=0),
-       spans.reshape(-1, sizes.step_tokens)], axis=1
+      [
+        jnp.repeat(prefix, sizes.children, axis=0),
+        spans.reshape(-1, sizes.step_tokens),
+      ],
+      axis=1,
     )
     length = jnp.full((whole.shape[0],), whole.shape[1], jnp.int32)
     _, logits = generation.prefill(

@@ -7,8 +7,7 @@
 """
 
 from jaxttc.tasks import arithmetic
-from jaxttc.training import loop
-from jaxttc.training import recipes
+from jaxttc.training import loop, recipes
 
 
 def get_config() -> recipes.ProcessRewardRecipe:

@@ -8,16 +8,16 @@ Budgets are generated tokens a problem. Every method is tried at several
 settings, so that each enters at its best; claims are at equal accuracy.
 """
 
-from jaxttc.evaluation import comparison, problem_sets, solving
+from jaxttc.evaluation import comparing, problem_sets, solving
 
 _N = ("n=2", "n=4", "n=8", "n=16")
 _P = ("particles=2", "particles=4", "particles=8", "particles=16")
 
 
-def get_config() -> comparison.CompareRecipe:
+def get_config() -> comparing.CompareRecipe:
   """The recipe; every field can be overridden with `--config.a.b=value`."""
-  method = comparison.MethodSpec
-  return comparison.CompareRecipe(
+  method = comparing.MethodSpec
+  return comparing.CompareRecipe(
     problems=problem_sets.ProblemSource(count=200, steps=(4, 6, 8, 10)),
     budgets=(50, 100, 200, 400, 800, 1600),
     seeds=(0, 1, 2),
@@ -81,7 +81,7 @@ def get_config() -> comparison.CompareRecipe:
         settings=("children=2", "children=3", "children=4", "children=8"),
       ),
     ),
-    sampling=solving.SamplingOptions(step_tokens=32, max_tokens=128),
+    sampling=solving.SamplingOptions(step_tokens=24, max_tokens=192),
     batch=50,
     samples=16,
     controls=("constant", "random", "weak"),

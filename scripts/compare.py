@@ -11,6 +11,7 @@ or a kill, and it goes on. Override any field of the recipe:
 --config.only=astar,best_of_n --config.problems.count=20.
 """
 
+import os
 import pathlib
 import shlex
 import sys
@@ -21,7 +22,7 @@ from ml_collections import config_flags
 import rich
 
 from jaxttc import results
-from jaxttc.evaluation import comparison, comparison_report, tables
+from jaxttc.evaluation import comparing, comparison_report, tables
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _CONFIG = config_flags.DEFINE_config_file(
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   out = _OUT.value or str(pathlib.Path(_WORKDIR.value) / "decoders")
   try:
-    found = comparison.run(
+    found = comparing.run(
       _CONFIG.value, _WORKDIR.value, progress=_PROGRESS.value
     )
     paths = comparison_report.write(found, out, command=results.command_line())
@@ -61,5 +62,10 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+  # Each program is compiled once, not once a run.
+  jax.config.update(
+    "jax_compilation_cache_dir",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
+  )
   jax.config.config_with_absl()
   app.run(main)

@@ -10,6 +10,7 @@ Run the same command again after a stop, or a kill, and it goes on after the
 last problem answered. Override any field of the recipe: --config.seed=1.
 """
 
+import os
 import pathlib
 import shlex
 import sys
@@ -53,5 +54,10 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+  # Each program is compiled once, not once a run.
+  jax.config.update(
+    "jax_compilation_cache_dir",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
+  )
   jax.config.config_with_absl()
   app.run(main)

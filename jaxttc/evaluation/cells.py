@@ -123,7 +123,8 @@ def load(folder: pathlib.Path, name: CellId) -> Cell | None:
   """The cell, if it has been run; None if it is missing or damaged."""
   path = folder / name.file
   try:
-    with np.load(path, allow_pickle=False) as stored:
+    with open(path, "rb") as file:
+      stored = np.load(file, allow_pickle=False)
       return Cell(**{f.name: stored[f.name] for f in dataclasses.fields(Cell)})
   except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
     return None

@@ -119,7 +119,7 @@ def _orders(draws, methods):
 
 def _largest(draws: tables.Draws, method: str) -> np.ndarray:
   """Accuracy at the largest budget, of the setting that spends most."""
-  own = _at(draws, method, max(key[2] for key in draws.keys))
+  own = _at(draws, method, max(_budgets(draws, method)))
   return draws.accuracy[:, max(own, key=lambda i: draws.cost[_TOKENS][0, i])]
 
 
@@ -130,26 +130,28 @@ def _best(draws: tables.Draws, method: str, budget: float) -> np.ndarray:
 
 
 def _at(draws, method, budget) -> list[int]:
-  return [i for i in draws.of(method) if draws.keys[i][2] == budget]
+  return [int(i) for i in draws.of(method) if draws.keys[i][2] == budget]
+
+
+def _budgets(draws, method) -> set[float]:
+  return {draws.keys[i][2] for i in draws.of(method)}
 
 
 def _accuracies(draws, methods):
-  most = max(key[2] for key in draws.keys)
   for method in sorted(methods):
-    best = _best(draws, method, most)
+    best = _best(draws, method, max(_budgets(draws, method)))
     yield claim(f"accuracy_{method}", tables.interval(best, 0.95))
 
 
 def _rises(draws, methods):
   """What the largest budget adds to the smallest, method by method."""
-  budgets = [key[2] for key in draws.keys]
-  if min(budgets) == max(budgets):
-    return
   for method in sorted(methods):
-    last = _best(draws, method, max(budgets))
-    rise = last - _best(draws, method, min(budgets))
-    interval = tables.interval(rise, 0.95)
-    yield claim(f"accuracy_rises_{method}", interval, 0.0, ">")
+    budgets = _budgets(draws, method)
+    if len(budgets) > 1:
+      last = _best(draws, method, max(budgets))
+      rise = last - _best(draws, method, min(budgets))
+      interval = tables.interval(rise, 0.95)
+      yield claim(f"accuracy_rises_{method}", interval, 0.0, ">")
 
 
 def _against_controls(runs, controls):

@@ -9,15 +9,20 @@ import pathlib
 from rich import table as rich_table
 
 from jaxttc import results
-from jaxttc.evaluation import comparison as comparison_lib
-from jaxttc.evaluation import comparison_claims, frontier, plots, tables
+from jaxttc.evaluation import (
+  comparing,
+  comparison_claims,
+  frontier,
+  plots,
+  tables,
+)
 from jaxttc.evaluation import samples as samples_lib
 
 _AXIS = "generated_tokens"
 
 
 def write(
-  comparison: comparison_lib.Comparison,
+  comparison: comparing.Comparison,
   out: str,
   *,
   command: str,
@@ -26,7 +31,7 @@ def write(
   """Writes `<out>.json`, `<out>.csv`, `<out>.png` and `search_tree.png`.
 
   Args:
-    comparison: what `comparison.run` returned.
+    comparison: what `comparing.run` returned.
     out: path of the files, without suffix; the tree lies beside them.
     command: the command that was run.
     title: of the picture.
@@ -150,7 +155,7 @@ def _write_csv(path: str, points: Sequence[tables.Point]) -> None:
     writer.writerows(rows)
 
 
-def _draw_tree(comparison: comparison_lib.Comparison, path: str) -> None:
+def _draw_tree(comparison: comparing.Comparison, path: str) -> None:
   problem, result = comparison.tree
   tree = result.tree
   plots.search_tree(

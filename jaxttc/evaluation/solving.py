@@ -69,7 +69,7 @@ class SamplingOptions:
     Raises:
       ValueError: naming the field that cannot be.
     """
-    known = tuple(process_reward.Aggregate)
+    known = tuple(a.value for a in process_reward.Aggregate)
     problems_lib.require_name(self.aggregate, known, "aggregate")
     settings = settings_lib.SearchSettings(
       sampler=controllers.Sampler(
@@ -169,7 +169,7 @@ def fit_slots(
   decoder: base.Decoder,
   tokens: int | None,
 ) -> settings_lib.SearchSettings:
-  """Cuts the arena down to what a budget of generated tokens can fill.
+  """Makes the arena no larger than a budget of generated tokens can fill.
 
   Every token reads the whole arena, so room that stays empty costs time. One
   step more than the budget keeps the budget, not the arena, in charge.
@@ -181,9 +181,10 @@ def fit_slots(
   """
   if tokens is None or settings.slots is not None:
     return settings
-  enough = max(tokens, settings.max_tokens) + settings.step_tokens
-  slots = min(enough, settings.arena_slots(decoder.shape))
-  return dataclasses.replace(settings, slots=slots)
+  enough = tokens + settings.step_tokens
+  if enough >= settings.arena_slots(decoder.shape):
+    return settings
+  return dataclasses.replace(settings, slots=enough)
 
 
 def load_models(

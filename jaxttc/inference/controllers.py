@@ -394,7 +394,9 @@ def _invert(
 
 
 def _first_above(
-  upto: Float[Array, "b n"], mass: Float[Array, "b n"], target: Float[Array, " b"]
+  upto: Float[Array, "b n"],
+  mass: Float[Array, "b n"],
+  target: Float[Array, " b"],
 ) -> Int[Array, " b"]:
   """First index with mass where `upto` exceeds `target`, else the last one."""
   size = upto.shape[-1]

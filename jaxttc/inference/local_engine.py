@@ -14,7 +14,6 @@ does not fit, and never shrink; `compilations` counts the programs traced.
 import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -22,17 +21,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
-from jaxttc.cost import costs
-from jaxttc.cost import hardware as hardware_lib
-from jaxttc.cost import tariff as tariff_lib
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.inference import controllers
+from jaxttc.inference import (
+  controllers,
+  generation,
+  local_prices,
+  node_table,
+  prompt_batch,
+  tree_cache,
+)
 from jaxttc.inference import engine as engine_lib
-from jaxttc.inference import generation
-from jaxttc.inference import node_table
-from jaxttc.inference import tree_cache
 
-_PRICED = frozenset({"joules", "dollars"})  # fields only hardware prices
+_PLAIN = controllers.Sampler()
 _IDLE_SHARE = 4  # a segment ends early when one row in so many is idle
 
 
@@ -108,7 +108,7 @@ class LocalEngine:
     self,
     policy: bundle_lib.Bundle,
     *,
-    sampler: controllers.Sampler = controllers.Sampler(),
+    sampler: controllers.Sampler = _PLAIN,
     controller: controllers.Controller | None = None,
     hardware: str | None = None,
     groups: int = 8,
@@ -145,8 +145,10 @@ class LocalEngine:
         raise ValueError(f"LocalEngine {name} must be at least 1, got {size}")
     self.policy, self.groups, self.rows = policy, groups, rows
     self.max_length = policy.config.max_length
-    self.prompt_tariff, self.metered = local_tariff(policy, hardware, "prompt")
-    self.tariff, _ = local_tariff(policy, hardware, "policy")
+    self.prompt_tariff, self.metered = local_prices.local_tariff(
+      policy, hardware, "prompt"
+    )
+    self.tariff, _ = local_prices.local_tariff(policy, hardware, "policy")
     self.compilations = 0
     own = sampler.controller(policy.config.vocab_size)
     self._controller = (
@@ -196,8 +198,8 @@ class LocalEngine:
     if not prompts:
       return
     for group, prompt in prompts.items():
-      check_open(group, self.groups, self._searches, prompt)
-    ids, length, group = padded_prompts(prompts, self.groups)
+      prompt_batch.check_open(group, self.groups, self._searches, prompt)
+    ids, length, group = prompt_batch.padded_prompts(prompts, self.groups)
     self._fit(slots=ids.shape[1])
     self._cache = self._prefill(
       self.policy.params, self._cache, ids, length - 1, group
@@ -411,9 +413,7 @@ class LocalEngine:
 
   def _traced_prefill(self, params, cache, ids, length, group):
     self.compilations += 1
-    keys_values, _ = generation.prefill(
-      self.policy.model, params, ids, length
-    )
+    keys_values, _ = generation.prefill(self.policy.model, params, ids, length)
     return tree_cache.write_prompt(cache, keys_values, length, group)
 
   def _traced_begin(self, control, prefix):
@@ -472,83 +472,20 @@ class LocalEngine:
       rows.start,
       rows.length,
     )
-    return cache, rows, _Report(
-      column=rows.column,
-      done=done,
-      tokens=generation.span_tokens(rows, rows.columns),
-      length=rows.length,
-      stopped=rows.stopped,
-      finished=rows.finished,
-      logprob=rows.logprob,
-      answer=rows.answer_class,
+    return (
+      cache,
+      rows,
+      _Report(
+        column=rows.column,
+        done=done,
+        tokens=generation.span_tokens(rows, rows.columns),
+        length=rows.length,
+        stopped=rows.stopped,
+        finished=rows.finished,
+        logprob=rows.logprob,
+        answer=rows.answer_class,
+      ),
     )
-
-
-@functools.lru_cache
-def _priced_fields(hardware: str | None) -> frozenset[str]:
-  known = frozenset(costs.FIELDS)
-  return known if hardware is not None else known - _PRICED
-
-
-def local_tariff(
-  bundle: bundle_lib.Bundle, hardware: str | None, role: str
-) -> tuple[tariff_lib.Tariff, frozenset[str]]:
-  """A local model's price list, and the fields of `Cost` that it knows.
-
-  Args:
-    bundle: the model.
-    hardware: a name of the hardware table; None leaves joules and dollars
-      out.
-    role: as `Tariff.local` takes it.
-
-  Raises:
-    ValueError: if the hardware or the role is unknown.
-  """
-  device = None if hardware is None else hardware_lib.lookup(hardware)
-  tariff = tariff_lib.Tariff.local(bundle.shape(), device, role)
-  return tariff, _priced_fields(hardware)
-
-
-def check_open(
-  group: int,
-  groups: int,
-  opened: Mapping[int, Any],
-  prompt: engine_lib.Prompt,
-) -> None:
-  """Refuses groups that cannot be opened, and prompts without tokens.
-
-  Raises:
-    ValueError: naming the group.
-  """
-  if not 0 <= group < groups:
-    raise ValueError(f"group {group} is out of range; expected 0..{groups - 1}")
-  if group in opened:
-    raise ValueError(f"group {group} is open already; close it first")
-  if not prompt.tokens:
-    raise ValueError(f"group {group}: the prompt has no tokens")
-
-
-def padded_prompts(
-  prompts: Mapping[int, engine_lib.Prompt], groups: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Prompts as arrays whose sizes are powers of two.
-
-  Args:
-    prompts: by group.
-    groups: a group number for the rows of padding, to drop them by.
-
-  Returns:
-    Token ids i32[P, T], lengths i32[P] (1 for padding), groups i32[P].
-  """
-  width = generation.bucket(max(len(p.tokens) for p in prompts.values()))
-  count = generation.bucket(len(prompts), least=1)
-  ids = np.zeros((count, width), np.int32)
-  length = np.ones((count,), np.int32)
-  group = np.full((count,), groups, np.int32)
-  for i, (g, prompt) in enumerate(prompts.items()):
-    length[i], group[i] = len(prompt.tokens), g
-    ids[i, : length[i]] = prompt.tokens
-  return ids, length, group
 
 
 def _columns(size: int) -> int:

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 import numpy as np
 
-from jaxttc.inference import generation
-from jaxttc.inference import tree_cache
+from jaxttc.inference import generation, tree_cache
 
 _LOOSE = 1 << 24  # owners from here on are tickets
 

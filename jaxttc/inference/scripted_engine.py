@@ -106,9 +106,7 @@ class ScriptedEngine:
   def cancel(self, group: int) -> list[engine_lib.Completion]:
     """Forgets the group's waiting requests; none has cost anything."""
     gone = [r for r in self._queue if r.group == group]
-    self._queue = collections.deque(
-      r for r in self._queue if r.group != group
-    )
+    self._queue = collections.deque(r for r in self._queue if r.group != group)
     return [_completion(request, [], False) for request in gone]
 
   def file(self, group: int, nodes: Mapping[int, int]) -> None:

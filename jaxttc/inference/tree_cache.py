@@ -207,11 +207,15 @@ def commit(
       old.v.at[g, :, slot].set(v, mode="drop"),
     )
 
-  owner = jnp.repeat(node, columns, axis=1)
-  return TreeCache(
-    arena=tuple(map(put, cache.arena, keys_values)),
-    owner=cache.owner.at[g, slot].set(owner, mode="drop"),
-  )
+  def file(cache):
+    owner = jnp.repeat(node, columns, axis=1)
+    return TreeCache(
+      arena=tuple(map(put, cache.arena, keys_values)),
+      owner=cache.owner.at[g, slot].set(owner, mode="drop"),
+    )
+
+  # A scatter walks what it drops, too: skipped where nothing is to be kept.
+  return jax.lax.cond(wanted.any(), file, lambda cache: cache, cache)
 
 
 def _heads(arena: transformer.KeyValues) -> tuple[int, int]:

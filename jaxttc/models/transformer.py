@@ -194,7 +194,9 @@ class Attention(nn.Module):
       k, v = arena[1]
       own = KeyValues(
         put(k, k_GRKET.reshape(*k.shape[:-1], 1), context.column, k.ndim - 1),
-        put(v, v_GRKTE.reshape(*k.shape[:-2], 1, -1), context.column, v.ndim - 2),
+        put(
+          v, v_GRKTE.reshape(*k.shape[:-2], 1, -1), context.column, v.ndim - 2
+        ),
       )
     q_GRKTQE = q_GRTKQE.transpose(0, 1, 3, 2, 4, 5)
     scores = _scores(q_GRKTQE, own.k)

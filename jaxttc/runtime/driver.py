@@ -36,12 +36,9 @@ from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
 from jaxttc.decoders import base
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.inference import controllers
+from jaxttc.inference import controllers, generation, local_engine
 from jaxttc.inference import engine as engine_lib
-from jaxttc.inference import generation
-from jaxttc.inference import local_engine
-from jaxttc.runtime import compiled
-from jaxttc.runtime import funding
+from jaxttc.runtime import compiled, funding
 from jaxttc.runtime import search as search_lib
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.runtime import slots as slots_lib
@@ -76,9 +73,7 @@ class _Job:
   rounds: int = 0
   end: list[int] = dataclasses.field(default_factory=list)
   text: list[str] = dataclasses.field(default_factory=list)
-  asked: dict[int, engine_lib.Request] = dataclasses.field(
-    default_factory=dict
-  )
+  asked: dict[int, engine_lib.Request] = dataclasses.field(default_factory=dict)
   got: dict[int, engine_lib.Completion] = dataclasses.field(
     default_factory=dict
   )
@@ -137,6 +132,7 @@ def local_engines(
   bundle_lib.check_pair(policy, verifier)
   shape = decoder.shape
   arena = settings.arena_slots(shape)
+  steps_only = base.Until.STEP in decoder.until  # at first, at least
   engine = local_engine.LocalEngine(
     policy,
     sampler=settings.sampler,
@@ -146,7 +142,7 @@ def local_engines(
     rows=min(shape.asks * shape.children, 32) if rows is None else rows,
     steps=steps,
     nodes=shape.nodes,
-    columns=settings.max_tokens,
+    columns=settings.step_tokens if steps_only else settings.max_tokens,
     slots=min(arena, 256),
   )
   if not decoder.needs_reward:
@@ -232,7 +228,9 @@ def _check_metered(budgets, engine, verifier) -> None:
   if verifier is not None:
     metered &= verifier.metered | {"seconds"}
   for budget in budgets:
-    blind = [name for name in budget.validate().as_dict() if name not in metered]
+    blind = [
+      name for name in budget.validate().as_dict() if name not in metered
+    ]
     if blind:
       raise ValueError(
         f"budget.{blind[0]} cannot be kept: engine and verifier meter "

@@ -82,7 +82,7 @@ def finite(step: int, figures: dict[str, Any]) -> dict[str, float]:
   return scalars
 
 
-def read(workdir: str) -> list[dict[str, float]]:
+def read(workdir: str) -> list[dict[str, Any]]:
   """The records of a run, in the order written."""
   path = pathlib.Path(workdir) / "metrics.jsonl"
   with path.open(encoding="utf-8") as lines:

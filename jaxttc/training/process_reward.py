@@ -31,8 +31,7 @@ from jaxttc.runtime import settings as settings_lib
 from jaxttc.tasks import arithmetic
 from jaxttc.tasks import problems as problems_lib
 from jaxttc.tasks import tokenizer as tokenizer_lib
-from jaxttc.training import language_model
-from jaxttc.training import packing
+from jaxttc.training import language_model, packing
 
 
 class LabelledSolution(NamedTuple):

@@ -17,10 +17,13 @@ import numpy as np
 
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import engine as engine_lib
-from jaxttc.inference import generation
-from jaxttc.inference import local_engine
-from jaxttc.inference import node_table
-from jaxttc.inference import tree_cache
+from jaxttc.inference import (
+  generation,
+  local_prices,
+  node_table,
+  prompt_batch,
+  tree_cache,
+)
 from jaxttc.verifiers import process_reward
 
 # A node's aggregates, and where the prefix that ends with it ends.
@@ -83,7 +86,7 @@ class LocalVerifier:
       if size < 1:
         raise ValueError(f"LocalVerifier {name} must be >= 1, got {size}")
     self.verifier, self.groups, self._aggregate = verifier, groups, aggregate
-    self.tariff, self.metered = local_engine.local_tariff(
+    self.tariff, self.metered = local_prices.local_tariff(
       verifier, hardware, "verifier"
     )
     self.compilations = 0
@@ -108,8 +111,8 @@ class LocalVerifier:
     if not prompts:
       return
     for group, prompt in prompts.items():
-      local_engine.check_open(group, self.groups, self._nodes, prompt)
-    ids, length, group = local_engine.padded_prompts(prompts, self.groups)
+      prompt_batch.check_open(group, self.groups, self._nodes, prompt)
+    ids, length, group = prompt_batch.padded_prompts(prompts, self.groups)
     self._fit(ids.shape[1])
     self._cache = self._prefill(
       self.verifier.params, self._cache, ids, length, group

@@ -21,7 +21,7 @@ _SETTINGS = settings_lib.SearchSettings(
   sampler=controllers.Sampler(temperature=1.0), step_tokens=16, max_tokens=48
 )
 _BEAM = registry.make(
-  "prm_beam", {"num_survivors": 2, "num_expansions": 2, "max_steps": 3}
+  "prm_beam", {"num_survivors": 2, "num_expansions": 2, "max_steps": 8}
 )
 _PROBLEMS, _WIDTH = 8, 16
 

@@ -370,9 +370,7 @@ def test_bad_input(change, message):
 
 def test_local_engines_need_a_verifier_where_the_decoder_does(models):
   with pytest.raises(ValueError, match="the decoder needs rewards"):
-    driver.local_engines(
-      models[0], None, _decoder("best_of_n"), SETTINGS
-    )
+    driver.local_engines(models[0], None, _decoder("best_of_n"), SETTINGS)
 
 
 def test_decoder_state_stops_and_resumes_in_the_middle():
@@ -399,7 +397,9 @@ def test_decoder_state_stops_and_resumes_in_the_middle():
       np.frombuffer(raw, leaf.dtype).reshape(leaf.shape)
       for raw, leaf in zip(saved, leaves, strict=True)
     ]
-    key = jax.random.wrap_key_data(np.array(jax.random.key_data(inner.slots.key)))
+    key = jax.random.wrap_key_data(
+      np.array(jax.random.key_data(inner.slots.key))
+    )
     inner.slots = jax.tree.unflatten(shape, restored).replace(key=key)
 
   inner._tell = through_the_host

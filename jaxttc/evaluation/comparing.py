@@ -313,18 +313,17 @@ class _Bench:
     }
     top = group.budgets[-1]
     advance(sum(c is not None for c in found.values()) * len(self.problems))
-    if found[top] is None:
-      found[top] = cells_lib.Cell.empty(len(self.problems))
-      self._fill(group, {top: found[top]}, advance)
-    wave = self._worst_wave(group)
-    missing = {}
     for budget in reversed(group.budgets):
       if found[budget] is None:
-        same = found[top].unbound_at(budget, wave)
-        missing[budget] = found[top].copy(same)
-        advance(int(same.sum()))
-    self._fill(group, missing, advance)
-    return {**found, **missing}
+        cell = cells_lib.Cell.empty(len(self.problems))
+        if budget != top:
+          unbound = found[top].unbound_at(budget, self._worst_wave(group))
+          cell = found[top].copy(unbound)
+        advance(int(cell.copied.sum()))
+        self._fill(group, budget, cell, advance)
+        cells_lib.save(self.folder, self._id(group, budget), cell)
+        found[budget] = cell
+    return found
 
   def _settings(
     self, method: MethodSpec, setting: str
@@ -339,44 +338,35 @@ class _Bench:
     shape = group.decoder.shape
     return shape.asks * shape.children * self.recipe.sampling.max_tokens
 
-  def _fill(self, group: _Group, cells: dict, advance) -> None:
-    """Runs all problems that were not copied; saves cells as they fill."""
-    pairs = [
-      (budget, int(i))
-      for budget, cell in cells.items()
-      for i in np.flatnonzero(~cell.copied)
-    ]
-    left = {b: int((~cell.copied).sum()) for b, cell in cells.items()}
-    for budget in [b for b, n in left.items() if not n]:
-      cells_lib.save(self.folder, self._id(group, budget), cells[budget])
+  def _fill(
+    self, group: _Group, budget: int, cell: cells_lib.Cell, advance
+  ) -> None:
+    """Runs the problems of a cell that were not copied."""
+    which = np.flatnonzero(~cell.copied).tolist()
     results = self._search(
       group.decoder,
       self._settings(group.method, group.setting),
-      [i for _, i in pairs],
-      [budget_lib.Budget(generated_tokens=b) for b, _ in pairs],
+      which,
+      budget_lib.Budget(generated_tokens=budget),
       group.seed,
       self._scorers[group.control],
     )
     for batch, seconds in results:
       for result in batch:
-        budget, i = pairs[result.problem]
+        i = which[result.problem]
         cost = dataclasses.replace(result.cost, seconds=seconds)
-        cell = cells[budget]
         right = problem_sets.is_right(self.problems[i], result.completion)
         cell.correct[i] = bool(right)
         cell.cost[i] = costs.quantities(cost)
         cell.stop[i], cell.rounds[i] = result.stop, result.rounds
-        left[budget] -= 1
-        advance(1)
-        if not left[budget]:
-          cells_lib.save(self.folder, self._id(group, budget), cell)
+      advance(len(batch))
 
   def _search(
     self,
     decoder: base.Decoder,
     settings: settings_lib.SearchSettings,
     which: Sequence[int],
-    budgets: budget_lib.Budget | list[budget_lib.Budget],
+    budget: budget_lib.Budget,
     seed: int,
     verifier: bundle_lib.Bundle | None,
   ) -> Iterator[tuple[list[search_lib.SearchResult], float]]:
@@ -393,7 +383,7 @@ class _Bench:
       self.policy,
       verifier,
       decoder,
-      budget=budgets,
+      budget=budget,
       settings=settings,
       seed=seed,
       batch=self.recipe.batch,
@@ -472,7 +462,7 @@ def _runs(
     tables.Run(
       method="/".join(filter(None, (group.method.label, group.control))),
       setting=group.setting,
-      budget=budget,
+      budget=float(budget),
       seed=group.seed,
       accuracy=cell.correct,
       cost={name: cell.field(name) for name in FIELDS},

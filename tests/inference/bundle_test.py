@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of models that carry all that running them takes."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxttc.inference import bundle as bundle_lib
+from jaxttc.inference import weights
+from jaxttc.tasks import tokenizer as tokenizer_lib
+from jaxttc.testing import tiny_models
+
+
+@pytest.fixture(scope="module")
+def pair():
+  return tiny_models.tiny_bundles(0)
+
+
+@pytest.fixture
+def saved(pair, tmp_path):
+  path = str(tmp_path / "model.safetensors")
+  bundle_lib.save(path, dataclasses.replace(pair[0], recipe={"steps": 3}))
+  return path
+
+
+def _rewrite(path, **metadata):
+  """The same weights under other metadata; None removes an entry."""
+  params, old = weights.load_safetensors(path)
+  new = {k: v for k, v in (old | metadata).items() if v is not None}
+  weights.save_safetensors(path, params, new)
+  return path
+
+
+def _config(pair, **change):
+  return json.dumps(pair[0].config.to_dict() | change)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_survives_a_round_trip(pair, tmp_path, which):
+  path = str(tmp_path / "model.safetensors")
+  bundle_lib.save(path, pair[which])
+  back = bundle_lib.load(path)
+  assert back.kind == pair[which].kind and back.config == pair[which].config
+  assert back.tokenizer.fingerprint == pair[which].tokenizer.fingerprint
+  jax.tree.map(np.testing.assert_array_equal, back.params, pair[which].params)
+  assert back.shape() == pair[which].shape()
+  assert isinstance(back.model, type(pair[which].model))
+
+
+def test_carries_its_recipe_and_takes_the_dtype_asked_for(saved):
+  half = bundle_lib.load(saved, jnp.bfloat16)
+  assert half.recipe == {"steps": 3}
+  assert half.dtype == jnp.bfloat16 and half.model.dtype == jnp.bfloat16
+
+
+def test_steps_end_with_lines_and_solutions_with_answers(pair):
+  rule = pair[0].stop_rule
+  tokenizer = pair[0].tokenizer
+  assert rule.eos_id == tokenizer.eos_id
+  assert rule.answer_marker_id == tokenizer.id_of("####")
+  assert rule.step_end.alphabet.tolist() == [tokenizer.id_of("\n")]
+
+
+def test_a_missing_truncated_or_garbled_file_is_named(saved, tmp_path):
+  gone = str(tmp_path / "gone.safetensors")
+  with pytest.raises(ValueError, match="gone.safetensors: no such file"):
+    bundle_lib.load(gone)
+  data = open(saved, "rb").read()
+  for name, damaged in (
+    ("short", data[: len(data) // 2]),
+    ("empty", b""),
+    ("noise", bytes(reversed(data))),
+  ):
+    path = tmp_path / f"{name}.safetensors"
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match=f"{name}.safetensors"):
+      bundle_lib.load(str(path))
+
+
+@pytest.mark.parametrize(
+  ("metadata", "message"),
+  [
+    ({"kind": "diffusion"}, "kind 'diffusion'; expected one of"),
+    ({"tokenizer": None}, r"no \['tokenizer'\] in its metadata"),
+    ({"tokenizer": "{}"}, "WordTokenizer"),
+    ({"config": "{"}, "model.safetensors"),
+    ({"recipe": "{"}, "model.safetensors"),
+    ({"config": '{"width": 16}'}, "incomplete model config"),
+  ],
+)
+def test_a_bad_description_is_refused(saved, metadata, message):
+  with pytest.raises(ValueError, match=message) as caught:
+    bundle_lib.load(_rewrite(saved, **metadata))
+  assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"layers": 2}, "missing tensors: attention_1"),
+    ({"mlp_width": 24}, "ill-shaped tensors: mlp_0"),
+    ({"tie_embeddings": True}, "unexpected tensors: head"),
+    ({"vocab_size": 700}, "model.vocab_size=700.*704"),
+  ],
+)
+def test_tensors_that_do_not_fit_the_config_are_named(
+  pair, saved, change, message
+):
+  with pytest.raises(ValueError, match=message):
+    bundle_lib.load(_rewrite(saved, config=_config(pair, **change)))
+
+
+def test_a_reward_model_is_no_language_model(pair, saved):
+  with pytest.raises(ValueError, match="missing tensors"):
+    bundle_lib.load(_rewrite(saved, kind="process_reward"))
+
+
+def test_unknown_names_of_shipped_models_list_the_known_ones():
+  with pytest.raises(ValueError, match="'arithmetic_ln' ships; expected"):
+    bundle_lib.load("arithmetic_ln")
+
+
+def test_pairs_must_be_of_the_right_kinds_and_of_one_vocabulary(pair):
+  policy, verifier = pair
+  bundle_lib.check_pair(policy, verifier)
+  bundle_lib.check_pair(policy, None)
+  with pytest.raises(ValueError, match="policy is a process_reward"):
+    bundle_lib.check_pair(verifier, verifier)
+  with pytest.raises(ValueError, match="verifier is a language_model"):
+    bundle_lib.check_pair(policy, policy)
+  words = (*tokenizer_lib.WORDS, " zebra")
+  stranger = dataclasses.replace(
+    verifier, tokenizer=tokenizer_lib.WordTokenizer(words)
+  )
+  with pytest.raises(ValueError, match="another vocabulary") as caught:
+    bundle_lib.check_pair(policy, stranger)
+  assert policy.tokenizer.fingerprint in str(caught.value)
