@@ -37,7 +37,7 @@ DECODERS = {
   "self_consistency": {"n": 8, "stop": "majority", "wave": 2},
 }
 SETTINGS = settings_lib.SearchSettings(
-  step_tokens=12, max_tokens=36, hardware="t4"
+  step_tokens=12, max_tokens=36, hardware="a100-sxm-40gb"
 )
 _DRIVEN = 10  # one draw in so many is host-driven
 

@@ -18,6 +18,7 @@ from jaxttc.inference import controllers, generation, stop, tree_cache
 from jaxttc.models import config as config_lib
 from jaxttc.models import transformer
 
+_GREEDY = controllers.Sampler(temperature=0)
 _TOLERANCE = 1e-4  # of logits, between XLA's and torch's float32
 
 
@@ -31,7 +32,7 @@ def generator(
   *,
   new_tokens: int,
   samples: int = 1,
-  sampler: controllers.Sampler = controllers.Sampler(temperature=0),
+  sampler: controllers.Sampler = _GREEDY,
 ) -> Callable[[Any, Int[Array, "G T"], Key[Array, ""]], Int[Array, "G R W"]]:
   """Our `generate`: (params, prompts, key) -> tokens, as one program.
 

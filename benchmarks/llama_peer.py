@@ -32,7 +32,7 @@ def llama(
       num_attention_heads=config.heads,
       num_key_value_heads=config.kv_heads,
       head_dim=config.head_dim,
-      # Room for prompts longer than training; rotary angles do not depend on it.
+      # Room for longer prompts; rotary angles do not depend on it.
       max_position_embeddings=max(config.max_length, 2048),
       rms_norm_eps=config.norm_eps,
       rope_parameters={

@@ -16,6 +16,7 @@ tokens, W tokens a step.
 """
 
 import dataclasses
+import functools
 import time
 from typing import Any
 
@@ -23,8 +24,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
+import numpy as np
 
-from benchmarks import decoding
+from benchmarks import decoding, timing
 from jaxttc.decoders import tree as tree_lib
 from jaxttc.inference import controllers, generation, tree_cache
 from jaxttc.models import config as config_lib
@@ -126,10 +128,14 @@ def _texts(prompts, sizes):
   return text.at[:, :, : sizes.prompt_tokens].set(prompts[:, None])
 
 
-class Searches:
-  """Both searches, compiled: (policy, verifier, prompts, key) -> texts.
+Timed = tuple[list[float], jax.Array]  # CPU s after each level; final texts
 
-  Each can be run level by level, to see what a level costs.
+
+class Searches:
+  """Both searches, level by level: (policy, verifier, prompts, key) -> Timed.
+
+  With the cache, all levels are one program; without it, each has its own, of
+  exactly the width it needs.
   """
 
   def __init__(self, config: config_lib.TransformerConfig, sizes: BeamSizes):
@@ -138,8 +144,10 @@ class Searches:
     self._level = jax.jit(self._remembered_level, donate_argnums=(2,))
     self._again = jax.jit(self._recomputed_level, static_argnums=(4,))
 
-  def remembered(self, policy, verifier, prompts, key) -> list[float]:
-    """CPU seconds after each level with the tree cache, and the texts."""
+  def remembered(
+    self, policy: Any, verifier: Any, prompts: Array, key: Key[Array, ""]
+  ) -> Timed:
+    """The search that keeps its tree cache."""
     start = time.process_time()
     state = self._start(policy, verifier, prompts)
     times = []
@@ -149,8 +157,10 @@ class Searches:
       times.append(time.process_time() - start)
     return times, state.text
 
-  def recomputed(self, policy, verifier, prompts, key):
-    """The same without a cache."""
+  def recomputed(
+    self, policy: Any, verifier: Any, prompts: Array, key: Key[Array, ""]
+  ) -> Timed:
+    """The search that reads every prefix again."""
     start = time.process_time()
     text = _texts(prompts, self.sizes)
     times = []
@@ -275,3 +285,60 @@ class Searches:
     chosen = _best(rewards.reshape(shape), sizes.survivors)
     spans = spans.reshape(*shape, sizes.step_tokens)
     return _continued(text, spans, chosen, end, sizes)
+
+
+def against_recompute(
+  config: config_lib.TransformerConfig,
+  params: Any,
+  *,
+  prompt_tokens: tuple[int, ...] = (128, 256),
+  repeats: int = 3,
+  seed: int = 0,
+) -> dict[str, Any]:
+  """Times both searches, by prompt length.
+
+  Args:
+    config: sizes of the policy.
+    params: its parameters.
+    prompt_tokens: lengths of the prompts, one measurement each.
+    repeats: timed turns.
+    seed: of prompts, sampling, and the reward model's head.
+
+  Returns:
+    `rows`: by prompt length the sizes, seconds after each level of the best
+    turn of both, and their `ratio`.
+
+  Raises:
+    RuntimeError: if the searches end with different texts.
+  """
+  verifier = reward_params(params, config.width, seed)
+  rows = []
+  for length in prompt_tokens:
+    sizes = BeamSizes(prompt_tokens=length)
+    searches = Searches(config, sizes)
+    prompts = decoding.random_prompts(
+      config.vocab_size, sizes.problems, length, seed
+    )
+    given = (params, verifier, jnp.asarray(prompts), jax.random.key(seed))
+    best = {}
+
+    def run(name, searches=searches, given=given, best=best):
+      times, text = getattr(searches, name)(*given)
+      if name not in best or times[-1] < best[name][0][-1]:
+        best[name] = times, np.asarray(text)
+
+    names = ("remembered", "recomputed")
+    seconds = timing.by_turns(
+      {name: functools.partial(run, name) for name in names}, repeats
+    )
+    if not np.array_equal(*(best[name][1] for name in names)):
+      raise RuntimeError(f"decisions differ at {length} prompt tokens")
+    rows.append(
+      dataclasses.asdict(sizes)
+      | {
+        "seconds": seconds,
+        "levels": {name: best[name][0] for name in names},
+        "ratio": timing.ratio(seconds, "recomputed", "remembered"),
+      }
+    )
+  return {"rows": rows}

@@ -245,7 +245,13 @@ def particle_filter(
     return choose(state.tree, mass(state), select)
 
   return base_lib.Decoder(
-    init, ask, tell, answer, shape, until=(base_lib.Until.STEP,)
+    init,
+    ask,
+    tell,
+    answer,
+    shape,
+    until=(base_lib.Until.STEP,),
+    revisits=True,  # a particle that was not paid for waits at its parent
   )
 
 

@@ -161,9 +161,8 @@ class LocalEngine:
     self._halt = np.zeros((groups, rows), bool)
     self._column = 0
     self._table = node_table.NodeTable(groups, nodes, rows)
-    dtype = jax.tree.leaves(policy.params)[0].dtype
     capacity = generation.bucket(slots)
-    self._cache = tree_cache.init(policy.config, groups, capacity, dtype)
+    self._cache = tree_cache.init(policy.config, groups, capacity, policy.dtype)
     idle = generation.idle_rows(
       policy.config,
       groups,
@@ -171,7 +170,7 @@ class LocalEngine:
       _columns(columns + steps),
       capacity,
       self._controller,
-      dtype,
+      policy.dtype,
     )
     # Fields that share a buffer could not all be donated.
     self._rows = jax.tree.map(jnp.copy, idle)

@@ -44,6 +44,8 @@ from jaxttc.runtime import settings as settings_lib
 from jaxttc.runtime import slots as slots_lib
 from jaxttc.verifiers import local_verifier
 
+_UNLIMITED = 2**30  # cached tokens, where nothing but memory limits them
+
 
 @dataclasses.dataclass
 class _Job:
@@ -194,9 +196,9 @@ def drive(
 
   Raises:
     ValueError: for empty prompts, prompts that leave the model no room, a
-      missing verifier, a number of slots that is not served, numbers of
-      prompts, names and budgets that differ, or a budget on a field that
-      engine or verifier cannot meter.
+      missing verifier, a number of slots that is not served, names that are
+      not unique, numbers of prompts, names and budgets that differ, or a
+      budget on a field that engine or verifier cannot meter.
   """
   settings.validate()
   if not decoder.needs_reward:
@@ -212,6 +214,11 @@ def drive(
     raise ValueError(
       f"{len(prompts)} prompts, {len(names)} names and {len(budgets)} budgets;"
       " expected as many of each"
+    )
+  if len(set(names)) < len(names):
+    raise ValueError(
+      "two problems have one name; names decide the random keys, and must be "
+      "unique"
     )
   served = min(e.groups for e in (engine, verifier) if e is not None)
   slots = served if slots is None else slots
@@ -274,10 +281,10 @@ class _Driver:
       max_length=engine.max_length,
     )
     self.go = slots_lib.transitions(decoder, self.prices, limits)
-    longest = max((len(prompt.tokens) for prompt in prompts), default=1)
-    self.arena = np.int32(
-      generation.bucket(longest) + settings.arena_slots(decoder.shape)
-    )
+    self.arena = np.int32(_UNLIMITED)
+    if settings.slots is not None:
+      longest = max((len(prompt.tokens) for prompt in prompts), default=1)
+      self.arena = np.int32(generation.bucket(longest) + settings.slots)
     self.width = decoder.shape.asks * decoder.shape.children
     self.jobs: dict[int, _Job] = {}
 

@@ -135,8 +135,8 @@ class Transitions(NamedTuple):
     empty: number of slots -> Slots that hold nobody's problems.
     open: (slots, mask, length i32[G], key[G], meter) -> Slots, Opened.
     plan: (slots, mask, arena i32[], seconds f32[G]) -> Slots, Plan. `arena`
-      is the number of tokens that a problem's tree may keep cached, `seconds`
-      what each slot has taken since it was last charged.
+      is the number of tokens that a problem may keep cached, `seconds` what
+      each slot has taken since it was last charged.
     tell: (slots, mask, Children) -> Slots, Filed.
     answer: (slots, slot i32[]) -> Tree and Answer of one slot.
   """
@@ -175,6 +175,9 @@ class _Parts:
   def __init__(self, decoder, prices, limits):
     self.decoder, self.prices, self.limits = decoder, prices, limits
     self.children = decoder.shape.children
+    # As compiled: no span is longer than what the decoder says it asks for.
+    steps_only = base.Until.END not in decoder.until
+    self.longest = limits.step_tokens if steps_only else limits.max_tokens
 
   def empty(self, groups):
     """Zeros in the shapes that `open` gives."""
@@ -225,6 +228,7 @@ class _Parts:
     limit = jax.vmap(funding.fund, in_axes=(0, None, 0, 0, 0))(
       meter, self.prices, wanted, context, cap
     )
+    limit = jnp.minimum(limit, self.longest)
     child = jnp.arange(limit.shape[1])
     each = lambda k: jax.vmap(lambda i: jax.random.fold_in(k, i))(child)  # noqa: E731
     tree = slots.decoder.tree

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import dataclasses
 import random
 import types
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 import zlib
 
 from jaxttc.tasks import countdown, modular, stories
@@ -19,8 +19,6 @@ from jaxttc.tasks import problems as problems_lib
 
 MIN_STEPS, MAX_STEPS = 2, 12
 SPLITS = ("train", "test")
-
-Split = Literal["train", "test"]
 
 
 class Family(NamedTuple):
@@ -60,13 +58,13 @@ def get_family(name: str) -> Family:
   return FAMILIES[name]
 
 
-def split_of(text: str) -> Split:
+def split_of(text: str) -> str:
   """The split that a question belongs to: "test" for about a tenth of them."""
   return "test" if zlib.crc32(text.encode()) % 10 == 0 else "train"
 
 
 def _draw(
-  rng: random.Random, name: str, steps: int, split: Split
+  rng: random.Random, name: str, steps: int, split: str
 ) -> problems_lib.Problem:
   """Draws from one family until the question belongs to the split."""
   generate = get_family(name).generate
@@ -81,7 +79,7 @@ def problem(
   *,
   family: str | None = None,
   steps: int | None = None,
-  split: Split,
+  split: str,
   seed: int = 0,
 ) -> problems_lib.Problem:
   """Generates one problem; the same arguments always give the same one.
@@ -126,7 +124,7 @@ def problems(
   start: int = 0,
   family: str | None = None,
   steps: int | None = None,
-  split: Split,
+  split: str,
   seed: int = 0,
 ) -> list[problems_lib.Problem]:
   """`problem` for the indices start, ..., start + count - 1.
@@ -219,7 +217,7 @@ class TrainingMix:
   @property
   def styles(self) -> tuple[float, float, float]:
     """The weights of terse, verbose and direct solutions."""
-    return self.terse, self.verbose, self.direct
+    return float(self.terse), float(self.verbose), float(self.direct)
 
 
 _DEFAULT_MIX = TrainingMix()

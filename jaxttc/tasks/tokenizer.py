@@ -22,6 +22,8 @@ import json
 import re
 from typing import Self
 
+import numpy as np
+
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<think>", "</think>")
 BYTE_OFFSET = 16
 NUMBER_OFFSET = 272
@@ -176,7 +178,9 @@ class WordTokenizer:
       return [self._ids[x] for x in (piece[:head], *piece[head:])]
     return [BYTE_OFFSET + byte for byte in piece.encode()]
 
-  def decode(self, ids: Iterable[int], *, specials: bool = False) -> str:
+  def decode(
+    self, ids: Iterable[int] | np.ndarray, *, specials: bool = False
+  ) -> str:
     """Turns ids back into text; `decode(encode(text)) == text`.
 
     Args:

@@ -93,9 +93,8 @@ class LocalVerifier:
     self._nodes: dict[int, dict[int, _State]] = {}
     self._loose: dict[int, dict[int, _State]] = {}
     self._table = node_table.NodeTable(groups, nodes, 16)
-    dtype = jax.tree.leaves(verifier.params)[0].dtype
     self._cache = tree_cache.init(
-      verifier.config, groups, generation.bucket(slots), dtype
+      verifier.config, groups, generation.bucket(slots), verifier.dtype
     )
     self._prefill = jax.jit(self._traced_prefill, donate_argnums=1)
     self._read = jax.jit(self._traced_read, donate_argnums=1)

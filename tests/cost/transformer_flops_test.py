@@ -131,15 +131,13 @@ def test_decoding_equals_the_traced_transformer():
   """One token a row over an arena of C slots and a scratch of S columns."""
   groups, rows, slots, columns = 2, 3, 16, 8
   model, params = built(CONFIG)
-  kv = (CONFIG.kv_heads,)
-  arena = jnp.zeros((groups, *kv, slots, CONFIG.head_dim))
-  scratch = jnp.zeros((groups, rows, *kv, columns, CONFIG.head_dim))
+  empty = transformer_lib.empty_key_values
 
   def step(p, tokens):
     context = transformer_lib.Context(
-      arena=(transformer_lib.KeyValues(arena, arena),) * CONFIG.layers,
+      arena=empty(CONFIG, (groups,), slots),
       arena_mask=jnp.ones((groups, rows, slots), bool),
-      scratch=(transformer_lib.KeyValues(scratch, scratch),) * CONFIG.layers,
+      scratch=empty(CONFIG, (groups, rows), columns),
       scratch_mask=jnp.ones((groups, rows, columns), bool),
       column=jnp.int32(0),
     )

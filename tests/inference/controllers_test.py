@@ -191,13 +191,17 @@ def test_a_row_does_not_depend_on_its_batch_mates():
   assert len(set(everyone.tolist())) > 3
 
 
-def test_same_key_draws_the_same_with_one_masked_token_more():
-  logits = jax.random.normal(jax.random.key(2), (200, 6))
+def test_draws_the_token_at_which_cumulative_mass_passes_the_uniform():
+  logits = jax.random.normal(jax.random.key(2), (200, 37)) * 3
+  logits = logits.at[:, 5].set(-jnp.inf)
   token, _ = controllers.sample(_keys(200), logits)
-  masked = logits.at[:, 0].set(-jnp.inf)
-  again, _ = controllers.sample(_keys(200), masked)
-  changed = np.asarray(token != again)
-  np.testing.assert_array_equal(changed, np.asarray(token) == 0)
+  uniform = np.asarray(jax.vmap(jax.random.uniform)(_keys(200)), np.float64)
+  mass = np.exp(np.asarray(logits, np.float64))
+  upto = np.cumsum(mass, axis=1) / mass.sum(axis=1, keepdims=True)
+  expected = (upto <= uniform[:, None]).sum(axis=1)
+  clear = np.abs(upto - uniform[:, None]).min(axis=1) > 1e-5
+  np.testing.assert_array_equal(np.asarray(token)[clear], expected[clear])
+  assert clear.sum() > 150
 
 
 @pytest.mark.parametrize(

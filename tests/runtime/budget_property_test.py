@@ -15,7 +15,7 @@ from jaxttc.runtime import settings as settings_lib
 from jaxttc.testing import tiny_models
 
 SETTINGS = settings_lib.SearchSettings(
-  step_tokens=8, max_tokens=24, hardware="t4"
+  step_tokens=8, max_tokens=24, hardware="a100-sxm-40gb"
 )
 DECODERS = {
   "self_consistency": {"n": 6, "wave": 2},

@@ -355,6 +355,7 @@ def test_no_problems_no_results():
     ({"prompts": [" "]}, "problem 0: the prompt is empty"),
     ({"prompts": ["word " * 5000]}, "problem 0: its prompt has 5000 tokens"),
     ({"names": ["a", "b"]}, "5 prompts, 2 names and 5 budgets"),
+    ({"names": ["a", "b", "a", "c", "d"]}, "two problems have one name"),
     ({"slots": 9}, r"slots=9; engine and verifier serve 1\.\.3"),
     ({"budget": budget_lib.Budget(joules=1.0)}, "budget.joules cannot be kept"),
     ({"budget": budget_lib.Budget(flops=1)}, "budget.flops cannot be kept"),
