@@ -181,9 +181,7 @@ def astar(
     return settle(grown)
 
   answer = functools.partial(_answer, select=select)
-  return base_lib.Decoder(
-    init, ask, tell, answer, shape, until=(base_lib.Until.STEP,)
-  )
+  return base_lib.Decoder(init, ask, tell, answer, shape)
 
 
 def _require_numbers(**numbers: float) -> None:

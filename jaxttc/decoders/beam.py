@@ -127,7 +127,6 @@ def _beam(
     answer,
     shape,
     needs_reward,
-    until=(base_lib.Until.STEP,),
   )
 
 

@@ -175,7 +175,6 @@ def particle_gibbs(
     tell,
     answer,
     shape,
-    until=(base_lib.Until.STEP,),
     revisits=True,  # the reference path is forked where it was closed
   )
 

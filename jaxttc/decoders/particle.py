@@ -250,7 +250,6 @@ def particle_filter(
     tell,
     answer,
     shape,
-    until=(base_lib.Until.STEP,),
     revisits=True,  # a particle that was not paid for waits at its parent
   )
 

@@ -145,6 +145,4 @@ def rebase(
       return base_lib.best_finished(state.tree, reward)[0]
     return base_lib.vote_finished(state.tree, reward)
 
-  return base_lib.Decoder(
-    init, ask, tell, answer, shape, until=(base_lib.Until.STEP,)
-  )
+  return base_lib.Decoder(init, ask, tell, answer, shape)
