@@ -24,7 +24,7 @@ def against_driver(
   policy: bundle_lib.Bundle,
   verifier: bundle_lib.Bundle,
   *,
-  problems: int = 16,
+  problems: int = 8,
   steps: int = 4,
   repeats: int = 3,
   seed: int = 0,

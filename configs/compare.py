@@ -18,7 +18,9 @@ def get_config() -> comparing.CompareRecipe:
   """The recipe; every field can be overridden with `--config.a.b=value`."""
   method = comparing.MethodSpec
   return comparing.CompareRecipe(
-    problems=problem_sets.ProblemSource(count=200, steps=(4, 6, 8, 10)),
+    problems=problem_sets.ProblemSource(
+      count=200, steps=(4, 6, 8, 10), style="terse"
+    ),
     budgets=(50, 100, 200, 400, 800),
     seeds=(0, 1),
     methods=(
@@ -70,18 +72,25 @@ def get_config() -> comparing.CompareRecipe:
         label="mcts",
         decoder="puct(max_depth=16)",
         settings=(
-          "simulations=8, children=2",
-          "simulations=16, children=4",
-          "simulations=32, children=4",
+          "simulations=16, children=2",
+          "simulations=32, children=2",
+          "simulations=48, children=4",
         ),
       ),
       method(
         label="astar",
         decoder="astar(nodes=256, max_steps=16)",
-        settings=("children=2", "children=3", "children=4", "children=8"),
+        settings=(
+          "children=2",
+          "children=2, f_tolerance=0.3",
+          "children=4, f_tolerance=0.3",
+          "children=4, f_tolerance=0.3, goals=4, select='vote'",
+        ),
       ),
     ),
-    sampling=solving.SamplingOptions(step_tokens=24, max_tokens=192),
+    sampling=solving.SamplingOptions(
+      temperature=0.8, step_tokens=24, max_tokens=96
+    ),
     batch=50,
     samples=16,
     controls=("constant", "random", "weak"),

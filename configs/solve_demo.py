@@ -24,17 +24,21 @@ def get_config() -> comparing.CompareRecipe:
     "rebase": "rebase(width=4, max_steps=10)",
     "particle_filter": "particle_filter(particles=4, max_steps=10)",
     "particle_gibbs": "particle_gibbs(particles=2, iterations=2, max_steps=10)",
-    "mcts": "puct(simulations=8, children=3, max_depth=10)",
-    "astar": "astar(children=3, nodes=64, max_steps=10)",
+    "mcts": "puct(simulations=24, children=2, max_depth=10)",
+    "astar": "astar(children=2, nodes=64, f_tolerance=0.3, max_steps=10)",
   }
   return comparing.CompareRecipe(
-    problems=problem_sets.ProblemSource(count=60, steps=(3, 4, 5)),
+    problems=problem_sets.ProblemSource(
+      count=60, steps=(4, 6, 8), style="terse"
+    ),
     budgets=(80, 240),
     methods=tuple(
       comparing.MethodSpec(label=label, decoder=decoder)
       for label, decoder in methods.items()
     ),
-    sampling=solving.SamplingOptions(step_tokens=24, max_tokens=96),
+    sampling=solving.SamplingOptions(
+      temperature=0.8, step_tokens=24, max_tokens=72
+    ),
     batch=60,
     samples=0,
   )

@@ -450,8 +450,10 @@ class _Bench:
       self.problems[result.problem], result.completion
     )
     nodes = len(result.tree.parent)
-    # Rows of boxes stay legible up to about so many nodes.
-    return bool(solved), nodes if nodes <= 40 else -nodes
+    # Rows of boxes stay legible up to about so many nodes; what is worth
+    # looking at is how many different steps there are.
+    different = len(set(result.tree.text))
+    return bool(solved), different if nodes <= 40 else -nodes
 
 
 def _runs(

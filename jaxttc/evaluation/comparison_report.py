@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import pathlib
 
+from rich import box as rich_box
 from rich import table as rich_table
 
 from jaxttc import results
@@ -67,13 +68,22 @@ def write(
 def table(points: Sequence[tables.Point]) -> rich_table.Table:
   """The best setting of every method at every budget.
 
-  A star marks what no other point beats in both accuracy and tokens.
+  Costs are means a problem. A star marks what no other point beats in both
+  accuracy and tokens.
   """
-  shown = rich_table.Table(title="Best setting of each method and budget")
-  for name in ("method", "budget", "setting", "accuracy", "tokens"):
-    shown.add_column(name)
-  for name in ("reward passes", "MFLOPs", "ms", "front"):
-    shown.add_column(name, justify="right")
+  shown = rich_table.Table(
+    title="Best setting of each method and budget; costs a problem",
+    box=rich_box.SIMPLE_HEAD,
+    pad_edge=False,
+  )
+  shown.add_column("method", no_wrap=True)
+  shown.add_column("budget", justify="right")
+  shown.add_column("accuracy [95%]", no_wrap=True)
+  for name in ("tokens", "passes", "MFLOP", "ms"):
+    shown.add_column(name, justify="right", no_wrap=True)
+  settings = any(point.setting for point in points)
+  if settings:
+    shown.add_column("setting", overflow="fold")
   front = frontier.pareto(points, _AXIS)
   best: dict[tuple[str, float], tuple[tables.Point, bool]] = {}
   for point, on_front in zip(points, front, strict=True):
@@ -81,17 +91,17 @@ def table(points: Sequence[tables.Point]) -> rich_table.Table:
     if key not in best or point.accuracy > best[key][0].accuracy:
       best[key] = (point, on_front)
   for _, (point, on_front) in sorted(best.items()):
-    shown.add_row(*_cells(point), "*" if on_front else "")
+    row = _cells(point, "*" if on_front else " ")
+    shown.add_row(*row, *([point.setting] if settings else []))
   return shown
 
 
-def _cells(point: tables.Point) -> list[str]:
+def _cells(point: tables.Point, mark: str) -> list[str]:
   mean = {name: interval.value for name, interval in point.cost.items()}
   return [
     point.method,
     f"{point.budget:g}",
-    point.setting,
-    f"{point.accuracy:.3f} [{point.low:.3f}, {point.high:.3f}]",
+    f"{point.accuracy:.2f} [{point.low:.2f}, {point.high:.2f}] {mark}",
     f"{mean['generated_tokens']:.1f}",
     f"{mean['verifier_calls']:.1f}",
     f"{mean['flops'] / 1e6:.0f}",

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmarks measure what they say; how fast, they say themselves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import decoding, slot_refill, timing, tree_reuse
+from jaxttc.inference import engine as engine_lib
+from jaxttc.models import config as config_lib
+from jaxttc.models import transformer
+from jaxttc.testing import tiny_models
+
+_TINY = config_lib.TransformerConfig(
+  vocab_size=97,
+  width=32,
+  layers=2,
+  heads=4,
+  kv_heads=2,
+  head_dim=8,
+  mlp_width=48,
+)
+
+
+def _params():
+  return transformer.init(jax.random.key(0), transformer.Transformer(_TINY))
+
+
+def test_ratio_is_of_the_least_times_and_spans_the_turns():
+  ratio = timing.ratio({"slow": [4.0, 6.0], "fast": [2.0, 1.0]}, "slow", "fast")
+  assert ratio == {"value": 4.0, "low": 2.0, "high": 6.0}
+
+
+def test_turns_interleave_after_one_untimed_turn_each():
+  ran = []
+  seconds = timing.by_turns(
+    {"a": lambda: ran.append("a"), "b": lambda: ran.append("b")}, repeats=2
+  )
+  assert ran == ["a", "b"] * 3
+  assert {name: len(times) for name, times in seconds.items()} == {
+    "a": 2,
+    "b": 2,
+  }
+
+
+def test_no_turns_are_refused():
+  with pytest.raises(ValueError, match="repeats is 0"):
+    timing.by_turns({}, repeats=0)
+
+
+def test_compilations_are_counted_once_a_program():
+  double = jax.jit(lambda x: 2 * x)
+  x = jnp.ones(3)
+  with timing.counting_compilations() as first:
+    jax.block_until_ready(double(x))
+  with timing.counting_compilations() as second:
+    jax.block_until_ready(double(x))
+  assert (first.count, second.count) == (1, 0)
+
+
+def test_generator_writes_what_full_forward_passes_would():
+  params, model = _params(), transformer.Transformer(_TINY)
+  prompts = decoding.random_prompts(_TINY.vocab_size, 2, 16, seed=1)
+  run = decoding.generator(_TINY, new_tokens=6)
+  written = np.asarray(run(params, jnp.asarray(prompts), jax.random.key(0)))
+  text = prompts
+  for _ in range(6):
+    positions = np.broadcast_to(
+      np.arange(text.shape[1], dtype=np.int32), text.shape
+    )
+    logits = transformer.forward(
+      model,
+      params,
+      jnp.asarray(text),
+      jnp.ones(text.shape, jnp.int32),
+      jnp.asarray(positions),
+    )
+    best = np.asarray(logits)[:, -1].argmax(-1).astype(np.int32)
+    text = np.concatenate([text, best[:, None]], axis=1)
+  np.testing.assert_array_equal(written[:, 0], text[:, 16:])
+
+
+def test_peer_computes_the_same_logits_and_tokens():
+  pytest.importorskip("torch")
+  pytest.importorskip("transformers")
+  from benchmarks import llama_peer
+
+  params = _params()
+  peer = llama_peer.llama(_TINY, params)
+  assert decoding.check_logits(_TINY, params, peer, seed=2) < 1e-4
+  prompts = decoding.random_prompts(_TINY.vocab_size, 2, 16, seed=3)
+  run = decoding.generator(_TINY, new_tokens=5)
+  ours = np.asarray(run(params, jnp.asarray(prompts), jax.random.key(0)))
+  theirs = llama_peer.generate(peer, prompts, 5)
+  np.testing.assert_array_equal(ours[:, 0], theirs)
+
+
+def test_tree_cache_and_recomputing_choose_the_same_texts():
+  sizes = tree_reuse.BeamSizes(
+    problems=2,
+    prompt_tokens=16,
+    survivors=2,
+    children=2,
+    step_tokens=3,
+    depth=3,
+  )
+  params = _params()
+  verifier = tree_reuse.reward_params(params, _TINY.width, seed=0)
+  searches = tree_reuse.Searches(_TINY, sizes)
+  prompts = jnp.asarray(decoding.random_prompts(97, 2, 16, seed=4))
+  given = (params, verifier, prompts, jax.random.key(5))
+  times, text = searches.remembered(*given)
+  again, same = searches.recomputed(*given)
+  np.testing.assert_array_equal(text, same)
+  assert len(times) == len(again) == 3
+  assert text.shape == (2, 2, 25)
+
+
+def test_refilled_slots_write_what_static_batches_do():
+  policy = tiny_models.tiny_bundles(0)[0]
+  load = slot_refill.lognormal(policy.config.vocab_size, 5, 0, prompt_tokens=8)
+  load.limits[:] = [9, 2, 5, 1, 7]
+  server = slot_refill.engine(policy, slots=2, steps=4)
+  static = slot_refill.serve_static(server, load)
+  refilled = slot_refill.serve_refilling(server, load)
+  assert static == refilled
+  assert [len(tokens) for tokens in refilled] == [9, 2, 5, 1, 7]
+  assert isinstance(server, engine_lib.Engine)
