@@ -10,9 +10,12 @@ docs/results/budgets.json with the claim `overspends` (bar <= 0).
 """
 
 from collections.abc import Sequence
+import os
+import pathlib
 import time
 
 from absl import app, flags
+import jax
 
 from jaxttc import results
 from jaxttc.runtime import audit
@@ -39,6 +42,7 @@ DECODERS = {
 SETTINGS = settings_lib.SearchSettings(
   step_tokens=12, max_tokens=36, hardware="a100-sxm-40gb"
 )
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
 _DRIVEN = 10  # one draw in so many is host-driven
 
 
@@ -96,4 +100,9 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+  # Each program is compiled once, not once a run.
+  jax.config.update(
+    "jax_compilation_cache_dir",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
+  )
   app.run(main)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 import numpy as np
 
-from benchmarks import llama_peer, timing
+from benchmarks import timing
 from jaxttc.inference import controllers, generation, stop, tree_cache
 from jaxttc.models import config as config_lib
 from jaxttc.models import transformer
@@ -117,6 +117,8 @@ def check_logits(
   Raises:
     RuntimeError: if it is above the tolerance.
   """
+  from benchmarks import llama_peer  # torch: the bench extra
+
   prompts = random_prompts(config.vocab_size, 4, 48, seed)
   positions = np.broadcast_to(np.arange(48, dtype=np.int32), prompts.shape)
   ours = transformer.forward(
@@ -159,6 +161,8 @@ def against_generate(
   Raises:
     RuntimeError: if logits differ, or a single token does.
   """
+  from benchmarks import llama_peer  # torch: the bench extra
+
   peer = llama_peer.llama(config, params)
   result = {"logit_gap": check_logits(config, params, peer, seed), "rows": []}
   run = generator(config, new_tokens=new_tokens)
@@ -210,6 +214,8 @@ def shared_prompt(
   Raises:
     RuntimeError: if either writes fewer tokens than asked for.
   """
+  from benchmarks import llama_peer  # torch: the bench extra
+
   peer = llama_peer.llama(config, params)
   run = generator(
     config,

@@ -15,6 +15,8 @@ rectangle: `forward_flops(shape, tokens, queries * keys)`.
 
 import dataclasses
 
+READ = 4  # numbers a token that a reward model's reading layers are told
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransformerShape:
@@ -34,6 +36,8 @@ class TransformerShape:
     tie_embeddings: whether the output head is the embedding table.
     outputs: size of the output head, if that is not a row a vocabulary
       entry: 1 for a reward head.
+    reading_layers: how many of the layers lie above a reward model's trunk
+      and are told what it expected; its language head is applied, too.
   """
 
   vocab_size: int
@@ -45,11 +49,14 @@ class TransformerShape:
   mlp_width: int
   tie_embeddings: bool = True
   outputs: int | None = None
+  reading_layers: int = 0
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       if field.name == "tie_embeddings" or value is None:
+        continue
+      if field.name == "reading_layers" and value == 0:
         continue
       if not isinstance(value, int) or value <= 0:
         raise ValueError(
@@ -58,7 +65,10 @@ class TransformerShape:
 
 
 def _head_weights(shape: TransformerShape) -> int:
-  return (shape.outputs or shape.vocab_size) * shape.width
+  rows = shape.outputs or shape.vocab_size
+  if shape.reading_layers:
+    rows += shape.vocab_size + READ
+  return rows * shape.width
 
 
 def matmul_weights(shape: TransformerShape) -> int:
@@ -76,8 +86,10 @@ def matmul_weights(shape: TransformerShape) -> int:
 
 def parameters(shape: TransformerShape) -> int:
   """All parameters: matrices, embedding table, and RMSNorm scales."""
-  norms = (2 * shape.layers + 1) * shape.width
-  tied = shape.tie_embeddings and shape.outputs is None
+  stacks = 2 if shape.reading_layers else 1
+  norms = (2 * shape.layers + stacks) * shape.width
+  heads = shape.outputs is None or shape.reading_layers > 0
+  tied = shape.tie_embeddings and heads
   table = 0 if tied else shape.vocab_size * shape.width
   return matmul_weights(shape) + table + norms
 

@@ -123,36 +123,51 @@ def greedy() -> base_lib.Decoder:
   return sample()
 
 
-def best_of_n(n: int) -> base_lib.Decoder:
+def waves(strategy: str, n: int, wave: int | None) -> list[int]:
+  """How many of `n` solutions there are after each `wave`.
+
+  A budget may pay for a few solutions only. In small waves, what it does not
+  pay for is not computed; in one large wave, it takes fewer rounds.
+
+  Raises:
+    ValueError: if `n` or `wave` is less than 1.
+  """
+  size = n if wave is None else wave
+  base_lib.require_positive(strategy, n=n, wave=size)
+  return [*range(min(size, n), n, size), n]
+
+
+def best_of_n(n: int, *, wave: int | None = None) -> base_lib.Decoder:
   """The solution of highest reward among `n`; ties go to the first.
 
   Args:
     n: solutions to draw.
+    wave: solutions asked for at once; None for all of them.
 
   Returns:
-    A decoder that asks for all of them at once.
+    The decoder.
 
   Raises:
-    ValueError: if `n` is less than 1.
+    ValueError: if `n` or `wave` is less than 1.
   """
-  base_lib.require_positive("best_of_n", n=n)
-  return pool([n], _best)
+  return pool(waves("best_of_n", n, wave), _best)
 
 
-def weighted_best_of_n(n: int) -> base_lib.Decoder:
+def weighted_best_of_n(n: int, *, wave: int | None = None) -> base_lib.Decoder:
   """The answer with the largest sum of rewards over `n` solutions.
 
   Args:
     n: solutions to draw.
+    wave: solutions asked for at once; None for all of them.
 
   Returns:
-    A decoder that asks for all of them at once. Its answer's weights are the
-    rewards; if all are zero, every solution weighs the same.
+    A decoder whose answer's weights are the rewards; if all are zero, every
+    solution weighs the same.
 
   Raises:
-    ValueError: if `n` is less than 1.
+    ValueError: if `n` or `wave` is less than 1.
   """
-  base_lib.require_positive("weighted_best_of_n", n=n)
   return pool(
-    [n], lambda state: base_lib.vote_finished(state.tree, state.tree.reward)
+    waves("weighted_best_of_n", n, wave),
+    lambda state: base_lib.vote_finished(state.tree, state.tree.reward),
   )

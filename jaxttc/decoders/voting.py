@@ -69,8 +69,7 @@ def self_consistency(
   """
   if wave is None:
     wave = n if stop == "none" else 1
-  base_lib.require_positive("self_consistency", n=n, wave=wave)
-  totals = [*range(min(wave, n), n, wave), n]
+  totals = sampling_lib.waves("self_consistency", n, wave)
   return _consistency(n, stop, threshold, totals)
 
 

@@ -168,6 +168,10 @@ class Comparison:
   copied: float
 
 
+# Seeds share a decoder, so that its search is compiled once for all of them.
+_built = functools.lru_cache(decoder_text.build)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Group:
   """One method at one setting with one seed, under all its budgets."""
@@ -180,7 +184,7 @@ class _Group:
 
   @functools.cached_property
   def decoder(self) -> base.Decoder:
-    return decoder_text.build(self.method.decoder, self.setting)
+    return _built(self.method.decoder, self.setting)
 
 
 def run(
@@ -336,7 +340,9 @@ class _Bench:
 
   def _worst_wave(self, group: _Group) -> int:
     shape = group.decoder.shape
-    return shape.asks * shape.children * self.recipe.sampling.max_tokens
+    settings = self.recipe.settings(group.method)
+    longest = settings.longest_span(group.decoder.until)
+    return shape.asks * shape.children * longest
 
   def _fill(
     self, group: _Group, budget: int, cell: cells_lib.Cell, advance

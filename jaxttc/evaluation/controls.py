@@ -102,7 +102,7 @@ def _step_logits(verifier, params) -> np.ndarray:
     row[: len(ids)] = ids
   segments = np.ones_like(tokens)
   positions = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
-  logits, _ = transformer.forward(
+  logits = transformer.forward(
     verifier.model,
     params,
     jnp.asarray(tokens),

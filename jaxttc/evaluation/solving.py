@@ -43,6 +43,8 @@ class SamplingOptions:
     min_p: in [0, 1].
     step_tokens: most tokens of one step.
     max_tokens: most tokens of a solution.
+    last_tokens: most tokens of a step-wise decoder's last step; 0 for all
+      that max_tokens leaves.
     aggregate: of step rewards: "last", "min", "product" or "mean".
     slots: arena slots a problem; 0 for the default.
     hardware: a name of the hardware table; "" for no joules and dollars.
@@ -54,6 +56,7 @@ class SamplingOptions:
   min_p: float = 0.0
   step_tokens: int = 32
   max_tokens: int = 128
+  last_tokens: int = 0
   aggregate: str = "last"
   slots: int = 0
   hardware: str = ""
@@ -80,6 +83,7 @@ class SamplingOptions:
       ),
       step_tokens=self.step_tokens,
       max_tokens=self.max_tokens,
+      last_tokens=self.last_tokens or None,
       aggregate=process_reward.Aggregate(self.aggregate),
       slots=self.slots or None,
       hardware=self.hardware or None,

@@ -27,9 +27,9 @@ _KINDS = {
 _PRETRAINED = pathlib.Path(__file__).parent.parent / "pretrained"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Bundle:
-  """A model ready to run.
+  """A model ready to run. Two are equal only if they are the same object.
 
   Attributes:
     kind: "language_model" or "process_reward".

@@ -380,7 +380,7 @@ def prefill(
   params: Any,
   tokens: Int[Array, "P T"],
   length: Int[Array, " P"],
-) -> tuple[tuple[transformer.KeyValues, ...], jax.Array]:
+) -> tuple[tuple[transformer.KeyValues, ...], Any]:
   """Runs prompts through the trunk.
 
   Args:
@@ -391,8 +391,8 @@ def prefill(
 
   Returns:
     Keys [P, 1, K, E, T] and values [P, 1, K, T, E] a layer, and the model's
-    first output at every position, [P, T, ..] (hidden states, or reward
-    logits).
+    first output at every position, [P, T, ..] (hidden states, or a
+    `transformer.Judgement`).
   """
   steps = tokens.shape[1]
   index = jnp.arange(steps)
@@ -404,7 +404,7 @@ def prefill(
     jnp.broadcast_to(index, tokens.shape)[:, None],
     causal[:, None],
   )
-  return keys_values, out[:, 0]
+  return keys_values, jax.tree.map(lambda x: x[:, 0], out)
 
 
 def bucket(size: int, least: int = 16) -> int:

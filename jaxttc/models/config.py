@@ -17,7 +17,7 @@ class TransformerConfig:
   Attributes:
     vocab_size: rows of the embedding table.
     width: size of the residual stream.
-    layers: number of blocks.
+    layers: number of blocks, reading ones included.
     heads: query heads; must be a multiple of `kv_heads`.
     kv_heads: key and value heads (grouped-query attention).
     head_dim: size of a head; even, for rotary positions.
@@ -26,6 +26,8 @@ class TransformerConfig:
     rope_theta: base of the rotary frequencies.
     norm_eps: epsilon of RMSNorm.
     tie_embeddings: whether the output head is the embedding table.
+    reading_layers: of a reward model, how many of the layers lie above its
+      trunk and read how it expected each token (`ProcessRewardModel`).
   """
 
   vocab_size: int
@@ -39,11 +41,19 @@ class TransformerConfig:
   rope_theta: float = 10_000.0
   norm_eps: float = 1e-5
   tie_embeddings: bool = True
+  reading_layers: int = 0
 
   def validate(self) -> None:
     """Raises ValueError, naming the field, if the sizes do not fit."""
     for field in dataclasses.fields(self):
-      _check(field.name, getattr(self, field.name), field.type)
+      if field.name != "reading_layers":
+        _check(field.name, getattr(self, field.name), field.type)
+    reading = self.reading_layers
+    if not isinstance(reading, int) or not 0 <= reading < self.layers:
+      raise ValueError(
+        f"model.reading_layers must be an int from 0 to below model.layers="
+        f"{self.layers}, got {reading!r}"
+      )
     if self.heads % self.kv_heads:
       raise ValueError(
         f"model.heads={self.heads} must be a multiple of "
@@ -77,7 +87,13 @@ class TransformerConfig:
       mlp_width=self.mlp_width,
       tie_embeddings=self.tie_embeddings,
       outputs=outputs,
+      reading_layers=self.reading_layers,
     )
+
+  def trunk(self) -> "TransformerConfig":
+    """The language model below the reading layers."""
+    below = self.layers - self.reading_layers
+    return dataclasses.replace(self, layers=below, reading_layers=0)
 
   def to_dict(self) -> dict[str, Any]:
     """The fields as a JSON-ready dict."""

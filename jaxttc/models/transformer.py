@@ -32,6 +32,8 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxttc.models import config as config_lib
 
 _MASKED = -1e30  # finite, so that a row with nothing to attend to is no NaN
+_LEAST_LOGPROB = -16.0  # surprise has an end
+_COLUMNS = 16  # of vocabulary logits at once, when text is compared
 
 
 class KeyValues(NamedTuple):
@@ -273,6 +275,29 @@ class GatedMLP(nn.Module):
     return jnp.einsum("...f,fd->...d", h, down.astype(self.dtype))
 
 
+def _norms(config, count, dtype):
+  return [
+    nn.RMSNorm(epsilon=config.norm_eps, dtype=dtype) for _ in range(count)
+  ]
+
+
+def _run_layers(module, first, x, positions, own_mask, context):
+  """All layers of a module, whose caches are the context's from `first` on."""
+  own = []
+  for i, attention in enumerate(module.attention):
+    parts = (
+      None if context.arena is None else context.arena[first + i],
+      None if context.scratch is None else context.scratch[first + i],
+    )
+    h, private = attention(
+      module.attention_norm[i](x), positions, own_mask, parts, context
+    )
+    x = x + h
+    x = x + module.mlp[i](module.mlp_norm[i](x))
+    own.append(private)
+  return x, tuple(own)
+
+
 class Transformer(nn.Module):
   """Tokens to final hidden states, and hidden states to logits."""
 
@@ -288,12 +313,11 @@ class Transformer(nn.Module):
       dtype=self.dtype,
       embedding_init=nn.initializers.normal(cfg.width**-0.5),
     )
-    norm = lambda: nn.RMSNorm(epsilon=cfg.norm_eps, dtype=self.dtype)  # noqa: E731
-    self.attention_norm = [norm() for _ in range(cfg.layers)]
+    self.attention_norm = _norms(cfg, cfg.layers, self.dtype)
     self.attention = [Attention(cfg, self.dtype) for _ in range(cfg.layers)]
-    self.mlp_norm = [norm() for _ in range(cfg.layers)]
+    self.mlp_norm = _norms(cfg, cfg.layers, self.dtype)
     self.mlp = [GatedMLP(cfg, self.dtype) for _ in range(cfg.layers)]
-    self.final_norm = norm()
+    (self.final_norm,) = _norms(cfg, 1, self.dtype)
     if not cfg.tie_embeddings:
       self.head = nn.Dense(cfg.vocab_size, use_bias=False, dtype=self.dtype)
 
@@ -319,19 +343,8 @@ class Transformer(nn.Module):
       values: the call's own, or the updated scratch.
     """
     x = self.embed(tokens)
-    own = []
-    for i in range(self.config.layers):
-      parts = (
-        None if context.arena is None else context.arena[i],
-        None if context.scratch is None else context.scratch[i],
-      )
-      h, private = self.attention[i](
-        self.attention_norm[i](x), positions, own_mask, parts, context
-      )
-      x = x + h
-      x = x + self.mlp[i](self.mlp_norm[i](x))
-      own.append(private)
-    return self.final_norm(x), tuple(own)
+    x, own = _run_layers(self, 0, x, positions, own_mask, context)
+    return self.final_norm(x), own
 
   def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
     """Next-token logits of hidden states, in float32."""
@@ -345,30 +358,112 @@ class Transformer(nn.Module):
     return self.logits(hidden)
 
 
+class Judgement(NamedTuple):
+  """What a reward model says of every prefix that ends in its input.
+
+  Attributes:
+    logits: f32[G, R, T], reward logits.
+    hidden: [G, R, T, D] of the trunk, what it expects next; D is 0 in a model
+      that does not compare text with what was expected.
+  """
+
+  logits: jax.Array
+  hidden: jax.Array
+
+
 class ProcessRewardModel(nn.Module):
-  """The same trunk with a scalar head: how right is the prefix ending here.
+  """A trunk with a scalar head: how right is the prefix ending here.
 
   The reward of a prefix is `sigmoid(logit)` at its last token (Lightman et
   al. 2023, "Let's verify step by step").
+
+  The last `config.reading_layers` layers lie above the trunk and read, beside
+  its hidden states, how probable the trunk's own language head found each
+  token. A wrong number is one that was not expected, so a trunk that computes
+  well need not learn anew what an error looks like; the layers above only
+  collect what it says, and learn which surprises matter.
   """
 
   config: config_lib.TransformerConfig
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
-    """Creates trunk and head."""
-    self.trunk = Transformer(self.config, self.dtype)
+    """Creates trunk, reading layers and head."""
+    cfg, reading = self.config, self.config.reading_layers
+    self.trunk = Transformer(cfg.trunk(), self.dtype)
     self.reward = nn.Dense(1, dtype=jnp.float32)
+    if reading:
+      self.surprise = nn.Dense(cfg.width, use_bias=False, dtype=self.dtype)
+      self.attention_norm = _norms(cfg, reading, self.dtype)
+      self.attention = [Attention(cfg, self.dtype) for _ in range(reading)]
+      self.mlp_norm = _norms(cfg, reading, self.dtype)
+      self.mlp = [GatedMLP(cfg, self.dtype) for _ in range(reading)]
+      (self.final_norm,) = _norms(cfg, 1, self.dtype)
 
-  def __call__(self, tokens, positions, own_mask, context=_NO_CONTEXT):
-    """Reward logits f32[G, R, T] and private keys, as `Transformer`."""
+  def __call__(
+    self,
+    tokens: Int[Array, "G R T"],
+    positions: Int[Array, "G R T"],
+    own_mask: Bool[Array, "G R T S"],
+    context: Context = _NO_CONTEXT,
+    before: Float[Array, "G R D"] | None = None,
+  ) -> tuple[Judgement, tuple[KeyValues, ...]]:
+    """Judges the prefixes that end in `tokens`.
+
+    Args:
+      tokens: token ids.
+      positions: as in `Transformer`.
+      own_mask: as in `Transformer`.
+      context: as in `Transformer`.
+      before: `Judgement.hidden` of the token before the first one; None if
+        all sequences begin in this call.
+
+    Returns:
+      The judgement, and private keys and values as `Transformer` gives them.
+    """
     hidden, own = self.trunk(tokens, positions, own_mask, context)
-    return self.reward(hidden)[..., 0], own
+    if not self.config.reading_layers:
+      return Judgement(self.reward(hidden)[..., 0], hidden[..., :0]), own
+    if before is None:
+      before = jnp.zeros_like(hidden[:, :, 0])
+    expected = jnp.concatenate([before[:, :, None], hidden[:, :, :-1]], axis=2)
+    found = self._found(expected, tokens)
+    # Nothing was expected of a text's first token.
+    found = jnp.where(positions[..., None] > 0, found, 0.0).astype(self.dtype)
+    x, read = _run_layers(
+      self,
+      len(own),
+      hidden + self.surprise(found),
+      positions,
+      own_mask,
+      context,
+    )
+    logits = self.reward(self.final_norm(x))[..., 0]
+    return Judgement(logits, hidden), own + read
 
-  def everything(self, tokens, positions, own_mask):
-    """Reward logits and token logits; initialises all parameters."""
-    hidden, _ = self.trunk(tokens, positions, own_mask)
-    return self.reward(hidden)[..., 0], self.trunk.logits(hidden)
+  def everything(self, tokens, positions, own_mask) -> Float[Array, "G R T"]:
+    """Reward logits of whole sequences; also initialises all parameters."""
+    return self(tokens, positions, own_mask)[0].logits
+
+  def _found(self, expected, tokens):
+    """How tokens compare with what was expected: f32[G, R, T, READ]."""
+
+    def compare(pair):
+      hidden, token = pair
+      logprobs = jax.nn.log_softmax(self.trunk.logits(hidden))
+      own = jnp.take_along_axis(logprobs, token[..., None], axis=-1)[..., 0]
+      entropy = -(jnp.exp(logprobs) * logprobs).sum(-1)
+      own = jnp.maximum(own, _LEAST_LOGPROB)
+      short = jnp.minimum(logprobs.max(-1) - own, -_LEAST_LOGPROB)
+      return jnp.stack([own / 4, jnp.exp(own), short / 4, entropy], axis=-1)
+
+    # The vocabulary's logits exist for a few columns at a time.
+    pairs = (expected.swapaxes(0, 2), tokens.swapaxes(0, 2))
+    if tokens.shape[2] <= _COLUMNS:
+      found = compare(pairs)
+    else:
+      found = jax.lax.map(compare, pairs, batch_size=_COLUMNS)
+    return found.swapaxes(0, 2)
 
 
 def causal_mask(
@@ -402,7 +497,7 @@ def forward(
 
   Returns:
     For a `Transformer`, logits f32[B, T, V]; for a `ProcessRewardModel`,
-    (reward logits f32[B, T], logits f32[B, T, V]).
+    reward logits f32[B, T].
   """
   out = model.apply(
     {"params": params},
@@ -411,7 +506,7 @@ def forward(
     causal_mask(segments),
     method="everything",
   )
-  return jax.tree.map(lambda x: x[:, 0], out)
+  return out[:, 0]
 
 
 # Which axes of a matrix parameter are summed over, and which come out.

@@ -15,8 +15,10 @@ rows, W tokens a span, C arena slots.
 """
 
 from collections.abc import Callable
+import functools
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -31,6 +33,8 @@ from jaxttc.models import transformer
 from jaxttc.runtime import funding
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.verifiers import process_reward
+
+_ONE_WIDTH = 128  # solutions so short are decoded in one loop
 
 
 @flax.struct.dataclass
@@ -76,7 +80,7 @@ class Search:
     policy: the policy's tree cache.
     verifier: the verifier's; None without one.
     text: tokens of the nodes.
-    rewards: `StepRewards` of the nodes, [G, N]; None without a verifier.
+    read: what the verifier keeps of the nodes, [G, N]; None without one.
     meter: budgets and what was spent, arrays [G].
     usage: exact counts behind the meter.
     key: key[G].
@@ -89,7 +93,7 @@ class Search:
   policy: tree_cache.TreeCache
   verifier: tree_cache.TreeCache | None
   text: Text
-  rewards: process_reward.StepRewards | None
+  read: process_reward.Prefixes | None
   meter: budget_lib.Meter
   usage: Usage
   key: Key[Array, " G"]
@@ -103,20 +107,55 @@ class Search:
     return self.decoder.tree
 
 
-class CompiledSearch(NamedTuple):
-  """A search as two jit-able functions.
+class Prompts(NamedTuple):
+  """Prompts as both models have read them.
 
   Attributes:
-    start: (policy params, verifier params, tokens i32[G, T], length i32[G],
-      key[G], Meter of arrays [G]) -> Search, prompts read and paid for.
-    advance: (policy params, verifier params, Search, rounds i32[]) -> Search,
-      at most so many rounds on, and no further than some tree cache has room
-      for. Calling it twice for half the rounds gives the same state.
+    policy: keys and values of all but the last token, [G, 1, K, E, T].
+    verifier: keys and values of all tokens; None without a verifier.
+    read: what the verifier keeps of the prompts, [G]; None without one.
+  """
+
+  policy: tuple[transformer.KeyValues, ...]
+  verifier: tuple[transformer.KeyValues, ...] | None
+  read: process_reward.Prefixes | None
+
+
+def read_prompts(
+  policy: nn.Module,
+  verifier: nn.Module | None,
+  policy_params: Any,
+  verifier_params: Any,
+  tokens: Int[Array, "G T"],
+  length: Int[Array, " G"],
+) -> Prompts:
+  """Reads prompts. The same program serves all decoders."""
+  ours, _ = generation.prefill(policy, policy_params, tokens, length - 1)
+  if verifier is None:
+    return Prompts(ours, None, None)
+  theirs, judged = generation.prefill(verifier, verifier_params, tokens, length)
+  return Prompts(ours, theirs, process_reward.prompts(judged, length))
+
+
+class CompiledSearch(NamedTuple):
+  """A search as jit-able functions.
+
+  Attributes:
+    read: (policy params, verifier params, tokens i32[G, T], length i32[G])
+      -> Prompts; the same function, whatever the decoder.
+    start: (Prompts, tokens i32[G, T], length i32[G], key[G], Meter of arrays
+      [G]) -> Search, prompts paid for as far as budgets allow.
+    advance: (policy params, verifier params, Search, rounds i32[], idle i32[]
+      or None) -> Search, at most so many rounds on, no further than some tree
+      cache has room for, and only while no more than `idle` searches have
+      stopped (None: until all have). Calling it twice for half the rounds
+      gives the same state.
     crowded: Search -> bool[G], searches that wait for more room.
     grow: Search -> Search with twice the slots.
     answer: Search -> `base.Answer`, leading axis G.
   """
 
+  read: Callable[..., Prompts]
   start: Callable[..., Search]
   advance: Callable[..., Search]
   crowded: Callable[[Search], Bool[Array, " G"]]
@@ -159,6 +198,9 @@ def compiled_search(
   bundle_lib.check_pair(policy, verifier)
   parts = _Parts(policy, verifier, decoder, settings, controller)
   return CompiledSearch(
+    read=functools.partial(
+      read_prompts, policy.model, None if verifier is None else verifier.model
+    ),
     start=parts.start,
     advance=parts.advance,
     crowded=parts.crowded,
@@ -182,8 +224,8 @@ class _Parts:
     self.widths = _widths(decoder.until, settings)
     self.extends = base.Until.STEP in decoder.until
 
-  def start(self, policy_params, verifier_params, tokens, length, key, meter):
-    """Reads the prompts, as far as budgets allow."""
+  def start(self, prompts, tokens, length, key, meter):
+    """Puts prompts into caches, and pays for them as far as budgets allow."""
     groups, width = tokens.shape
     shape = self.decoder.shape
     capacity = width
@@ -193,23 +235,19 @@ class _Parts:
     cost = self.prices.root(length)
     paid = meter.affords(cost)
     spent = jax.tree.map(lambda x: jnp.where(paid, x, 0 * x), cost)
-    keys_values, _ = generation.prefill(
-      self.policy.model, policy_params, tokens, length - 1
-    )
     cache = tree_cache.init(
       self.policy.config, groups, capacity, self.policy.dtype
     )
-    cache = tree_cache.write_prompt(cache, keys_values, length - 1, order)
-    theirs, rewards = None, None
+    cache = tree_cache.write_prompt(cache, prompts.policy, length - 1, order)
+    theirs, read = None, None
     if self.verifier is not None:
-      keys_values, _ = generation.prefill(
-        self.verifier.model, verifier_params, tokens, length
-      )
       theirs = tree_cache.init(
         self.verifier.config, groups, capacity, self.verifier.dtype
       )
-      theirs = tree_cache.write_prompt(theirs, keys_values, length, order)
-      rewards = process_reward.StepRewards.none((groups, shape.nodes))
+      theirs = tree_cache.write_prompt(theirs, prompts.verifier, length, order)
+      read = jax.tree.map(
+        lambda x: jnp.repeat(x[:, None], shape.nodes, axis=1), prompts.read
+      )
     root = base.Root(
       prompt_length=length, reward=jnp.ones((groups,), jnp.float32)
     )
@@ -225,7 +263,7 @@ class _Parts:
         last=nodes.at[:, 0].set(last),
         end=nodes.at[:, 0].set(length),
       ),
-      rewards=rewards,
+      read=read,
       meter=meter.charge(spent),
       usage=Usage(zeros, zeros, zeros, zeros, zeros),
       key=key,
@@ -234,8 +272,10 @@ class _Parts:
       paid=paid,
     )
 
-  def advance(self, policy_params, verifier_params, search, rounds):
+  def advance(self, policy_params, verifier_params, search, rounds, idle=None):
     """Turns rounds until all searches have stopped, or `rounds` are done."""
+    if idle is None:
+      idle = search.running.size
 
     def turn(carry):
       done, search = carry
@@ -244,7 +284,7 @@ class _Parts:
     def going(carry):
       done, search = carry
       busy = search.running.any() & ~self.crowded(search).any()
-      return (done < rounds) & busy
+      return (done < rounds) & busy & ((~search.running).sum() <= idle)
 
     return jax.lax.while_loop(going, turn, (jnp.int32(0), search))[1]
 
@@ -293,7 +333,7 @@ class _Parts:
     sampled = self._decode(policy_params, search.policy, begun)
     spans = self._spans(policy_params, search.policy, sampled)
     valid = spans.stopped & (limit > 0)
-    reward, stepped, theirs_kv = self._score(
+    reward, read, theirs_kv = self._score(
       verifier_params, search, rows, context, spans, valid
     )
     shape = expansion.node.shape + (self.decoder.shape.children,)
@@ -320,8 +360,8 @@ class _Parts:
       verifier = tree_cache.commit(
         verifier, theirs_kv, deeper, jnp.zeros_like(deeper), spans.length
       )
-    rewards = search.rewards and jax.tree.map(
-      lambda old, new: _file(old, ids, new), search.rewards, stepped
+    read = search.read and jax.tree.map(
+      lambda old, new: _file(old, ids, new), search.read, read
     )
     if self.extends and not self.decoder.revisits:
       keep = _reachable(decoder.tree)
@@ -332,7 +372,7 @@ class _Parts:
       policy=policy,
       verifier=verifier,
       text=self._filed(search.text, ids, spans, context),
-      rewards=rewards,
+      read=read,
       meter=self._charged(search.meter, spans.length, context, valid),
       usage=self._used(search.usage, spans.length, context, valid),
       rounds=search.rounds + search.running,
@@ -351,7 +391,7 @@ class _Parts:
     cap = jnp.where(
       until == generation.STEP,
       self.settings.step_tokens,
-      self.settings.max_tokens,
+      self.settings.end_tokens(self.decoder.until),
     )
     cap = jnp.minimum(cap, self.settings.max_tokens - solution)
     cap = jnp.minimum(cap, self.policy.config.max_length - context)
@@ -417,41 +457,45 @@ class _Parts:
     return branch(rows, self.widths[0])
 
   def _score(self, params, search, rows, context, spans, valid):
-    """Rewards of the children's prefixes, their `StepRewards`, and KV."""
+    """Rewards of the children, what is kept of them, and KV."""
     if self.verifier is None:
       return jnp.ones(valid.shape, jnp.float32), None, None
     owner = search.verifier.owner
     path = tree_cache.path_mask(owner, search.tree.parent, rows.node)
     full, short = self.widths[-1], self.widths[0]
+    group = jnp.arange(valid.shape[0])[:, None]
+    parents = jax.tree.map(
+      lambda x: x[group, jnp.maximum(rows.node, 0)], search.read
+    )
 
     def read(width):
       def run(tokens):
-        reward, keys_values = process_reward.score(
+        reward, hidden, keys_values = process_reward.score(
           self.verifier.model,
           params,
           search.verifier,
           path,
           context,
           tokens[..., :width],
+          parents.hidden,
         )
         reward = jnp.pad(reward, ((0, 0), (0, 0), (0, full - width)))
-        return reward, transformer.narrow(keys_values, short)
+        return reward, hidden, transformer.narrow(keys_values, short)
 
       return run
 
     tokens = jnp.where(valid[..., None], spans.tokens, -1)
     if not self.extends or full == short:
-      reward, keys_values = read(full)(tokens)
+      reward, hidden, keys_values = read(full)(tokens)
     else:
       long = jnp.where(valid, spans.length, 0).max() > short
-      reward, keys_values = jax.lax.cond(long, read(full), read(short), tokens)
+      reward, hidden, keys_values = jax.lax.cond(
+        long, read(full), read(short), tokens
+      )
     ends = process_reward.step_ends(tokens, spans.finished, self.rule.step_end)
-    parents = jax.tree.map(
-      lambda x: jnp.take_along_axis(x, jnp.maximum(rows.node, 0), axis=1),
-      search.rewards,
-    )
-    stepped = parents.extended(reward, ends)
-    return stepped.aggregate(self.settings.aggregate), stepped, keys_values
+    stepped = parents.rewards.extended(reward, ends)
+    children = process_reward.Prefixes(rewards=stepped, hidden=hidden)
+    return stepped.aggregate(self.settings.aggregate), children, keys_values
 
   def _filed(self, text, ids, spans, context) -> Text:
     index = jnp.maximum(spans.length - 1, 0)[..., None]
@@ -505,11 +549,12 @@ def _widths(
 
   Every step pays for the whole width, and every width is compiled.
   """
-  step, whole = settings.step_tokens, settings.max_tokens
-  if base.Until.END not in until:
-    return (step,)
-  first = step if base.Until.STEP in until else max(step, whole // 2)
-  return (first, whole) if first < whole else (whole,)
+  longest = settings.longest_span(until)
+  if base.Until.STEP in until:
+    first = settings.step_tokens
+  else:  # whole solutions
+    first = longest if longest <= _ONE_WIDTH else longest // 2
+  return (first, longest) if first < longest else (longest,)
 
 
 def _free_slots(search: Search) -> Int[Array, " G"]:

@@ -4,15 +4,16 @@
     for result in search.solve(problems, policy, verifier, decoder, ...):
       print(result.answer, result.cost.generated_tokens)
 
-Problems are searched in batches by the compiled form. A problem's search is a
-function of its own prompt, key and budget, whatever else is in its batch.
+Problems are searched side by side by the compiled form; one that is done makes
+room for the next. A problem's search is a function of its own prompt, key and
+budget, whatever else is searched beside it.
 """
 
 import collections
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 import zlib
 
 import jax
@@ -115,7 +116,7 @@ def solve(
   controller: controllers.Controller | None = None,
   mesh: jax.sharding.Mesh | None = None,
 ) -> Iterator[SearchResult]:
-  """Searches for the answers to problems, batch by batch.
+  """Searches for the answers to problems, `batch` of them at a time.
 
   Args:
     prompts: what the policy continues.
@@ -144,28 +145,32 @@ def solve(
   _check_names(prompts, names)
   budgets = _budgets(budget, len(prompts))
   tokens = encode(policy, prompts, settings)
-  search = compiled.compiled_search(
-    policy, verifier, decoder, settings, controller
-  )
-  run = _runner(search, mesh)
-  used = None if not decoder.needs_reward else verifier
-  prices = settings_lib.prices(policy, used, settings)
+  used = verifier if decoder.needs_reward else None
+  program = _program(policy, verifier, decoder, settings, controller, mesh)
+  params = (policy.params, None if used is None else used.params)
+  slots = _Slots(program, params, batch, mesh)
   width = generation.bucket(max(map(len, tokens)))
-  for start in range(0, len(prompts), batch):
-    part = slice(start, start + batch)
-    state, answer = run(
-      policy.params,
-      None if used is None else used.params,
-      *_padded(tokens[part], width, batch),
-      _keys(seed, names[part], batch),
-      _meters(budgets[part], batch),
-    )
-    state, answer = jax.device_get((_without_caches(state), answer))
-    for i in range(len(tokens[part])):
-      one = jax.tree.map(lambda x, i=i: x[i], (state, answer))
-      yield _result(
-        start + i, *one, len(tokens[start + i]), prices, policy, decoder
+  prices = settings_lib.prices(policy, used, settings)
+  done: dict[int, SearchResult] = {}
+  begun = told = 0
+  while told < len(prompts):
+    while begun < len(prompts) and slots.free:
+      end = min(begun + min(slots.refill, slots.free), len(prompts))
+      part = slice(begun, end)
+      slots.begin(
+        range(begun, end),
+        *_padded(tokens[part], width, slots.refill),
+        _keys(seed, names[part], slots.refill),
+        _meters(budgets[part], slots.refill),
       )
+      begun = end
+    for i, state, answer in slots.advance(waiting=begun < len(prompts)):
+      done[i] = _result(
+        i, state, answer, len(tokens[i]), prices, policy, decoder
+      )
+    while told in done:
+      yield done.pop(told)
+      told += 1
 
 
 def encode(
@@ -231,33 +236,124 @@ def _budgets(
   return list(budget)
 
 
-def _runner(
-  search: compiled.CompiledSearch, mesh: jax.sharding.Mesh | None
-) -> Callable[..., tuple[compiled.Search, base.Answer]]:
-  """The whole search of a batch, given more room whenever it needs some."""
+class _Program(NamedTuple):
+  """The compiled functions of a search; `compiled` says what they do."""
+
+  read: Callable[..., compiled.Prompts]
+  start: Callable[..., compiled.Search]
+  advance: Callable[..., tuple[compiled.Search, Any, base.Answer]]
+  grow: Callable[[compiled.Search], compiled.Search]
+  put: Callable[..., compiled.Search]
+
+
+@functools.lru_cache(maxsize=32)
+def _reader(policy, verifier, mesh):
+  """Reads prompts, compiled once for all decoders of a shape of batch."""
+  read = functools.partial(compiled.read_prompts, policy, verifier)
+  if mesh is None:
+    return jax.jit(read)
+  return mesh_lib.data_parallel(read, mesh, replicated_argnums=(0, 1))
+
+
+@functools.lru_cache(maxsize=32)
+def _program(
+  policy: bundle_lib.Bundle,
+  verifier: bundle_lib.Bundle | None,
+  decoder: base.Decoder,
+  settings: settings_lib.SearchSettings,
+  controller: controllers.Controller | None,
+  mesh: jax.sharding.Mesh | None,
+) -> _Program:
+  """Kept, so that solving again with the same objects compiles nothing."""
+  search = compiled.compiled_search(
+    policy, verifier, decoder, settings, controller
+  )
+  used = verifier if decoder.needs_reward else None
   most = np.int32(np.iinfo(np.int32).max)
 
-  def advance(policy_params, verifier_params, state):
-    state = search.advance(policy_params, verifier_params, state, most)
+  def advance(policy_params, verifier_params, state, idle):
+    state = search.advance(policy_params, verifier_params, state, most, idle)
     return state, search.crowded(state), search.answer(state)
 
-  if mesh is None:
-    start, advance = jax.jit(search.start), jax.jit(advance)
-  else:
-    start, advance = (
-      mesh_lib.data_parallel(f, mesh, replicated_argnums=(0, 1))
-      for f in (search.start, advance)
+  def put(state, fresh, at):
+    return jax.tree.map(
+      lambda old, new: old.at[at].set(new, mode="drop"), state, fresh
     )
 
-  def run(policy_params, verifier_params, tokens, length, key, meter):
-    state = start(policy_params, verifier_params, tokens, length, key, meter)
-    while True:
-      state, crowded, answer = advance(policy_params, verifier_params, state)
-      if not np.asarray(crowded).any():
-        return state, answer
-      state = search.grow(state)
+  if mesh is None:
+    start, advance = jax.jit(search.start), jax.jit(advance, donate_argnums=2)
+  else:
+    start = mesh_lib.data_parallel(search.start, mesh)
+    advance = mesh_lib.data_parallel(
+      advance, mesh, replicated_argnums=(0, 1, 3)
+    )
+  return _Program(
+    read=_reader(policy.model, None if used is None else used.model, mesh),
+    start=start,
+    advance=advance,
+    grow=search.grow,
+    put=jax.jit(put, donate_argnums=0),
+  )
 
-  return run
+
+class _Slots:
+  """G searches at once; one that has stopped makes room for the next problem.
+
+  Without that, all would wait for the hardest problem of their batch. Problems
+  come in `refill` at a time, so that all shapes are static.
+  """
+
+  def __init__(self, program, params, size, mesh):
+    self.program, self.params, self.size = program, params, size
+    self.devices = 1 if mesh is None else mesh.shape[mesh_lib.DATA]
+    self.refill = self.devices * -(-size // (4 * self.devices))
+    self.problem = np.full((size,), -1)
+    self.state: Any = None
+
+  @property
+  def free(self) -> int:
+    """Slots without a problem."""
+    return int((self.problem < 0).sum())
+
+  def begin(self, problems, tokens, length, keys, meters) -> None:
+    """Moves problems into free slots; the arrays have `refill` rows."""
+    at = np.flatnonzero(self.problem < 0)[: len(problems)]
+    self.problem[at] = problems
+    prompts = self.program.read(*self.params, tokens, length)
+    fresh = self.program.start(prompts, tokens, length, keys, meters)
+    if self.state is None:  # no problem is anybody's yet
+      nobody = np.zeros((self.size,), np.int32)
+      blank = jax.tree.map(lambda x: x[nobody], fresh)
+      self.state = blank.replace(running=jnp.zeros((self.size,), bool))
+    while fresh.policy.capacity < self.state.policy.capacity:
+      fresh = self.program.grow(fresh)
+    rows = np.full((self.refill,), self.size, np.int32)
+    rows[: len(at)] = at
+    self.state = self.program.put(self.state, fresh, rows)
+
+  def advance(self, waiting: bool) -> Iterator[tuple[int, Any, Any]]:
+    """Searches until problems have stopped; yields them, and frees slots.
+
+    Args:
+      waiting: whether others wait for slots: then it comes back as soon as
+        `refill` slots are free, else when all problems have stopped.
+    """
+    idle = self.size
+    if waiting:
+      idle = self.refill // self.devices - 1
+    while True:
+      self.state, crowded, answer = self.program.advance(
+        *self.params, self.state, np.int32(idle)
+      )
+      if not np.asarray(crowded).any():
+        break
+      self.state = self.program.grow(self.state)
+    state, answer = jax.device_get((_without_caches(self.state), answer))
+    stopped = (self.problem >= 0) & ~state.running
+    for slot in np.flatnonzero(stopped):
+      one = jax.tree.map(lambda x, slot=slot: x[slot], (state, answer))
+      yield int(self.problem[slot]), *one
+    self.problem[stopped] = -1
 
 
 def _padded(tokens, width, batch):
@@ -285,7 +381,7 @@ def _meters(
 
 
 def _without_caches(state: compiled.Search) -> compiled.Search:
-  return state.replace(policy=None, verifier=None, rewards=None, key=None)
+  return state.replace(policy=None, verifier=None, read=None, key=None)
 
 
 def exact_cost(

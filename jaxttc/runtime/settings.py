@@ -11,6 +11,8 @@ from jaxttc.inference import controllers
 from jaxttc.runtime import funding
 from jaxttc.verifiers import process_reward
 
+_FIRST_SLOTS = 256
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchSettings:
@@ -20,6 +22,9 @@ class SearchSettings:
     sampler: how tokens are drawn.
     step_tokens: most tokens of one step.
     max_tokens: most tokens of a solution, over all its steps.
+    last_tokens: most tokens of a step-wise decoder's last step, which it has
+      sampled to the end of the solution; None for all that `max_tokens`
+      leaves. No more than `step_tokens` halves what there is to compile.
     aggregate: how step rewards become the reward of a prefix.
     slots: arena slots a problem beside the prompt's; a search that fills them
       ends. None begins with few, and gives more to a search that needs them:
@@ -31,6 +36,7 @@ class SearchSettings:
   sampler: controllers.Sampler = controllers.Sampler()
   step_tokens: int = 32
   max_tokens: int = 128
+  last_tokens: int | None = None
   aggregate: process_reward.Aggregate = process_reward.Aggregate.LAST
   slots: int | None = None
   hardware: str | None = None
@@ -45,16 +51,30 @@ class SearchSettings:
         f"max_tokens={self.max_tokens} must be at least "
         f"step_tokens={self.step_tokens}"
       )
+    if self.last_tokens is not None and self.last_tokens < 1:
+      raise ValueError(f"last_tokens must be >= 1, got {self.last_tokens}")
     if self.slots is not None and self.slots < self.step_tokens:
       raise ValueError(
         f"slots={self.slots} must be at least step_tokens={self.step_tokens}"
       )
 
+  def end_tokens(self, until: tuple[base.Until, ...]) -> int:
+    """Most tokens of a span that a decoder has sampled to the end."""
+    if base.Until.STEP not in until or self.last_tokens is None:
+      return self.max_tokens
+    return min(self.last_tokens, self.max_tokens)
+
+  def longest_span(self, until: tuple[base.Until, ...]) -> int:
+    """Most tokens of any span of a decoder that samples so far."""
+    step = self.step_tokens if base.Until.STEP in until else 0
+    return max(step, self.end_tokens(until) if base.Until.END in until else 0)
+
   def arena_slots(self, shape: base.SearchShape) -> int:
     """Slots beside the prompt's that a problem's tree begins with."""
     if self.slots is not None:
       return self.slots
-    return self.round_slots(shape) + (shape.nodes * self.step_tokens) // 4
+    some = min(shape.nodes * self.step_tokens // 4, _FIRST_SLOTS)
+    return self.round_slots(shape) + some
 
   def round_slots(self, shape: base.SearchShape) -> int:
     """Slots that a round can fill at most."""

@@ -37,11 +37,13 @@ class Limits:
 
   Attributes:
     step_tokens: most tokens of a step.
+    end_tokens: most tokens of a span that is sampled to the end.
     max_tokens: most tokens of a solution.
     max_length: most tokens of a prompt and its solution.
   """
 
   step_tokens: int
+  end_tokens: int
   max_tokens: int
   max_length: int
 
@@ -176,8 +178,10 @@ class _Parts:
     self.decoder, self.prices, self.limits = decoder, prices, limits
     self.children = decoder.shape.children
     # As compiled: no span is longer than what the decoder says it asks for.
-    steps_only = base.Until.END not in decoder.until
-    self.longest = limits.step_tokens if steps_only else limits.max_tokens
+    self.longest = max(
+      0 if base.Until.STEP not in decoder.until else limits.step_tokens,
+      0 if base.Until.END not in decoder.until else limits.end_tokens,
+    )
 
   def empty(self, groups):
     """Zeros in the shapes that `open` gives."""
@@ -261,7 +265,7 @@ class _Parts:
     context = jnp.take_along_axis(slots.end, node, axis=1)
     prompt = slots.end[:, :1]
     step = until == base.Until.STEP
-    cap = jnp.where(step, self.limits.step_tokens, self.limits.max_tokens)
+    cap = jnp.where(step, self.limits.step_tokens, self.limits.end_tokens)
     cap = jnp.minimum(cap, self.limits.max_tokens - (context - prompt))
     cap = jnp.minimum(cap, self.limits.max_length - context)
     wanted = (number < flat(expansion.children)) & (cap > 0)

@@ -170,7 +170,8 @@ def is_correct(problem: problems_lib.Problem, completion: str) -> bool:
   return get_family(problem.family).is_correct(problem, completion)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+# Not frozen, since flags override the fields of a recipe's mix.
+@dataclasses.dataclass(kw_only=True)
 class TrainingMix:
   """What training text is made of; all weights are relative.
 
@@ -182,9 +183,6 @@ class TrainingMix:
     families: The families to draw from, uniformly; repeat one to favour it.
     steps: Weights of 2, 3, ..., 12 steps.
 
-  Raises:
-    ValueError: If a weight is negative, all weights of a kind are 0, `asked`
-      is no probability or a family is unknown.
   """
 
   terse: float = 0.45
@@ -194,8 +192,13 @@ class TrainingMix:
   families: tuple[str, ...] = tuple(FAMILIES)
   steps: tuple[float, ...] = (1.0,) * (MAX_STEPS - MIN_STEPS + 1)
 
-  def __post_init__(self) -> None:
-    """Validates the weights."""
+  def validate(self) -> None:
+    """Refuses what cannot be drawn from.
+
+    Raises:
+      ValueError: If a weight is negative, all weights of a kind are 0, `asked`
+        is no probability or a family is unknown.
+    """
     for what, weights in (("style", self.styles), ("steps", self.steps)):
       if min(weights) < 0 or sum(weights) <= 0:
         raise ValueError(
@@ -220,18 +223,15 @@ class TrainingMix:
     return float(self.terse), float(self.verbose), float(self.direct)
 
 
-_DEFAULT_MIX = TrainingMix()
-
-
 def training_example(
-  index: int, *, seed: int = 0, mix: TrainingMix = _DEFAULT_MIX
+  index: int, *, seed: int = 0, mix: TrainingMix | None = None
 ) -> tuple[str, str]:
   """One (prompt, completion) pair for supervised training.
 
   Args:
     index: Which example of the endless stream, from 0.
     seed: Which stream.
-    mix: What to draw.
+    mix: What to draw, valid; the default mix if None.
 
   Returns:
     The prompt and a gold completion, both newline-ended. The problem is of
@@ -244,6 +244,7 @@ def training_example(
     raise ValueError(
       f"arithmetic.training_example: index is {index}, expected >= 0."
     )
+  mix = mix or TrainingMix()
   rng = random.Random(f"training-{seed}-{index}")
   (style,) = rng.choices(problems_lib.SOLUTION_STYLES, mix.styles)
   asked = style if rng.random() < mix.asked else "free"

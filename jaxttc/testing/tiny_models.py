@@ -35,7 +35,7 @@ def tiny_bundles(
 
   Args:
     seed: of all weights.
-    layers: of either model.
+    layers: of the policy, and of the verifier's trunk.
     max_length: longest sequence they take, in tokens.
 
   Returns:
@@ -62,10 +62,12 @@ def tiny_bundles(
     params=_writing_little(params, tokenizer),
     tokenizer=tokenizer,
   )
+  reads = dataclasses.replace(config, layers=layers + 1, reading_layers=1)
   verifier = dataclasses.replace(
     policy,
     kind="process_reward",
-    params=transformer.init(theirs, transformer.ProcessRewardModel(config)),
+    config=reads,
+    params=transformer.init(theirs, transformer.ProcessRewardModel(reads)),
   )
   return policy, verifier
 

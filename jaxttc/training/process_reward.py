@@ -4,9 +4,9 @@
 Solutions are sampled from the policy that the reward model will judge, and
 every step is labelled by the task's checker: 1 while the solution is right so
 far, 0 from its first error on (Lightman et al. 2023; Wang et al. 2024 label by
-rollouts instead, for want of a checker). Half of each batch are worked
-problems on which the trunk goes on learning to predict the next token: a
-model that computes better than the policy can tell where the policy errs.
+rollouts instead, for want of a checker). The trunk is a language model that
+computes better than the policy, and stays as it is: what is trained are the
+layers above it, which read how it expected each token, and the head.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from rich import progress as rich_progress
-import scipy.stats
 
 from jaxttc.cost import budget as budget_lib
 from jaxttc.decoders import voting
@@ -49,44 +48,37 @@ class LabelledSolution(NamedTuple):
 
 
 def objective(
-  model: transformer.ProcessRewardModel, language_weight: float
+  model: transformer.ProcessRewardModel, trunk: dict[str, Any]
 ) -> Callable:
-  """Binary cross-entropy at step ends, plus weighted next-token loss.
+  """Binary cross-entropy at step ends.
 
   Args:
     model: the reward model.
-    language_weight: weight of the next-token loss, >= 0.
+    trunk: parameters of its trunk, which are not trained.
 
   Returns:
-    loss(params, batch, key) -> (f32[], metrics) on `packing.Packed` batches.
-    Metrics: `loss`, `reward_loss` (nats a step), `reward_accuracy` (at 0.5)
-    and `language_loss` (nats a target token).
+    loss(params, batch, key) -> (f32[], metrics) on the parameters beside the
+    trunk's and `packing.Packed` batches. Metrics: `loss` (nats a step) and
+    `accuracy` (share of steps on the right side of 1/2).
   """
 
   def loss(params, batch: packing.Packed, key: jax.Array):
     del key
-    reward, logits = transformer.forward(
-      model, params, batch.tokens, batch.segments, batch.positions
+    reward = transformer.forward(
+      model,
+      params | {"trunk": trunk},
+      batch.tokens,
+      batch.segments,
+      batch.positions,
     )
     judged = batch.labels >= 0
     nats = optax.sigmoid_binary_cross_entropy(
       reward, jnp.maximum(batch.labels, 0.0)
     )
     steps = jnp.maximum(judged.sum(), 1)
-    reward_loss = jnp.where(judged, nats, 0.0).sum() / steps
+    mean = jnp.where(judged, nats, 0.0).sum() / steps
     agrees = judged & ((reward > 0) == (batch.labels > 0.5))
-    tokens = optax.softmax_cross_entropy_with_integer_labels(
-      logits, batch.targets
-    )
-    total = jnp.maximum(batch.weights.sum(), 1e-6)
-    language_loss = (tokens * batch.weights).sum() / total
-    full = reward_loss + language_weight * language_loss
-    return full, {
-      "loss": full,
-      "reward_loss": reward_loss,
-      "reward_accuracy": agrees.sum() / steps,
-      "language_loss": language_loss,
-    }
+    return mean, {"loss": mean, "accuracy": agrees.sum() / steps}
 
   return loss
 
@@ -187,9 +179,7 @@ def _read(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def example(
-  tokenizer: tokenizer_lib.WordTokenizer,
-  solution: LabelledSolution,
-  language_weight: float = 0.0,
+  tokenizer: tokenizer_lib.WordTokenizer, solution: LabelledSolution
 ) -> packing.Example:
   """A solution with its labels at the last token of each step."""
   plain = language_model.example(
@@ -204,57 +194,24 @@ def example(
   ]
   for end, right in zip(ends, solution.right, strict=False):
     labels[end] = float(right)
-  return packing.Example(
-    tokens=plain.tokens,
-    weights=[language_weight * w for w in plain.weights],
-    labels=labels,
-  )
+  return plain._replace(labels=labels)
 
 
 def batches(
   tokenizer: tokenizer_lib.WordTokenizer,
   solutions: Sequence[LabelledSolution],
-  mix: arithmetic.TrainingMix,
   rows: int,
   length: int,
   seed: int,
 ) -> Callable[[int], packing.Packed]:
-  """Half sampled solutions, half worked problems; a function of the step."""
-  half = max(1, rows // 2)
-  worked = language_model.arithmetic_batches(
-    tokenizer, mix, rows - half, length, seed
-  )
+  """Batches of solutions drawn at random; a pure function of the step."""
 
   def batch(step: int) -> packing.Packed:
     order = np.random.default_rng((seed, step))
     drawn = (
       example(tokenizer, solutions[i])
-      for i in order.integers(len(solutions), size=64 * half)
+      for i in order.integers(len(solutions), size=64 * rows)
     )
-    sampled = packing.pack(drawn, half, length)
-    return packing.Packed(*map(_stack, sampled, worked(step)))
+    return packing.pack(drawn, rows, length)
 
   return batch
-
-
-def _stack(a, b):
-  return np.concatenate([a, b])
-
-
-def roc_auc(scores: np.ndarray, labels: np.ndarray) -> float:
-  """Probability that a right step outscores a wrong one; ties count half.
-
-  Args:
-    scores: f[n].
-    labels: bool[n]; both classes must occur.
-
-  Raises:
-    ValueError: if only one class occurs.
-  """
-  labels = np.asarray(labels, bool)
-  right, wrong = int(labels.sum()), int((~labels).sum())
-  if not right or not wrong:
-    raise ValueError("an AUC needs right and wrong steps; there is one kind")
-  ranks = scipy.stats.rankdata(scores)
-  above = ranks[labels].sum() - right * (right + 1) / 2
-  return float(above / (right * wrong))

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxttc.evaluation import samples
 from jaxttc.inference import bundle
 from jaxttc.models import config as config_lib
 from jaxttc.models import transformer
@@ -25,11 +26,14 @@ class LanguageModelRecipe:
     model: the transformer's sizes.
     mix: shares of solution styles in the training text.
     train: length, rate and bookkeeping of the run.
+    start: a language model's file, or the name of one that ships, to go on
+      from; random parameters if None.
   """
 
   model: config_lib.TransformerConfig
   mix: arithmetic.TrainingMix
   train: loop.TrainConfig
+  start: str | None = None
 
   def run(
     self, workdir: str, mesh: jax.sharding.Mesh | None = None
@@ -40,6 +44,7 @@ class LanguageModelRecipe:
       ValueError: if the recipe cannot be.
     """
     self.model.validate()
+    self.mix.validate()
     tokenizer = tokenizer_lib.WordTokenizer()
     if self.model.vocab_size != tokenizer.vocab_size:
       raise ValueError(
@@ -51,7 +56,7 @@ class LanguageModelRecipe:
     state = loop.fit(
       self.train,
       objective,
-      lambda key: transformer.init(key, model),
+      self._initial(model),
       language_model.arithmetic_batches(
         tokenizer,
         self.mix,
@@ -77,6 +82,18 @@ class LanguageModelRecipe:
     """Writes the trained model, with this recipe, as one .safetensors file."""
     _export(path, "language_model", self.model, params, self.describe())
 
+  def _initial(self, model):
+    """key -> the parameters that training starts from."""
+    if self.start is None:
+      return lambda key: transformer.init(key, model)
+    found = bundle.load(self.start)
+    if (found.kind, found.config) != ("language_model", self.model):
+      raise ValueError(
+        f"start={self.start!r} holds a {found.kind} of {found.config}, "
+        f"expected a language_model of {self.model}"
+      )
+    return lambda _: found.params
+
   def _evaluate(self, objective, tokenizer):
     """Loss on problems whose texts training never sees."""
     held_out = language_model.arithmetic_batches(
@@ -101,31 +118,31 @@ class LanguageModelRecipe:
 class ProcessRewardRecipe:
   """Trains a process-reward model on a policy's own, checked solutions.
 
-  Its trunk starts as the policy's, with more layers on top that start as the
-  identity. It needs them: what the policy expects to read after "47+38=" is
-  known only in its last layer, so comparing that with what was written takes
-  another.
+  In two parts: a language model that computes better than the policy becomes
+  the trunk; then the layers above it learn to tell from its surprise where a
+  solution goes wrong.
 
   Attributes:
     policy: the policy's file, or the name of one that ships.
-    extra_layers: layers beyond the policy's.
+    trunk: how the trunk is trained, in the folder `trunk` of the workdir. Its
+      mix also says which styles the policy is asked for.
+    reading_layers: layers above the trunk.
     problems: how many training problems the policy solves.
+    held_out: how many test problems, for the figures of each evaluation.
     samples: its solutions a problem.
     temperature: at which it samples.
     max_tokens: longer solutions are left out.
-    language_weight: weight of the next-token loss on worked problems.
-    mix: styles of the worked problems and of the sampled solutions.
-    train: length, rate and bookkeeping of the run.
+    train: length, rate and bookkeeping of the second part.
   """
 
   policy: str = "arithmetic_lm"
-  extra_layers: int = 2
-  problems: int = 8192
+  trunk: LanguageModelRecipe
+  reading_layers: int = 2
+  problems: int = 4096
+  held_out: int = 256
   samples: int = 4
   temperature: float = 1.0
   max_tokens: int = 192
-  language_weight: float = 1.0
-  mix: arithmetic.TrainingMix
   train: loop.TrainConfig
 
   def run(
@@ -136,24 +153,26 @@ class ProcessRewardRecipe:
     Raises:
       ValueError: if the recipe cannot be.
     """
-    for name, least in (("problems", 1), ("samples", 1), ("extra_layers", 0)):
-      if getattr(self, name) < least:
+    for name in ("problems", "held_out", "samples", "reading_layers"):
+      if getattr(self, name) < 1:
         raise ValueError(
-          f"{name} must be at least {least}, got {getattr(self, name)}"
+          f"{name} must be at least 1, got {getattr(self, name)}"
         )
     policy = bundle.load(self.policy)
-    model = transformer.ProcessRewardModel(self._config(policy))
-    objective = process_reward.objective(model, self.language_weight)
     folder = pathlib.Path(workdir)
+    trunk = self.trunk.run(str(folder / "trunk"), mesh)
+    model = transformer.ProcessRewardModel(self._config())
     seed = self.train.seed
     train, held_out = (
       self._solutions(policy, folder / f"{split}.jsonl", split, count)
-      for split, count in (("train", self.problems), ("test", 256))
+      for split, count in (
+        ("train", self.problems),
+        ("test", self.held_out),
+      )
     )
     batches = lambda solutions, seed: process_reward.batches(  # noqa: E731
       policy.tokenizer,
       solutions,
-      self.mix,
       self.train.batch_size,
       self.train.length,
       seed,
@@ -161,21 +180,20 @@ class ProcessRewardRecipe:
 
     def init_params(key):
       fresh = transformer.init(key, model)
-      trunk = _identity(fresh["trunk"]) | policy.params
-      return fresh | {"trunk": trunk}
+      return {k: v for k, v in fresh.items() if k != "trunk"}
 
     state = loop.fit(
       self.train,
-      objective,
+      process_reward.objective(model, trunk),
       init_params,
       batches(train, seed + 2),
       workdir,
       tx=loop.optimizer(self.train, transformer.matrix_axes),
-      evaluate=self._evaluate(model, batches(held_out, seed + 3)),
+      evaluate=self._evaluate(model, trunk, batches(held_out, seed + 3)),
       mesh=mesh,
       meta=self.describe(),
     )
-    return state.params
+    return state.params | {"trunk": trunk}
 
   def describe(self) -> dict[str, Any]:
     """The recipe as a JSON-ready dict; kept beside what it trained."""
@@ -185,12 +203,14 @@ class ProcessRewardRecipe:
 
   def export(self, params: dict[str, Any], path: str) -> None:
     """Writes the trained model, with this recipe, as one .safetensors file."""
-    config = self._config(bundle.load(self.policy))
-    _export(path, "process_reward", config, params, self.describe())
+    _export(path, "process_reward", self._config(), params, self.describe())
 
-  def _config(self, policy: bundle.Bundle) -> config_lib.TransformerConfig:
-    layers = policy.config.layers + self.extra_layers
-    return dataclasses.replace(policy.config, layers=layers)
+  def _config(self) -> config_lib.TransformerConfig:
+    return dataclasses.replace(
+      self.trunk.model,
+      layers=self.trunk.model.layers + self.reading_layers,
+      reading_layers=self.reading_layers,
+    )
 
   def _solutions(self, policy, path, split, count):
     problems = arithmetic.problems(count, split=split, seed=self.train.seed)
@@ -212,23 +232,20 @@ class ProcessRewardRecipe:
     The rest of the prompts leave the style to the policy.
     """
     rng = np.random.default_rng(self.train.seed)
+    mix = self.trunk.mix
     shares = np.array(
-      [
-        self.mix.asked * self.mix.terse,
-        self.mix.asked * self.mix.verbose,
-        1 - self.mix.asked,
-      ]
+      [mix.asked * mix.terse, mix.asked * mix.verbose, 1 - mix.asked]
     )
     names = ["terse", "verbose", "free"]
     return rng.choice(names, count, p=shares / shares.sum()).tolist()
 
-  def _evaluate(self, model, batches):
+  def _evaluate(self, model, trunk, batches):
     """Step-level AUC on solutions of problems that training never sees."""
     held_out = [batches(i) for i in range(4)]
     rewards = jax.jit(
       lambda p, b: transformer.forward(
-        model, p, b.tokens, b.segments, b.positions
-      )[0]
+        model, p | {"trunk": trunk}, b.tokens, b.segments, b.positions
+      )
     )
 
     def evaluate(params, step):
@@ -239,16 +256,9 @@ class ProcessRewardRecipe:
         for mask in [batch.labels >= 0]
       ]
       scores, labels = map(np.concatenate, zip(*pairs, strict=True))
-      return {"held_out_auc": process_reward.roc_auc(scores, labels > 0.5)}
+      return {"held_out_auc": samples.step_auc(scores, labels > 0.5)}
 
     return evaluate
-
-
-def _identity(trunk: dict[str, Any]) -> dict[str, Any]:
-  """The trunk with blocks that add nothing to the residual stream."""
-  return jax.tree_util.tree_map_with_path(
-    lambda path, x: 0 * x if path[-1].key in ("out", "down") else x, trunk
-  )
 
 
 def _export(path, kind, config, params, recipe) -> None:

@@ -26,8 +26,8 @@ from jaxttc.inference import (
 )
 from jaxttc.verifiers import process_reward
 
-# A node's aggregates, and where the prefix that ends with it ends.
-_State = tuple[process_reward.StepRewards, int]
+# What is kept of a node's prefix, and where it ends.
+_State = tuple[process_reward.Prefixes, int]
 
 
 class _Pass(NamedTuple):
@@ -39,7 +39,7 @@ class _Pass(NamedTuple):
   position: Any  # i32[P, R]
   tokens: Any  # i32[P, R, W], -1 beyond the span
   finished: Any  # bool[P, R]
-  rewards: Any  # StepRewards [P, R] of the parents
+  read: Any  # Prefixes [P, R] of the parents
 
 
 class LocalVerifier:
@@ -113,13 +113,14 @@ class LocalVerifier:
       prompt_batch.check_open(group, self.groups, self._nodes, prompt)
     ids, length, group = prompt_batch.padded_prompts(prompts, self.groups)
     self._fit(ids.shape[1])
-    self._cache = self._prefill(
+    self._cache, read = self._prefill(
       self.verifier.params, self._cache, ids, length, group
     )
-    none = jax.device_get(process_reward.StepRewards.none(()))
-    for g, prompt in prompts.items():
+    read = jax.device_get(read)
+    for row, (g, prompt) in enumerate(prompts.items()):
       self._table.open(g, len(prompt.tokens))
-      self._nodes[g] = {0: (none, len(prompt.tokens))}
+      own = jax.tree.map(lambda x, row=row: x[row], read)
+      self._nodes[g] = {0: (own, len(prompt.tokens))}
       self._loose[g] = {}
 
   def score(self, spans: Sequence[engine_lib.Span]) -> list[float]:
@@ -141,13 +142,13 @@ class LocalVerifier:
     self._fit(max(needed.values()))
     work, place = self._batched(spans, groups)
     names = self._table.take()
-    self._cache, reward, stepped = self._read(
+    self._cache, reward, read = self._read(
       self.verifier.params, self._cache, names, work
     )
-    reward, stepped = jax.device_get((reward, stepped))
+    reward, read = jax.device_get((reward, read))
     for span, at in zip(spans, place, strict=True):
       if not span.finished:
-        self._keep(span, jax.tree.map(lambda x, at=at: x[at], stepped))
+        self._keep(span, jax.tree.map(lambda x, at=at: x[at], read))
     return [float(reward[at]) for at in place]
 
   def file(self, group: int, nodes: Mapping[int, int]) -> None:
@@ -201,10 +202,10 @@ class LocalVerifier:
         f"ticket {span.ticket} of group {span.group} has no tokens to score"
       )
 
-  def _keep(self, span, stepped) -> None:
+  def _keep(self, span, read) -> None:
     _, end = self._nodes[span.group][span.parent]
     size = len(span.tokens)
-    self._loose[span.group][span.ticket] = (stepped, end + size)
+    self._loose[span.group][span.ticket] = (read, end + size)
     self._table.add(span.group, span.ticket, span.parent, size)
 
   def _fit(self, slots: int) -> None:
@@ -223,7 +224,6 @@ class LocalVerifier:
     count = generation.bucket(len(groups), least=1)
     rows = generation.bucket(max(column.values()), least=1)
     width = generation.bucket(max(len(span.tokens) for span in spans))
-    none = process_reward.StepRewards.none((count, rows))
     work = _Pass(
       group=np.full((count,), self.groups, np.int32),
       parent=np.full((count, rows), -1, np.int32),
@@ -231,38 +231,53 @@ class LocalVerifier:
       position=np.zeros((count, rows), np.int32),
       tokens=np.full((count, rows, width), -1, np.int32),
       finished=np.zeros((count, rows), bool),
-      rewards=jax.tree.map(np.array, none),
+      read=self._blank(count, rows),
     )
     work.group[: len(groups)] = groups
     for span, at in zip(spans, place, strict=True):
-      rewards, end = self._nodes[span.group][span.parent]
+      read, end = self._nodes[span.group][span.parent]
       work.parent[at], work.position[at] = span.parent, end
       work.ticket[at], work.finished[at] = span.ticket, span.finished
       work.tokens[at][: len(span.tokens)] = span.tokens
-      for name, value in vars(rewards).items():
-        getattr(work.rewards, name)[at] = value
+      jax.tree.map(
+        lambda whole, one, at=at: whole.__setitem__(at, one), work.read, read
+      )
     return work, place
+
+  def _blank(self, count, rows):
+    """Prefixes [count, rows] to be filled in, like those of any node."""
+    some, _ = next(iter(next(iter(self._nodes.values())).values()))
+    return jax.tree.map(
+      lambda x: np.zeros((count, rows, *np.shape(x)), x.dtype), some
+    )
 
   def _traced_prefill(self, params, cache, ids, length, group):
     self.compilations += 1
-    keys_values, _ = generation.prefill(
+    keys_values, judged = generation.prefill(
       self.verifier.model, params, ids, length
     )
-    return tree_cache.write_prompt(cache, keys_values, length, group)
+    cache = tree_cache.write_prompt(cache, keys_values, length, group)
+    return cache, process_reward.prompts(judged, length)
 
   def _traced_read(self, params, cache, names, work):
-    """One pass: the cache with the spans in it, rewards, aggregates."""
+    """One pass: the cache with the spans in it, rewards, what is kept."""
     self.compilations += 1
     cache, shown = node_table.rename(cache, names)
     at = jnp.minimum(work.group, self.groups - 1)
     some = jax.tree.map(lambda x: x[at], cache)
     path = tree_cache.path_mask(shown[at], names.parent[at], work.parent)
-    reward, keys_values = process_reward.score(
-      self.verifier.model, params, some, path, work.position, work.tokens
+    reward, hidden, keys_values = process_reward.score(
+      self.verifier.model,
+      params,
+      some,
+      path,
+      work.position,
+      work.tokens,
+      work.read.hidden,
     )
     rule = self.verifier.stop_rule
     ends = process_reward.step_ends(work.tokens, work.finished, rule.step_end)
-    stepped = work.rewards.extended(reward, ends)
+    stepped = work.read.rewards.extended(reward, ends)
     length = (work.tokens >= 0).sum(-1)
     kept = (work.parent >= 0) & ~work.finished
     owner = jnp.where(kept, node_table.loose(work.ticket), -1)
@@ -274,4 +289,5 @@ class LocalVerifier:
       cache,
       some,
     )
-    return cache, stepped.aggregate(self._aggregate), stepped
+    kept_of = process_reward.Prefixes(rewards=stepped, hidden=hidden)
+    return cache, stepped.aggregate(self._aggregate), kept_of

@@ -18,6 +18,11 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxttc.inference import stop, tree_cache
 from jaxttc.models import transformer
 
+# Rewards are whole multiples of 1 / 2^17. Two children with the same text tie,
+# then, instead of being ranked by the last bits of sums that come out in
+# another order in another batch.
+_GRAIN = 2.0**17
+
 
 class Aggregate(enum.StrEnum):
   """How the rewards of a prefix's steps become one."""
@@ -86,6 +91,30 @@ class StepRewards:
     return jnp.where(self.steps > 0, mean, 1.0)
 
 
+@flax.struct.dataclass
+class Prefixes:
+  """What is kept of prefixes that were read, beside keys and values.
+
+  Attributes:
+    rewards: aggregates of their steps' rewards; any batch shape.
+    hidden: [..., D], `Judgement.hidden` at their last tokens.
+  """
+
+  rewards: StepRewards
+  hidden: Float[Array, "... D"]
+
+
+def prompts(
+  judged: transformer.Judgement, length: Int[Array, " P"]
+) -> Prefixes:
+  """Bare prompts, as a prefill judged them: [P, T] and [P, T, D]."""
+  rows = jnp.arange(length.shape[0])
+  return Prefixes(
+    rewards=StepRewards.none(length.shape),
+    hidden=judged.hidden[rows, length - 1],
+  )
+
+
 def score(
   model: transformer.ProcessRewardModel,
   params: Any,
@@ -93,7 +122,12 @@ def score(
   path: Bool[Array, "G R C"],
   position: Int[Array, "G R"],
   tokens: Int[Array, "G R W"],
-) -> tuple[Float[Array, "G R W"], tuple[transformer.KeyValues, ...]]:
+  before: Float[Array, "G R D"],
+) -> tuple[
+  Float[Array, "G R W"],
+  Float[Array, "G R D"],
+  tuple[transformer.KeyValues, ...],
+]:
   """Reads spans that follow what is in the cache.
 
   Args:
@@ -103,22 +137,28 @@ def score(
     path: `tree_cache.path_mask` of each span's parent.
     position: of each span's first token.
     tokens: the spans, -1 beyond their length.
+    before: `Prefixes.hidden` of the parents.
 
   Returns:
-    The reward f32[G, R, W] of every prefix that ends in the span, in [0, 1],
-    and the spans' keys and values, [G, R, K, W, E] a layer, for `commit`.
+    The reward f32[G, R, W] of every prefix that ends in the span, in [0, 1];
+    `Prefixes.hidden` of the spans; and their keys and values, [G, R, K, W, E]
+    a layer, for `commit`.
   """
   width = tokens.shape[-1]
   causal = jnp.tril(jnp.ones((1, 1, width, width), bool))
   own = causal & (tokens >= 0)[..., None, :]
-  logits, keys_values = model.apply(
+  judged, keys_values = model.apply(
     {"params": params},
     jnp.maximum(tokens, 0),
     position[..., None] + jnp.arange(width)[None, None],
     own,
     transformer.Context(arena=cache.arena, arena_mask=path),
+    before,
   )
-  return jax.nn.sigmoid(logits), keys_values
+  last = jnp.maximum((tokens >= 0).sum(-1) - 1, 0)[..., None, None]
+  hidden = jnp.take_along_axis(judged.hidden, last, axis=2)[:, :, 0]
+  reward = jnp.round(jax.nn.sigmoid(judged.logits) * _GRAIN) / _GRAIN
+  return reward, hidden, keys_values
 
 
 def step_ends(

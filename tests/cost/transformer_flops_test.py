@@ -153,21 +153,30 @@ def test_decoding_equals_the_traced_transformer():
   assert traced == tokens * tf.decode_flops(shape, context)
 
 
-def test_a_reward_head_has_one_output():
-  model, params = built(CONFIG, transformer_lib.ProcessRewardModel)
+@pytest.mark.parametrize("reading", [0, 1])
+@pytest.mark.parametrize("tied", [True, False])
+def test_reward_models_cost_their_heads(reading, tied):
+  if not reading and not tied:
+    return  # a plain reward model has no language head to tie
+  config = dataclasses.replace(
+    CONFIG, reading_layers=reading, tie_embeddings=tied
+  )
+  model, params = built(config, transformer_lib.ProcessRewardModel)
   mask = jax.ShapeDtypeStruct((1, 1, 5, 5), bool)
   traced = jaxpr_flops.count_flops(
-    lambda p, t, m: model.apply({"params": p}, t, t, m),
+    lambda p, t, m: model.apply({"params": p}, t, t, m)[0].logits,
     params,
     ints(1, 1, 5),
     mask,
   )
-  shape = shape_of(CONFIG, outputs=1)
+  shape = shape_of(config, outputs=1)
   assert traced == tf.forward_flops(shape, 5, 25)
   # The module's head has a bias as well.
   counted = sum(leaf.size for leaf in jax.tree.leaves(params))
   assert tf.parameters(shape) == counted - 1
-  assert tf.token_flops(shape) - tf.token_flops(shape, outputs=False) == 64
+  heads = tf.token_flops(shape) - tf.token_flops(shape, outputs=False)
+  rows = 1 + reading * (CONFIG.vocab_size + tf.READ)
+  assert heads == 2 * CONFIG.width * rows
 
 
 def test_bytes_of_decoding():

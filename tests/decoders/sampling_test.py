@@ -27,6 +27,21 @@ def test_best_of_n_is_the_argmax_and_weighted_the_heaviest_answer():
     assert heavy.answer.answer[row] == max(totals, key=totals.__getitem__)
 
 
+@pytest.mark.parametrize(
+  "make", [sampling.best_of_n, sampling.weighted_best_of_n]
+)
+def test_waves_draw_as_many_in_more_rounds(make):
+  world = toy_world.random_world(1, **(WORLD | {"broken": 0.0}))
+  for wave, rounds in ((None, 1), (5, 1), (3, 2), (2, 3), (1, 5)):
+    decoder = toy_world.jitted(make(5, wave=wave))
+    found = toy_world.run(decoder, world, jax.random.key(2))
+    assert int(found.state.drawn) == 5
+    assert len(found.rounds) == rounds
+    assert decoder.shape.children == min(wave or 5, 5)
+  with pytest.raises(ValueError, match="wave must be at least 1"):
+    make(5, wave=0)
+
+
 def test_unpaid_samples_are_asked_for_again_and_unusable_ones_are_not():
   world = toy_world.random_world(1, **(WORLD | {"broken": 0.5}))
   decoder = toy_world.jitted(sampling.best_of_n(6))

@@ -13,7 +13,7 @@ def rewards(bundle):
   tokens = jax.random.randint(jax.random.key(3), (4, 12), 272, 372)
   ones = jnp.ones_like(tokens)
   positions = jnp.broadcast_to(jnp.arange(12), tokens.shape)
-  logits, _ = transformer.forward(
+  logits = transformer.forward(
     bundle.model, bundle.params, tokens, ones, positions
   )
   return np.asarray(jax.nn.sigmoid(logits))

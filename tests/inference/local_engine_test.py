@@ -238,10 +238,10 @@ def _full_reward():
   def run(tokens):
     index = jnp.arange(tokens.shape[1])[None]
     mask = (index[:, :, None] >= index[:, None, :])[:, None]
-    logits, _ = verifier.model.apply(
+    judged, _ = verifier.model.apply(
       {"params": verifier.params}, tokens[:, None], index[:, None], mask
     )
-    return jax.nn.sigmoid(logits[0, 0])
+    return jax.nn.sigmoid(judged.logits[0, 0])
 
   return run
 

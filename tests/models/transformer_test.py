@@ -280,15 +280,52 @@ def test_widen_narrow_and_shift_move_tokens_as_they_say():
   same(moved[1].v[..., :3, :], layers[1].v[..., 2:, :])
 
 
-def test_reward_model_reads_the_same_trunk(params):
+def test_a_plain_reward_model_is_a_head_on_the_trunk(params):
   model = transformer.ProcessRewardModel(_CONFIG)
   theirs = transformer.init(jax.random.key(3), model) | {"trunk": params}
   tokens = _tokens(2, 6)
-  args = (tokens, *_one_segment(tokens))
-  reward, logits = transformer.forward(model, theirs, *args)
+  reward = transformer.forward(model, theirs, tokens, *_one_segment(tokens))
   assert reward.shape == (2, 6) and reward.dtype == jnp.float32
-  expected = transformer.forward(_MODEL, params, *args)
-  np.testing.assert_allclose(logits, expected, atol=1e-6)
+  index = _one_segment(tokens)[1][:, None]
+  mask = transformer.causal_mask(jnp.ones_like(tokens))
+  hidden, _ = _MODEL.apply({"params": params}, tokens[:, None], index, mask)
+  head = theirs["reward"]
+  expected = hidden[:, 0] @ head["kernel"] + head["bias"][0]
+  np.testing.assert_allclose(reward, expected[..., 0], atol=1e-6)
+
+
+def test_reading_layers_are_told_how_each_token_was_expected(params):
+  """20 tokens: more than are compared at once, and no multiple of that."""
+  config = dataclasses.replace(_CONFIG, layers=3, reading_layers=1)
+  model = transformer.ProcessRewardModel(config)
+  theirs = transformer.init(jax.random.key(3), model) | {"trunk": params}
+  tokens = _tokens(2, 20)
+  index = _one_segment(tokens)[1][:, None]
+  mask = transformer.causal_mask(jnp.ones_like(tokens))
+  hidden, _ = _MODEL.apply({"params": params}, tokens[:, None], index, mask)
+  found = model.apply(
+    {"params": theirs}, hidden[:, :, :-1], tokens[:, None, 1:], method="_found"
+  )
+  logits = transformer.forward(_MODEL, params, tokens, *_one_segment(tokens))
+  logprobs = np.asarray(jax.nn.log_softmax(logits))[:, :-1]
+  for row in range(2):
+    for at, token in enumerate(np.asarray(tokens)[row, 1:]):
+      own = logprobs[row, at, token]
+      short = logprobs[row, at].max() - own
+      entropy = -(np.exp(logprobs[row, at]) * logprobs[row, at]).sum()
+      np.testing.assert_allclose(
+        found[row, 0, at],
+        [own / 4, np.exp(own), short / 4, entropy],
+        rtol=1e-4,
+        atol=1e-6,
+      )
+  judged = lambda text: transformer.forward(  # noqa: E731
+    model, theirs, text, *_one_segment(text)
+  )
+  # A text's first token was not expected, and later ones change nothing.
+  other = tokens.at[:, 12].set((tokens[:, 12] + 1) % _CONFIG.vocab_size)
+  same = np.asarray(judged(tokens) == judged(other))
+  assert same[:, :12].all() and not same[:, 12:].any()
 
 
 def test_bfloat16_stays_close_and_gives_float32_logits(params, forward):

@@ -32,6 +32,7 @@ class _Case:
   def __init__(self, policy, verifier):
     self.policy, self.verifier = policy, verifier
     self.search = compiled.compiled_search(policy, verifier, _BEAM, _SETTINGS)
+    self._read = jax.jit(self.search.read)
     self._start = jax.jit(self.search.start)
     self._advance = jax.jit(self.search.advance)
     self._answer = jax.jit(self.search.answer)
@@ -57,7 +58,7 @@ class _Case:
   def run(self, budgets, rows=slice(None), rounds=(1000,)):
     """(state, answer) of the problems in `rows`, in stretches of rounds."""
     args = self.arguments(budgets, rows)
-    state = self._start(*args)
+    state = self._start(self._read(*args[:4]), *args[2:])
     for more in rounds:
       state = self._advance(*args[:2], state, jnp.int32(more))
     return jax.device_get((state, self._answer(state)))
@@ -65,7 +66,7 @@ class _Case:
 
 @pytest.fixture(scope="module")
 def bundles():
-  return tiny_models.tiny_bundles(0)
+  return tiny_models.tiny_bundles(2)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def _numbers(result):
   """What must not depend on how a search was batched; no caches, no keys."""
   state, answer = result
   bare = state.replace(
-    policy=None, verifier=None, key=None, meter=None, rewards=None
+    policy=None, verifier=None, key=None, meter=None, read=None
   )
   return bare, answer
 
@@ -249,7 +250,8 @@ def test_a_budget_that_covers_all_changes_nothing(case, together):
 
 def test_eight_devices_search_as_one_does(case, together):
   def run(*args):
-    state = case.search.start(*args)
+    prompts = case.search.read(*args[:4])
+    state = case.search.start(prompts, *args[2:])
     state = case.search.advance(*args[:2], state, jnp.int32(1000))
     return state, case.search.answer(state)
 

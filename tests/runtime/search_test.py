@@ -88,7 +88,8 @@ def test_the_tree_tells_the_completion(bundles, results):
   tree = results[0].tree
   assert len(tree.finished()) >= 2 and results[0].completion
   assert results[0].completion == tree.completion(tree.chosen)
-  best = max(tree.finished(), key=lambda n: tree.reward[n])
+  answered = [n for n in tree.finished() if tree.answer[n] >= 0]
+  best = max(answered, key=lambda n: tree.reward[n])
   assert tree.reward[tree.chosen] == tree.reward[best]
   for node in tree.finished():
     assert tree.path(node) == [node]

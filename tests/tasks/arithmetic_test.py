@@ -211,7 +211,7 @@ def test_training_mix_is_obeyed():
 )
 def test_bad_mix(fields, message):
   with pytest.raises(ValueError, match=message):
-    arithmetic.TrainingMix(**fields)
+    arithmetic.TrainingMix(**fields).validate()
 
 
 @pytest.mark.parametrize(

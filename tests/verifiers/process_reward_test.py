@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of process rewards: aggregates, and reading through the cache."""
 
+import dataclasses
+
 import hypothesis
 from hypothesis import strategies as st
 import jax
@@ -22,7 +24,12 @@ _CONFIG = config_lib.TransformerConfig(
   head_dim=8,
   mlp_width=16,
 )
-_MODEL = transformer.ProcessRewardModel(_CONFIG)
+_MODELS = {  # without and with layers that read what the trunk expected
+  reading: transformer.ProcessRewardModel(
+    dataclasses.replace(_CONFIG, reading_layers=reading)
+  )
+  for reading in (0, 1)
+}
 _AGGREGATE = process_reward.Aggregate
 
 # Rewards of up to eight steps, in two spans, as (reward, is an end) pairs.
@@ -66,20 +73,25 @@ def test_aggregates_are_known_by_name():
     _AGGREGATE("median")
 
 
-@pytest.fixture(scope="module")
-def params():
-  return jax.jit(lambda k: transformer.init(k, _MODEL))(jax.random.key(0))
+@pytest.fixture(scope="module", params=_MODELS)
+def model(request):
+  return _MODELS[request.param]
 
 
 @pytest.fixture(scope="module")
-def whole(params):
+def params(model):
+  return jax.jit(lambda k: transformer.init(k, model))(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def whole(model, params):
   """Rewards of every prefix of a text, without cache; texts up to 12."""
 
   @jax.jit
   def run(row, length):
     index = jnp.arange(12)[None]
     segments = (index < length).astype(jnp.int32)
-    logits, _ = transformer.forward(_MODEL, params, row, segments, index)
+    logits = transformer.forward(model, params, row, segments, index)
     return jax.nn.sigmoid(logits)[0]
 
   def whole(text):
@@ -90,7 +102,7 @@ def whole(params):
   return whole
 
 
-def test_reading_span_after_span_equals_a_whole_forward(params, whole):
+def test_reading_span_after_span_equals_a_whole_forward(model, params, whole):
   """Prompts of two problems, a child each, a grandchild each."""
   prompts = [[3, 4, 5, 6], [7, 8]]
   children = [[9, 10, 11], [12]]
@@ -109,17 +121,24 @@ def test_reading_span_after_span_equals_a_whole_forward(params, whole):
 
   @jax.jit
   def read(prompt, length, child, child_length, grandchild):
-    keys_values, _ = generation.prefill(
-      _MODEL, params, jnp.maximum(prompt, 0), length
+    keys_values, judged = generation.prefill(
+      model, params, jnp.maximum(prompt, 0), length
     )
     cache = tree_cache.init(_CONFIG, 2, 9)
     cache = tree_cache.write_prompt(cache, keys_values, length, jnp.arange(2))
     rewards = []
     context = length
+    before = process_reward.prompts(judged, length).hidden
     for node, span in enumerate((child, grandchild)):
       path = tree_cache.path_mask(cache.owner, parent, jnp.full((2, 1), node))
-      reward, keys_values = process_reward.score(
-        _MODEL, params, cache, path, context[:, None], span[:, None]
+      reward, hidden, keys_values = process_reward.score(
+        model,
+        params,
+        cache,
+        path,
+        context[:, None],
+        span[:, None],
+        before[:, None],
       )
       cache = tree_cache.commit(
         cache,
@@ -129,7 +148,7 @@ def test_reading_span_after_span_equals_a_whole_forward(params, whole):
         child_length[:, None],
       )
       rewards.append(reward[:, 0])
-      context = context + child_length
+      context, before = context + child_length, hidden[:, 0]
     return rewards
 
   first, second = read(
