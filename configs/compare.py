@@ -16,44 +16,34 @@ def get_config() -> comparing.CompareRecipe:
   """The recipe; every field can be overridden with `--config.a.b=value`."""
   methods = {
     "greedy": ("greedy", ("",)),
-    "self_consistency": ("self_consistency", ("n=4", "n=8", "n=16")),
+    "self_consistency": ("self_consistency(wave=1)", ("n=16",)),
     "adaptive_sc": ("adaptive_sc", ("n=16",)),
-    "best_of_n": ("best_of_n", ("n=2", "n=4", "n=8", "n=16")),
-    "weighted_best_of_n": ("weighted_best_of_n", ("n=4", "n=8", "n=16")),
+    "best_of_n": ("best_of_n(wave=1)", ("n=16",)),
+    "weighted_best_of_n": ("weighted_best_of_n(wave=1)", ("n=16",)),
     "beam": (
       "prm_beam(max_steps=14)",
       (
-        "num_survivors=1, num_expansions=2",
         "num_survivors=1, num_expansions=4",
         "num_survivors=2, num_expansions=2",
-        "num_survivors=4, num_expansions=4",
       ),
     ),
-    "dvts": (
-      "dvts(max_steps=14)",
-      ("subtrees=2, expansions=2", "subtrees=4, expansions=4"),
-    ),
-    "rebase": ("rebase(max_steps=14)", ("width=4", "width=8", "width=16")),
+    "dvts": ("dvts(max_steps=14)", ("subtrees=2, expansions=2",)),
+    "rebase": ("rebase(max_steps=14)", ("width=4", "width=8")),
     "particle_filter": (
       "particle_filter(max_steps=14)",
-      ("particles=2", "particles=4", "particles=8", "particles=16"),
+      ("particles=2", "particles=4", "particles=8"),
     ),
     "particle_gibbs": (
       "particle_gibbs(max_steps=14)",
-      ("particles=2, iterations=2", "particles=4, iterations=2"),
+      ("particles=4, iterations=2",),
     ),
-    "mcts": (
-      "puct(max_depth=14)",
-      ("simulations=24, children=2", "simulations=48, children=4"),
-    ),
+    "mcts": ("puct(max_depth=14)", ("simulations=24, children=2",)),
     "astar": (
       "astar(nodes=256, max_steps=14)",
       (
-        "children=1, reopen_penalty=0.2, f_tolerance=0.1",
         "children=2, f_tolerance=0.1",
+        "children=1, reopen_penalty=0.4, f_tolerance=0.2",
         "children=2, reopen_penalty=0.2, f_tolerance=0.1",
-        "children=3, reopen_penalty=0.2, f_tolerance=0.1",
-        "children=4, reopen_penalty=0.2, f_tolerance=0.1",
       ),
     ),
   }
@@ -61,17 +51,17 @@ def get_config() -> comparing.CompareRecipe:
     problems=problem_sets.ProblemSource(
       count=300, steps=(4, 6, 8, 10), style="terse"
     ),
-    budgets=(50, 100, 200, 400, 800),
+    budgets=(60, 120, 240, 480),
     seeds=(0, 1, 2),
     methods=tuple(
       comparing.MethodSpec(label=label, decoder=decoder, settings=settings)
       for label, (decoder, settings) in methods.items()
     ),
     sampling=solving.SamplingOptions(
-      temperature=0.8, step_tokens=16, last_tokens=16, max_tokens=96
+      temperature=0.8, step_tokens=12, last_tokens=12, max_tokens=80
     ),
     batch=100,
-    samples=16,
+    samples=8,
     controls=("constant", "random", "weak"),
     control_methods=("astar", "best_of_n", "particle_filter"),
   )

@@ -28,7 +28,6 @@ from jaxttc.evaluation import cells as cells_lib
 from jaxttc.evaluation import controls as controls_lib
 from jaxttc.evaluation import decoder_text, problem_sets, solving, tables
 from jaxttc.evaluation import samples as samples_lib
-from jaxttc.inference import bundle as bundle_lib
 from jaxttc.runtime import search as search_lib
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.tasks import problems as problems_lib
@@ -284,6 +283,7 @@ class _Bench:
     for method in recipe.chosen():
       search_lib.encode(self.policy, self.prompts, recipe.settings(method))
     self._experiment = self._fingerprint()
+    self._warm: set[tuple[base.Decoder, str]] = set()  # compiled
 
   def _fingerprint(self) -> str:
     content = [
@@ -349,63 +349,55 @@ class _Bench:
   ) -> None:
     """Runs the problems of a cell that were not copied."""
     which = np.flatnonzero(~cell.copied).tolist()
-    results = self._search(
+    if not which:
+      return
+    search = functools.partial(
+      self._search,
       group.decoder,
       self._settings(group.method, group.setting),
-      which,
-      budget_lib.Budget(generated_tokens=budget),
-      group.seed,
-      self._scorers[group.control],
+      budget=budget,
+      seed=group.seed,
+      kind=group.control,
     )
-    for batch, seconds in results:
-      for result in batch:
-        i = which[result.problem]
-        cost = dataclasses.replace(result.cost, seconds=seconds)
-        right = problem_sets.is_right(self.problems[i], result.completion)
-        cell.correct[i] = bool(right)
-        cell.cost[i] = costs.quantities(cost)
-        cell.stop[i], cell.rounds[i] = result.stop, result.rounds
-      advance(len(batch))
+    if (group.decoder, group.control) not in self._warm:
+      list(search(which[:1]))  # compiles, and is not timed
+      self._warm.add((group.decoder, group.control))
+    begun = time.perf_counter()
+    for result in search(which):
+      i = which[result.problem]
+      cell.correct[i] = bool(
+        problem_sets.is_right(self.problems[i], result.completion)
+      )
+      cell.cost[i] = costs.quantities(result.cost)
+      cell.stop[i], cell.rounds[i] = result.stop, result.rounds
+      advance(1)
+    # Problems are searched side by side: each took its share of the time.
+    share = (time.perf_counter() - begun) / len(which)
+    for i in which:
+      cell.cost[i, costs.FIELDS.index("seconds")] = share
 
   def _search(
     self,
     decoder: base.Decoder,
     settings: settings_lib.SearchSettings,
     which: Sequence[int],
-    budget: budget_lib.Budget,
+    *,
+    budget: int | None,
     seed: int,
-    verifier: bundle_lib.Bundle | None,
-  ) -> Iterator[tuple[list[search_lib.SearchResult], float]]:
-    """Batches of results, with a problem's share of its batch's seconds.
-
-    The first batch also compiles: where there are more, it is timed as the
-    second.
-    """
-    if not which:
-      return
-    results = search_lib.solve(
+    kind: str,
+  ) -> Iterator[search_lib.SearchResult]:
+    """Searches some of the problems, scored by a reward model or a control."""
+    return search_lib.solve(
       [self.prompts[i] for i in which],
       [self.problems[i].id for i in which],
       self.policy,
-      verifier,
+      self._scorers[kind],
       decoder,
-      budget=budget,
+      budget=budget_lib.Budget(generated_tokens=budget),
       settings=settings,
       seed=seed,
       batch=self.recipe.batch,
     )
-    sizes = _sizes(len(which), self.recipe.batch)
-    held, begun = [], time.perf_counter()
-    for k, size in enumerate(sizes):
-      batch = [next(results) for _ in range(size)]
-      seconds = (time.perf_counter() - begun) / size
-      if k == 0 and len(sizes) > 1:
-        held = batch
-      else:
-        if k == 1:
-          yield held, seconds
-        yield batch, seconds
-      begun = time.perf_counter()
 
   def sample(self, kind: str) -> samples_lib.Samples:
     """Independent samples, scored step by step by a reward model."""
@@ -414,15 +406,16 @@ class _Bench:
     settings = dataclasses.replace(
       self.recipe.sampling.build(), aggregate=process_reward.Aggregate.LAST
     )
-    results = self._search(
-      decoder,
-      settings,
-      range(len(self.problems)),
-      budget_lib.Budget(),
-      self.recipe.seeds[0],
-      self._scorers[kind],
+    found = list(
+      self._search(
+        decoder,
+        settings,
+        range(len(self.problems)),
+        budget=None,
+        seed=self.recipe.seeds[0],
+        kind=kind,
+      )
     )
-    found = [result for batch, _ in results for result in batch]
     return samples_lib.collect(self.problems, found, n)
 
   def tree(
@@ -439,15 +432,11 @@ class _Bench:
       decoder_text.build(found[0].decoder, found[0].settings[-1]),
       self._settings(found[0], found[0].settings[-1]),
       which,
-      budget_lib.Budget(generated_tokens=max(self.recipe.budgets)),
-      self.recipe.seeds[0],
-      self.verifier,
+      budget=max(self.recipe.budgets),
+      seed=self.recipe.seeds[0],
+      kind="",
     )
-    ranked = [
-      (self._pictured(result), result)
-      for batch, _ in results
-      for result in batch
-    ]
+    ranked = [(self._pictured(result), result) for result in results]
     best = max(ranked, key=lambda pair: pair[0])[1]
     return self.problems[best.problem], best
 
@@ -479,11 +468,6 @@ def _runs(
     if bool(group.control) == controls
     for budget, cell in found.items()
   ]
-
-
-def _sizes(count: int, batch: int) -> list[int]:
-  """Sizes of the batches that `search.solve` makes of so many problems."""
-  return [min(batch, count - start) for start in range(0, count, batch)]
 
 
 def _bar(progress: bool) -> rich_progress.Progress:
