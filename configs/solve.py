@@ -10,8 +10,14 @@ from jaxttc.evaluation import problem_sets, solving
 def get_config() -> solving.SolveRecipe:
   """The recipe; every field can be overridden with `--config.a.b=value`."""
   return solving.SolveRecipe(
-    problems=problem_sets.ProblemSource(count=32),
-    decoder="astar(children=4, nodes=128)",
-    budget="generated_tokens=400",
+    problems=problem_sets.ProblemSource(
+      count=32, steps=(4, 6, 8), style="terse"
+    ),
+    decoder="astar(children=2, nodes=128, f_tolerance=0.1, reopen_penalty=0.2)",
+    budget="generated_tokens=240",
+    # A terse step has six tokens, the longest answer line twelve.
+    sampling=solving.SamplingOptions(
+      temperature=0.8, step_tokens=12, last_tokens=12, max_tokens=64
+    ),
     batch=32,
   )

@@ -25,7 +25,10 @@ def get_config() -> comparing.CompareRecipe:
     "particle_filter": "particle_filter(particles=4, max_steps=10)",
     "particle_gibbs": "particle_gibbs(particles=2, iterations=2, max_steps=10)",
     "mcts": "puct(simulations=24, children=2, max_depth=10)",
-    "astar": "astar(children=2, nodes=64, f_tolerance=0.3, max_steps=10)",
+    "astar": (
+      "astar(children=1, nodes=128, f_tolerance=0.2, reopen_penalty=0.4, "
+      "max_steps=10)"
+    ),
   }
   return comparing.CompareRecipe(
     problems=problem_sets.ProblemSource(
@@ -37,7 +40,7 @@ def get_config() -> comparing.CompareRecipe:
       for label, decoder in methods.items()
     ),
     sampling=solving.SamplingOptions(
-      temperature=0.8, step_tokens=24, max_tokens=72
+      temperature=0.8, step_tokens=12, last_tokens=12, max_tokens=64
     ),
     batch=60,
     samples=0,

@@ -119,7 +119,9 @@ def sample_solutions(
   # A batch is as slow as its longest solution: like with like.
   left.sort(key=lambda pair: (pair[1], pair[0].steps))
   settings = settings_lib.SearchSettings(
-    sampler=controllers.Sampler(temperature=temperature), max_tokens=max_tokens
+    sampler=controllers.Sampler(temperature=temperature),
+    step_tokens=1,  # solutions are sampled whole
+    max_tokens=max_tokens,
   )
   if left:
     path.parent.mkdir(parents=True, exist_ok=True)

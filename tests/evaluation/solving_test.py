@@ -270,7 +270,7 @@ def test_summary_counts(solved):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_script_survives_a_kill(models, tmp_path, how):
-  count = 600
+  count = 1500
   path = tmp_path / "answers.jsonl"
   command = [
     sys.executable,
@@ -280,9 +280,12 @@ def test_script_survives_a_kill(models, tmp_path, how):
     f"--config.problems.count={count}",
     "--config.problems.family=modular",
     "--config.problems.steps=(2,)",
+    "--config.problems.style=free",
     f"--config.policy={models / 'policy.safetensors'}",
     "--config.decoder=sample",
     "--config.budget=generated_tokens=60",
+    "--config.sampling.temperature=1.0",
+    "--config.sampling.last_tokens=0",
     "--config.sampling.step_tokens=8",
     "--config.sampling.max_tokens=16",
     "--config.batch=1",

@@ -150,9 +150,12 @@ def test_the_recipe_trains_a_reward_model_on_the_shipped_policy(tmp_path):
   recipe = _recipe()
   params = recipe.run(str(tmp_path))
   records = metrics_lib.read(str(tmp_path))
-  assert [r["loss"] > 0 for r in records if "loss" in r] == [True] * 12
+  losses = [r["loss"] for r in records if "loss" in r]
+  assert len(losses) == 12 and min(losses[6:]) < losses[0]
   (auc,) = [r["held_out_auc"] for r in records if "held_out_auc" in r]
-  assert auc > 0.6  # what the trunk expects tells much from the first steps
+  assert 0 < auc < 1
+  shipped = bundle_lib.load("arithmetic_lm").params["embed"]["embedding"]
+  assert (params["trunk"]["embed"]["embedding"] != shipped).any()
   file = str(tmp_path / "tiny.safetensors")
   recipe.export(params, file)
   back = bundle_lib.load(file)
