@@ -63,5 +63,5 @@ def get_config() -> comparing.CompareRecipe:
     batch=100,
     samples=8,
     controls=("constant", "random", "weak"),
-    control_methods=("astar", "best_of_n", "particle_filter"),
+    control_methods=("astar",),
   )

@@ -270,7 +270,7 @@ def test_summary_counts(solved):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_script_survives_a_kill(models, tmp_path, how):
-  count = 1500
+  count = 600
   path = tmp_path / "answers.jsonl"
   command = [
     sys.executable,
