@@ -213,13 +213,14 @@ class Searches:
       sizes.step_tokens,
     )
     spans = generation.span_tokens(rows, sizes.step_tokens)
-    rewards, read = process_reward.score(
+    rewards, _, read = process_reward.score(
       transformer.ProcessRewardModel(self.config),
       verifier,
       state.verifier,
       tree_cache.path_mask(state.verifier.owner, state.parent, node),
       jnp.full(node.shape, end, jnp.int32),
       spans,
+      jnp.zeros((*node.shape, 0)),  # the model has no reading layers
     )
     chosen = _best(rewards[..., -1], sizes.survivors)
     ids = 1 + level * sizes.survivors + jnp.arange(sizes.survivors)
@@ -277,10 +278,10 @@ class Searches:
       axis=1,
     )
     length = jnp.full((whole.shape[0],), whole.shape[1], jnp.int32)
-    _, logits = generation.prefill(
+    _, judged = generation.prefill(
       transformer.ProcessRewardModel(self.config), verifier, whole, length
     )
-    rewards = jax.nn.sigmoid(logits[:, -1])
+    rewards = process_reward.rewards(judged.logits[:, -1])
     shape = (sizes.problems, sizes.rows)
     chosen = _best(rewards.reshape(shape), sizes.survivors)
     spans = spans.reshape(*shape, sizes.step_tokens)

@@ -115,6 +115,11 @@ def prompts(
   )
 
 
+def rewards(logits: Float[Array, "..."]) -> Float[Array, "..."]:
+  """Rewards in [0, 1] of reward logits, rounded so that equal texts tie."""
+  return jnp.round(jax.nn.sigmoid(logits) * _GRAIN) / _GRAIN
+
+
 def score(
   model: transformer.ProcessRewardModel,
   params: Any,
@@ -157,8 +162,7 @@ def score(
   )
   last = jnp.maximum((tokens >= 0).sum(-1) - 1, 0)[..., None, None]
   hidden = jnp.take_along_axis(judged.hidden, last, axis=2)[:, :, 0]
-  reward = jnp.round(jax.nn.sigmoid(judged.logits) * _GRAIN) / _GRAIN
-  return reward, hidden, keys_values
+  return rewards(judged.logits), hidden, keys_values
 
 
 def step_ends(
