@@ -13,7 +13,7 @@ def get_config() -> solving.SolveRecipe:
     problems=problem_sets.ProblemSource(
       count=32, steps=(4, 6, 8), style="terse"
     ),
-    decoder="astar(children=2, nodes=128, f_tolerance=0.1, reopen_penalty=0.2)",
+    decoder="astar(children=1, nodes=128, f_tolerance=0.2, reopen_penalty=0.4)",
     budget="generated_tokens=240",
     # A terse step has six tokens, the longest answer line twelve.
     sampling=solving.SamplingOptions(
