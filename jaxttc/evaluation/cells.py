@@ -64,7 +64,7 @@ class Cell:
   Attributes:
     correct: bool[N].
     cost: f64[N, F], fields of `costs.FIELDS`; seconds is each problem's share
-      of its batch's wall time.
+      of the wall time of the problems run with it.
     stop: str[N], why each search ended.
     rounds: i32[N].
     copied: bool[N], taken over from a larger budget, which could not have

@@ -334,7 +334,7 @@ class _Bench:
   ) -> settings_lib.SearchSettings:
     return solving.fit_slots(
       self.recipe.settings(method),
-      decoder_text.build(method.decoder, setting),
+      _built(method.decoder, setting),
       max(self.recipe.budgets),
     )
 
@@ -429,7 +429,7 @@ class _Bench:
       return None
     which = range(min(self.recipe.batch, len(self.problems)))
     results = self._search(
-      decoder_text.build(found[0].decoder, found[0].settings[-1]),
+      _built(found[0].decoder, found[0].settings[-1]),
       self._settings(found[0], found[0].settings[-1]),
       which,
       budget=max(self.recipe.budgets),

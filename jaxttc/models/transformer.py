@@ -275,10 +275,19 @@ class GatedMLP(nn.Module):
     return jnp.einsum("...f,fd->...d", h, down.astype(self.dtype))
 
 
-def _norms(config, count, dtype):
-  return [
-    nn.RMSNorm(epsilon=config.norm_eps, dtype=dtype) for _ in range(count)
-  ]
+def _layers(config, count, dtype):
+  """Attention norms, attentions, MLP norms and MLPs, and the norm at the end.
+
+  Unrolled: one cache tensor a layer decodes best.
+  """
+  norm = lambda: nn.RMSNorm(epsilon=config.norm_eps, dtype=dtype)  # noqa: E731
+  return (
+    [norm() for _ in range(count)],
+    [Attention(config, dtype) for _ in range(count)],
+    [norm() for _ in range(count)],
+    [GatedMLP(config, dtype) for _ in range(count)],
+    norm(),
+  )
 
 
 def _run_layers(module, first, x, positions, own_mask, context):
@@ -305,7 +314,7 @@ class Transformer(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
-    """Creates the layers, unrolled: one cache tensor a layer decodes best."""
+    """Creates embedding, layers and head."""
     cfg = self.config
     self.embed = nn.Embed(
       cfg.vocab_size,
@@ -313,11 +322,13 @@ class Transformer(nn.Module):
       dtype=self.dtype,
       embedding_init=nn.initializers.normal(cfg.width**-0.5),
     )
-    self.attention_norm = _norms(cfg, cfg.layers, self.dtype)
-    self.attention = [Attention(cfg, self.dtype) for _ in range(cfg.layers)]
-    self.mlp_norm = _norms(cfg, cfg.layers, self.dtype)
-    self.mlp = [GatedMLP(cfg, self.dtype) for _ in range(cfg.layers)]
-    (self.final_norm,) = _norms(cfg, 1, self.dtype)
+    (
+      self.attention_norm,
+      self.attention,
+      self.mlp_norm,
+      self.mlp,
+      self.final_norm,
+    ) = _layers(cfg, cfg.layers, self.dtype)
     if not cfg.tie_embeddings:
       self.head = nn.Dense(cfg.vocab_size, use_bias=False, dtype=self.dtype)
 
@@ -394,11 +405,13 @@ class ProcessRewardModel(nn.Module):
     self.reward = nn.Dense(1, dtype=jnp.float32)
     if reading:
       self.surprise = nn.Dense(cfg.width, use_bias=False, dtype=self.dtype)
-      self.attention_norm = _norms(cfg, reading, self.dtype)
-      self.attention = [Attention(cfg, self.dtype) for _ in range(reading)]
-      self.mlp_norm = _norms(cfg, reading, self.dtype)
-      self.mlp = [GatedMLP(cfg, self.dtype) for _ in range(reading)]
-      (self.final_norm,) = _norms(cfg, 1, self.dtype)
+      (
+        self.attention_norm,
+        self.attention,
+        self.mlp_norm,
+        self.mlp,
+        self.final_norm,
+      ) = _layers(cfg, reading, self.dtype)
 
   def __call__(
     self,

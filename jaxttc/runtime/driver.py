@@ -278,6 +278,7 @@ class _Driver:
     limits = slots_lib.Limits(
       step_tokens=settings.step_tokens,
       end_tokens=settings.end_tokens(decoder.until),
+      longest_span=settings.longest_span(decoder.until),
       max_tokens=settings.max_tokens,
       max_length=engine.max_length,
     )

@@ -11,7 +11,7 @@ from jaxttc.inference import controllers
 from jaxttc.runtime import funding
 from jaxttc.verifiers import process_reward
 
-_FIRST_SLOTS = 256
+_FIRST_SLOTS = 256  # most that a tree begins with, beside a round's
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

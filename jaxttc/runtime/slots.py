@@ -38,12 +38,14 @@ class Limits:
   Attributes:
     step_tokens: most tokens of a step.
     end_tokens: most tokens of a span that is sampled to the end.
+    longest_span: most tokens of any span (`SearchSettings.longest_span`).
     max_tokens: most tokens of a solution.
     max_length: most tokens of a prompt and its solution.
   """
 
   step_tokens: int
   end_tokens: int
+  longest_span: int
   max_tokens: int
   max_length: int
 
@@ -177,11 +179,6 @@ class _Parts:
   def __init__(self, decoder, prices, limits):
     self.decoder, self.prices, self.limits = decoder, prices, limits
     self.children = decoder.shape.children
-    # As compiled: no span is longer than what the decoder says it asks for.
-    self.longest = max(
-      0 if base.Until.STEP not in decoder.until else limits.step_tokens,
-      0 if base.Until.END not in decoder.until else limits.end_tokens,
-    )
 
   def empty(self, groups):
     """Zeros in the shapes that `open` gives."""
@@ -232,7 +229,8 @@ class _Parts:
     limit = jax.vmap(funding.fund, in_axes=(0, None, 0, 0, 0))(
       meter, self.prices, wanted, context, cap
     )
-    limit = jnp.minimum(limit, self.longest)
+    # As compiled: no span is longer than what the decoder says it asks for.
+    limit = jnp.minimum(limit, self.limits.longest_span)
     child = jnp.arange(limit.shape[1])
     each = lambda k: jax.vmap(lambda i: jax.random.fold_in(k, i))(child)  # noqa: E731
     tree = slots.decoder.tree

@@ -231,7 +231,10 @@ class LocalVerifier:
       position=np.zeros((count, rows), np.int32),
       tokens=np.full((count, rows, width), -1, np.int32),
       finished=np.zeros((count, rows), bool),
-      read=self._blank(count, rows),
+      read=jax.tree.map(
+        lambda x: np.zeros((count, rows, *np.shape(x)), x.dtype),
+        self._nodes[spans[0].group][spans[0].parent][0],
+      ),
     )
     work.group[: len(groups)] = groups
     for span, at in zip(spans, place, strict=True):
@@ -243,13 +246,6 @@ class LocalVerifier:
         lambda whole, one, at=at: whole.__setitem__(at, one), work.read, read
       )
     return work, place
-
-  def _blank(self, count, rows):
-    """Prefixes [count, rows] to be filled in, like those of any node."""
-    some, _ = next(iter(next(iter(self._nodes.values())).values()))
-    return jax.tree.map(
-      lambda x: np.zeros((count, rows, *np.shape(x)), x.dtype), some
-    )
 
   def _traced_prefill(self, params, cache, ids, length, group):
     self.compilations += 1

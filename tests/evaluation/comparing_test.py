@@ -16,20 +16,9 @@ from jaxttc.evaluation import (
   solving,
   tables,
 )
-from jaxttc.inference import bundle as bundle_lib
 from jaxttc.runtime import search as search_lib
-from jaxttc.testing import tiny_models
 
 _BUDGETS = (20, 60, 150)
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("models")
-  policy, verifier = tiny_models.tiny_bundles()
-  bundle_lib.save(str(folder / "policy.safetensors"), policy)
-  bundle_lib.save(str(folder / "verifier.safetensors"), verifier)
-  return folder
 
 
 def recipe(models, **changes):

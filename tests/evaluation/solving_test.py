@@ -21,15 +21,6 @@ from jaxttc.testing import tiny_models
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("models")
-  policy, verifier = tiny_models.tiny_bundles()
-  bundle_lib.save(str(folder / "policy.safetensors"), policy)
-  bundle_lib.save(str(folder / "verifier.safetensors"), verifier)
-  return folder
-
-
 def recipe(models, **changes):
   values = {
     "problems": problem_sets.ProblemSource(
