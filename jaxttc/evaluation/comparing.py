@@ -281,7 +281,10 @@ class _Bench:
       if self.verifier is not None:
         self._scorers[kind] = controls_lib.control(self.verifier, kind)
     for method in recipe.chosen():
-      search_lib.encode(self.policy, self.prompts, recipe.settings(method))
+      encoded = search_lib.encode(
+        self.policy, self.prompts, recipe.settings(method)
+      )
+    self._longest = max(map(len, encoded))
     self._experiment = self._fingerprint()
     self._warm: set[tuple[base.Decoder, str]] = set()  # compiled
 
@@ -332,10 +335,11 @@ class _Bench:
   def _settings(
     self, method: MethodSpec, setting: str
   ) -> settings_lib.SearchSettings:
+    settings = dataclasses.replace(
+      self.recipe.settings(method), prompt_tokens=self._longest
+    )
     return solving.fit_slots(
-      self.recipe.settings(method),
-      _built(method.decoder, setting),
-      max(self.recipe.budgets),
+      settings, _built(method.decoder, setting), max(self.recipe.budgets)
     )
 
   def _worst_wave(self, group: _Group) -> int:
@@ -355,15 +359,16 @@ class _Bench:
       self._search,
       group.decoder,
       self._settings(group.method, group.setting),
-      budget=budget,
       seed=group.seed,
       kind=group.control,
     )
     if (group.decoder, group.control) not in self._warm:
-      list(search(which[:1]))  # compiles, and is not timed
+      # Compiles without searching: the prompt itself is not paid for.
+      list(search(which[:1], budget=budget_lib.Budget(prompt_tokens=0)))
       self._warm.add((group.decoder, group.control))
+    limit = budget_lib.Budget(generated_tokens=budget)
     begun = time.perf_counter()
-    for result in search(which):
+    for result in search(which, budget=limit):
       i = which[result.problem]
       cell.correct[i] = bool(
         problem_sets.is_right(self.problems[i], result.completion)
@@ -382,7 +387,7 @@ class _Bench:
     settings: settings_lib.SearchSettings,
     which: Sequence[int],
     *,
-    budget: int | None,
+    budget: budget_lib.Budget,
     seed: int,
     kind: str,
   ) -> Iterator[search_lib.SearchResult]:
@@ -393,7 +398,7 @@ class _Bench:
       self.policy,
       self._scorers[kind],
       decoder,
-      budget=budget_lib.Budget(generated_tokens=budget),
+      budget=budget,
       settings=settings,
       seed=seed,
       batch=self.recipe.batch,
@@ -411,7 +416,7 @@ class _Bench:
         decoder,
         settings,
         range(len(self.problems)),
-        budget=None,
+        budget=budget_lib.Budget(),
         seed=self.recipe.seeds[0],
         kind=kind,
       )
@@ -432,7 +437,7 @@ class _Bench:
       _built(found[0].decoder, found[0].settings[-1]),
       self._settings(found[0], found[0].settings[-1]),
       which,
-      budget=max(self.recipe.budgets),
+      budget=budget_lib.Budget(generated_tokens=max(self.recipe.budgets)),
       seed=self.recipe.seeds[0],
       kind="",
     )

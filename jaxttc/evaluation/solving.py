@@ -175,8 +175,10 @@ def fit_slots(
 ) -> settings_lib.SearchSettings:
   """Makes the arena no larger than a budget of generated tokens can fill.
 
-  Every token reads the whole arena, so room that stays empty costs time. One
-  step more than the budget keeps the budget, not the arena, in charge.
+  Every token reads the whole arena, so room that stays empty costs time, and
+  an arena that grows is compiled again: it starts small only if it can double
+  within the budget. One step more than the budget keeps the budget, not the
+  arena, in charge.
 
   Args:
     settings: the settings; `slots` that are set are let be.
@@ -186,7 +188,7 @@ def fit_slots(
   if tokens is None or settings.slots is not None:
     return settings
   enough = tokens + settings.step_tokens
-  if enough >= settings.arena_slots(decoder.shape):
+  if enough >= 2 * settings.arena_slots(decoder.shape):
     return settings
   return dataclasses.replace(settings, slots=enough)
 

@@ -149,7 +149,8 @@ def solve(
   program = _program(policy, verifier, decoder, settings, controller, mesh)
   params = (policy.params, None if used is None else used.params)
   slots = _Slots(program, params, batch, mesh)
-  width = generation.bucket(max(map(len, tokens)))
+  longest = settings.prompt_tokens or max(map(len, tokens))
+  width = generation.bucket(longest)
   prices = settings_lib.prices(policy, used, settings)
   done: dict[int, SearchResult] = {}
   begun = told = 0
@@ -181,8 +182,9 @@ def encode(
   """Token ids of prompts, each after the beginning-of-sequence token.
 
   Raises:
-    ValueError: naming the first prompt that is empty, or that leaves fewer
-      than `step_tokens` of the model's `max_length`.
+    ValueError: naming the first prompt that is empty, that is longer than
+      `prompt_tokens`, or that leaves fewer than `step_tokens` of the model's
+      `max_length`.
   """
   room = policy.config.max_length - settings.step_tokens
   encoded = []
@@ -195,6 +197,11 @@ def encode(
         f"problem {i}: its prompt has {len(ids)} tokens; the model takes "
         f"{policy.config.max_length}, of which a step needs "
         f"{settings.step_tokens}"
+      )
+    if settings.prompt_tokens is not None and len(ids) > settings.prompt_tokens:
+      raise ValueError(
+        f"problem {i}: its prompt has {len(ids)} tokens; "
+        f"settings.prompt_tokens leaves room for {settings.prompt_tokens}"
       )
     encoded.append(ids)
   return encoded

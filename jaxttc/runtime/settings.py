@@ -25,6 +25,8 @@ class SearchSettings:
     last_tokens: most tokens of a step-wise decoder's last step, which it has
       sampled to the end of the solution; None for all that `max_tokens`
       leaves. No more than `step_tokens` halves what there is to compile.
+    prompt_tokens: room for a prompt, so that any number of calls share what is
+      compiled; None for what the longest prompt of a call needs.
     aggregate: how step rewards become the reward of a prefix.
     slots: arena slots a problem beside the prompt's; a search that fills them
       ends. None begins with few, and gives more to a search that needs them:
@@ -37,6 +39,7 @@ class SearchSettings:
   step_tokens: int = 32
   max_tokens: int = 128
   last_tokens: int | None = None
+  prompt_tokens: int | None = None
   aggregate: process_reward.Aggregate = process_reward.Aggregate.LAST
   slots: int | None = None
   hardware: str | None = None
@@ -51,8 +54,10 @@ class SearchSettings:
         f"max_tokens={self.max_tokens} must be at least "
         f"step_tokens={self.step_tokens}"
       )
-    if self.last_tokens is not None and self.last_tokens < 1:
-      raise ValueError(f"last_tokens must be >= 1, got {self.last_tokens}")
+    for name in ("last_tokens", "prompt_tokens"):
+      value = getattr(self, name)
+      if value is not None and value < 1:
+        raise ValueError(f"{name} must be >= 1, got {value}")
     if self.slots is not None and self.slots < self.step_tokens:
       raise ValueError(
         f"slots={self.slots} must be at least step_tokens={self.step_tokens}"

@@ -247,6 +247,9 @@ def test_slots_fit_the_budget_but_never_grow(models):
   for tokens in (None, 10**6):
     assert solving.fit_slots(free, job.decoder, tokens).slots is None
   assert solving.fit_slots(job.settings, job.decoder, 10).slots == 60 + 8
+  # An arena that could not double within the budget has it all at once.
+  first = free.arena_slots(job.decoder.shape)
+  assert solving.fit_slots(free, job.decoder, first).slots == first + 8
 
 
 def test_summary_counts(solved):

@@ -128,6 +128,13 @@ def test_bfloat16_models_run_on_bfloat16_caches(bundles):
   assert all(result.cost.generated_tokens > 0 for result in results)
 
 
+def test_room_for_prompts_changes_no_result(bundles, results):
+  roomy = dataclasses.replace(_SETTINGS, prompt_tokens=40)
+  again = _solve(bundles, range(5), _BUDGETS, settings=roomy)
+  assert [r.completion for r in again] == [r.completion for r in results]
+  assert [r.cost for r in again] == [r.cost for r in results]
+
+
 def test_paths_run_from_the_first_step_down():
   tree = search_lib.TreeRecord(
     parent=np.asarray([-1, 0, 0, 1, 3]),
@@ -156,6 +163,13 @@ def test_paths_run_from_the_first_step_down():
     ({"budget": [_PLENTY]}, "1 budgets for 2 problems"),
     ({"budget": budget_lib.Budget(flops=-1)}, "flops"),
     ({"batch": 0}, "batch must be at least 1"),
+    (
+      {
+        "prompts": ["Solve", "1 " * 20],
+        "settings": dataclasses.replace(_SETTINGS, prompt_tokens=9),
+      },
+      "problem 1: its prompt has .* room for 9",
+    ),
     (
       {"settings": settings_lib.SearchSettings(hardware="abacus")},
       "abacus",

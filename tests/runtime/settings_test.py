@@ -18,6 +18,8 @@ from jaxttc.testing import tiny_models
     ({"step_tokens": 0}, "step_tokens must be >= 1"),
     ({"step_tokens": 20, "max_tokens": 10}, "max_tokens=10"),
     ({"step_tokens": 20, "slots": 10}, "slots=10"),
+    ({"last_tokens": 0}, "last_tokens must be >= 1"),
+    ({"prompt_tokens": 0}, "prompt_tokens must be >= 1"),
     ({"sampler": controllers.Sampler(top_p=0.0)}, "top_p"),
   ],
 )
