@@ -36,10 +36,11 @@ lint: $(VENV)/.dev  ## Check format, lint and types.
 	@$(PY) -m ruff check .
 	@$(PY) -m pyrefly check
 
-bench: $(VENV)/.dev  ## Time the engine and the decoders.
-	@echo "Timing engine and decoders (benchmarks/)"
-	@set -e; for program in benchmarks/*.py; do \
-	  echo "$$program"; $(PY) "$$program"; done
+bench: $(VENV)/.bench  ## Time the engine; try to overspend budgets.
+	@echo "Timing the engine beside its rivals (benchmarks/engine_speed.py)"
+	@$(PY) -m benchmarks.engine_speed
+	@echo "Trying to overspend (benchmarks/budgets.py)"
+	@$(PY) -m benchmarks.budgets
 
 clean:  ## Remove the environment, caches and runs.
 	rm -rf $(VENV) .cache runs build dist jaxttc.egg-info .pytest_cache \
@@ -66,4 +67,9 @@ $(VENV)/.solve: setup.py constraints.txt | $(PY)
 $(VENV)/.dev: setup.py constraints.txt | $(PY)
 	@echo "Installing jaxttc and its test tools into $(VENV) (once)"
 	@$(PIP) install -e ".[dev]" -c constraints.txt
+	@touch $@
+
+$(VENV)/.bench: setup.py constraints.txt | $(PY)
+	@echo "Installing jaxttc and its rivals, torch among them, into $(VENV)"
+	@$(PIP) install -e ".[bench,plot,math]" -c constraints.txt
 	@touch $@

@@ -56,26 +56,25 @@ def against_driver(
   settings = settings_lib.SearchSettings(step_tokens=32, max_tokens=128)
   free = budget_lib.Budget()
   found: dict[str, list[str | None]] = {"compiled": [], "driven": []}
-  # Each call of `solve` compiles, so that one call serves all turns.
-  endless = search.solve(
-    prompts * len(names),
-    [name for turn in names for name in turn],
-    policy,
-    verifier,
-    decoder,
-    budget=free,
-    settings=settings,
-    seed=seed,
-    batch=problems,
-  )
   engines = driver.local_engines(
     policy, verifier, decoder, settings, slots=problems
   )
 
-  driven_names = iter(names)
+  compiled_names, driven_names = iter(names), iter(names)
 
   def compiled_form():
-    found["compiled"] += [next(endless).completion for _ in range(problems)]
+    got = search.solve(
+      prompts,
+      next(compiled_names),
+      policy,
+      verifier,
+      decoder,
+      budget=free,
+      settings=settings,
+      seed=seed,
+      batch=problems,
+    )
+    found["compiled"] += [result.completion for result in got]
 
   def driven_form():
     got = driver.drive(

@@ -50,14 +50,12 @@ class MethodSpec:
     label: its name in tables and pictures, e.g. "astar".
     decoder: e.g. "astar(nodes=256)"; see `decoder_text`.
     settings: more arguments, each a setting of its own, e.g. ("children=2",
-      "children=4"); the last is the largest.
-    temperature: in place of the recipe's; decoder "greedy" implies 0.
+      "children=4, temperature=0.5"); the last is the largest.
   """
 
   label: str
   decoder: str
   settings: tuple[str, ...] = ("",)
-  temperature: float | None = None
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -139,12 +137,14 @@ class CompareRecipe:
         raise ValueError(f"method {method.label!r} has no settings")
       for setting in method.settings:
         decoder_text.build(method.decoder, setting)
-        self.settings(method)
+        self.sampling_of(method, setting)
 
-  def settings(self, method: MethodSpec) -> settings_lib.SearchSettings:
-    """The search settings of a method."""
-    own = solving.own_temperature(method.decoder)
-    return self.sampling.build(own if own is not None else method.temperature)
+  def sampling_of(
+    self, method: MethodSpec, setting: str
+  ) -> settings_lib.SearchSettings:
+    """How tokens are drawn for a method at one of its settings."""
+    said = decoder_text.parse(method.decoder, setting)
+    return self.sampling.build(said.temperature)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -280,10 +280,9 @@ class _Bench:
     for kind in recipe.controls:
       if self.verifier is not None:
         self._scorers[kind] = controls_lib.control(self.verifier, kind)
-    for method in recipe.chosen():
-      encoded = search_lib.encode(
-        self.policy, self.prompts, recipe.settings(method)
-      )
+    encoded = search_lib.encode(
+      self.policy, self.prompts, recipe.sampling.build()
+    )
     self._longest = max(map(len, encoded))
     self._experiment = self._fingerprint()
     self._warm: set[tuple[base.Decoder, str]] = set()  # compiled
@@ -299,14 +298,14 @@ class _Bench:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
   def _id(self, group: _Group, budget: int) -> cells_lib.CellId:
-    name, arguments = decoder_text.parse(group.method.decoder, group.setting)
-    settings = self.recipe.settings(group.method)
+    said = decoder_text.parse(group.method.decoder, group.setting)
+    settings = self.recipe.sampling_of(group.method, group.setting)
     return cells_lib.CellId(
       method=group.method.label,
       setting=group.setting,
       budget=budget,
       seed=group.seed,
-      decoder=f"{name}({sorted(arguments.items())})",
+      decoder=f"{said.name}({sorted(said.arguments.items())})",
       temperature=settings.sampler.temperature,
       control=group.control,
       experiment=self._experiment,
@@ -336,7 +335,7 @@ class _Bench:
     self, method: MethodSpec, setting: str
   ) -> settings_lib.SearchSettings:
     settings = dataclasses.replace(
-      self.recipe.settings(method), prompt_tokens=self._longest
+      self.recipe.sampling_of(method, setting), prompt_tokens=self._longest
     )
     return solving.fit_slots(
       settings, _built(method.decoder, setting), max(self.recipe.budgets)
@@ -344,7 +343,7 @@ class _Bench:
 
   def _worst_wave(self, group: _Group) -> int:
     shape = group.decoder.shape
-    settings = self.recipe.settings(group.method)
+    settings = self.recipe.sampling_of(group.method, group.setting)
     longest = settings.longest_span(group.decoder.until)
     return shape.asks * shape.children * longest
 

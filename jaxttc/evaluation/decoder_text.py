@@ -3,11 +3,12 @@
 
     decoder_text.build("astar(children=4, f_tolerance=0.05)")
 
+Beside the decoder's own arguments a text may name the temperature of sampling.
 Nothing is evaluated: the text is parsed, and its arguments must be literals.
 """
 
 import ast
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxttc.decoders import base, registry
 
@@ -15,19 +16,34 @@ from jaxttc.decoders import base, registry
 _NEED_CONTROLLER = ("budget_forcing",)
 
 
-def parse(text: str, setting: str = "") -> tuple[str, dict[str, Any]]:
-  """Reads a decoder's name and arguments.
+class Described(NamedTuple):
+  """What a text says.
+
+  Attributes:
+    name: the decoder's.
+    arguments: of its factory.
+    temperature: of sampling; None if the text does not say.
+  """
+
+  name: str
+  arguments: dict[str, Any]
+  temperature: float | None
+
+
+def parse(text: str, setting: str = "") -> Described:
+  """Reads a decoder's name, its arguments, and a temperature.
 
   Args:
-    text: `name` or `name(key=literal, ...)`.
+    text: `name` or `name(key=literal, ...)`. "greedy" says temperature 0.
     setting: more arguments, `key=literal, ...`; they go before those of the
       text.
 
   Returns:
-    The name and its arguments. Neither is checked: `build` does.
+    What it says. Name and arguments are not checked: `build` does.
 
   Raises:
-    ValueError: if the text is not of that form.
+    ValueError: if the text is not of that form, or its temperature is no
+      number.
   """
   tree = _expression(text)
   call = tree if isinstance(tree, ast.Call) else None
@@ -40,7 +56,14 @@ def parse(text: str, setting: str = "") -> tuple[str, dict[str, Any]]:
     if not isinstance(more, ast.Call):
       raise _malformed(setting)
     arguments |= _arguments(setting, more)
-  return function.id, arguments
+  temperature = arguments.pop("temperature", None)
+  if function.id == "greedy" and temperature is None:
+    temperature = 0.0
+  if not isinstance(temperature, int | float | None) or temperature is True:
+    raise ValueError(
+      f"decoder {text!r}: temperature must be a number, got {temperature!r}"
+    )
+  return Described(function.id, arguments, temperature)
 
 
 def build(text: str, setting: str = "") -> base.Decoder:
@@ -51,7 +74,7 @@ def build(text: str, setting: str = "") -> base.Decoder:
       (the nearest is named), a value is refused, or the decoder is one that
       only a controller makes different from `sample`.
   """
-  name, arguments = parse(text, setting)
+  name, arguments, _ = parse(text, setting)
   if name in _NEED_CONTROLLER:
     raise ValueError(
       f"decoder {name!r} needs a controller, which a text cannot name; call "

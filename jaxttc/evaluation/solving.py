@@ -102,7 +102,8 @@ class SolveRecipe:
     verifier: likewise; not read if the decoder needs no rewards.
     decoder: e.g. "astar(children=4)"; see `decoder_text`.
     budget: of each problem, e.g. "generated_tokens=400,flops=2G"; "" for none.
-    sampling: how tokens are drawn. Decoder "greedy" sets temperature 0.
+    sampling: how tokens are drawn; a temperature that the decoder's text names
+      goes before.
     seed: of all sampling.
     batch: problems searched at once.
   """
@@ -139,7 +140,9 @@ def prepare(recipe: SolveRecipe) -> Job:
   if recipe.batch < 1:
     raise ValueError(f"batch must be at least 1, got {recipe.batch}")
   decoder = decoder_text.build(recipe.decoder)
-  settings = recipe.sampling.build(own_temperature(recipe.decoder))
+  settings = recipe.sampling.build(
+    decoder_text.parse(recipe.decoder).temperature
+  )
   budget = budget_lib.Budget.parse(recipe.budget)
   settings = fit_slots(settings, decoder, budget.generated_tokens)
   problems = recipe.problems.load()
@@ -161,11 +164,6 @@ def prepare(recipe: SolveRecipe) -> Job:
     settings=settings,
     budget=budget,
   )
-
-
-def own_temperature(decoder: str) -> float | None:
-  """The temperature that a decoder's name implies, if any."""
-  return 0.0 if decoder_text.parse(decoder)[0] == "greedy" else None
 
 
 def fit_slots(

@@ -90,7 +90,7 @@ def test_cells_taken_over_are_what_running_them_gives(models, compared):
       verifier,
       decoder,
       budget=budget_lib.Budget(generated_tokens=int(run.budget)),
-      settings=made.settings(made.methods[0]),
+      settings=made.sampling_of(made.methods[0], ""),
       batch=8,
     )
     expected = list(expected)

@@ -6,12 +6,19 @@ from jaxttc.evaluation import decoder_text
 
 
 def test_name_alone_has_no_arguments():
-  assert decoder_text.parse("greedy") == ("greedy", {})
+  assert decoder_text.parse("dvts") == ("dvts", {}, None)
+
+
+def test_temperature_is_no_argument_of_the_decoder():
+  assert decoder_text.parse("greedy").temperature == 0
+  said = decoder_text.parse("best_of_n(n=2)", "temperature=0.5")
+  assert said == ("best_of_n", {"n": 2}, 0.5)
+  assert decoder_text.build("best_of_n(n=2, temperature=0.5)").shape.nodes == 3
 
 
 def test_setting_goes_before_the_text():
   text = "astar(children=4, f_tolerance=0.05, select='best')"
-  name, arguments = decoder_text.parse(text, "children=2, nodes=64")
+  name, arguments, _ = decoder_text.parse(text, "children=2, nodes=64")
   assert name == "astar"
   assert arguments == {
     "children": 2,
@@ -40,6 +47,7 @@ def test_builds_with_the_sizes_asked_for():
     ("a.b(n=4)", "not of the form"),
     ("best_of_n(n='four')", "best_of_n"),
     ("", "not of the form"),
+    ("best_of_n(n=2, temperature='hot')", "temperature must be a number"),
     ("budget_forcing", "needs a controller"),
   ],
 )
