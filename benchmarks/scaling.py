@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from matplotlib import figure as figure_lib
+from matplotlib import ticker
 
 from benchmarks import decoding, timing
 from jaxttc.cost import transformer_flops
@@ -210,9 +211,13 @@ def draw(
       panel.plot(x, [1e3 * row[key] for row in table], style, label=label)
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
+    panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    panel.yaxis.set_minor_formatter(ticker.NullFormatter())
+    for axis in (panel.xaxis, panel.yaxis):
+      axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     panel.set_ylabel("ms a step")
   panels[0].set_xlabel("branches of one tree")
-  panels[2].set_xlabel("cache capacity, tokens (64 used)")
+  panels[2].set_xlabel("cache capacity (64 tokens used)")
   levels = tree_rows[-1]["levels"]
   for name, label in (
     ("recomputed", "prefixes recomputed"),

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Eleven ways to spend a budget at test time, on the same problems.
+"""Twelve ways to spend a budget at test time, on the same problems.
 
     python scripts/compare.py --workdir=runs/compare \
       --out=docs/results/decoders
 
 Budgets are generated tokens a problem. Every method is tried at several
 settings, so that each enters at its best; claims are at equal accuracy. About
-an hour on two CPU cores; a run that is stopped goes on where it was.
+two hours on two CPU cores; a run that is stopped goes on where it was.
 """
 
 from jaxttc.evaluation import comparing, problem_sets, solving
@@ -18,7 +18,10 @@ def get_config() -> comparing.CompareRecipe:
     "greedy": ("greedy", ("",)),
     "self_consistency": ("self_consistency(wave=1)", ("n=16",)),
     "adaptive_sc": ("adaptive_sc", ("n=16",)),
-    "best_of_n": ("best_of_n(wave=1)", ("n=16",)),
+    "best_of_n": (
+      "best_of_n(wave=1)",
+      ("n=16, temperature=0.6", "n=16, temperature=1.0", "n=16"),
+    ),
     "weighted_best_of_n": ("weighted_best_of_n(wave=1)", ("n=16",)),
     "beam": (
       "prm_beam(max_steps=14)",
@@ -28,16 +31,29 @@ def get_config() -> comparing.CompareRecipe:
       ),
     ),
     "dvts": ("dvts(max_steps=14)", ("subtrees=2, expansions=2",)),
-    "rebase": ("rebase(max_steps=14)", ("width=4",)),
+    "rebase": ("rebase(max_steps=14)", ("width=8", "width=4")),
     "particle_filter": (
       "particle_filter(max_steps=14)",
-      ("particles=2", "particles=4", "particles=8"),
+      (
+        "particles=2",
+        "particles=4",
+        "particles=4, temperature=1.0",
+        "particles=8",
+      ),
     ),
-    "mcts": ("puct(max_depth=14)", ("simulations=24, children=2",)),
+    "particle_gibbs": (
+      "particle_gibbs(max_steps=14)",
+      ("particles=2, iterations=3", "particles=3, iterations=3"),
+    ),
+    "mcts": (
+      "puct(max_depth=14, simulations=64)",
+      ("children=2", "children=2, pb_c_init=0.2"),
+    ),
     "astar": (
       "astar(nodes=256, max_steps=14)",
       (
         "children=2, f_tolerance=0.1",
+        "children=1, reopen_penalty=0.4, f_tolerance=0.2, temperature=1.0",
         "children=1, reopen_penalty=0.4, f_tolerance=0.2",
       ),
     ),

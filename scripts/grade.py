@@ -54,17 +54,20 @@ def _print(measured: dict[str, agreement.Agreement]) -> None:
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
-  checks = {"agreement_gsm8k": jsonl.load_labelled_solutions(_DATA.value)}
-  if _GSM8K.value:
-    checks["self_gsm8k"] = agreement.worked_gsm8k(_GSM8K.value)
-  if _MATH500.value:
-    checks["self_math500"] = agreement.worked_math500(_MATH500.value)
-  measured = {
-    name: agreement.measure(
-      solutions, timeout_s=_TIMEOUT_S.value, processes=_PROCESSES.value
-    )
-    for name, solutions in checks.items()
-  }
+  try:
+    checks = {"agreement_gsm8k": jsonl.load_labelled_solutions(_DATA.value)}
+    if _GSM8K.value:
+      checks["self_gsm8k"] = agreement.worked_gsm8k(_GSM8K.value)
+    if _MATH500.value:
+      checks["self_math500"] = agreement.worked_math500(_MATH500.value)
+    measured = {
+      name: agreement.measure(
+        solutions, timeout_s=_TIMEOUT_S.value, processes=_PROCESSES.value
+      )
+      for name, solutions in checks.items()
+    }
+  except ValueError as error:
+    raise SystemExit(f"grade.py: {error}") from None
   _print(measured)
   agreement.plot(measured, f"{_OUT.value}.png")
   results.write(

@@ -24,6 +24,8 @@ def local_tariff(
     ValueError: if the hardware or the role is unknown.
   """
   device = None if hardware is None else hardware_lib.lookup(hardware)
-  tariff = tariff_lib.Tariff.local(bundle.shape(), device, role)
+  tariff = tariff_lib.Tariff.local(
+    bundle.shape(), device, role, dtype_bytes=bundle.dtype.itemsize
+  )
   known = frozenset(costs.FIELDS)
   return tariff, known if device is not None else known - _PRICED

@@ -3,11 +3,9 @@
 
 import dataclasses
 
-from jaxttc.cost import hardware as hardware_lib
-from jaxttc.cost import tariff as tariff_lib
 from jaxttc.decoders import base
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.inference import controllers
+from jaxttc.inference import controllers, local_prices
 from jaxttc.runtime import funding
 from jaxttc.verifiers import process_reward
 
@@ -96,12 +94,9 @@ def prices(
   Raises:
     ValueError: if the hardware is unknown.
   """
-  hardware = None
-  if settings.hardware is not None:
-    hardware = hardware_lib.lookup(settings.hardware)
 
   def local(bundle, role):
-    return tariff_lib.Tariff.local(bundle.shape(), hardware, role)
+    return local_prices.local_tariff(bundle, settings.hardware, role)[0]
 
   return funding.Prices(
     prompt=local(policy, "prompt"),

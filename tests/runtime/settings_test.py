@@ -3,6 +3,8 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from jaxttc.cost import hardware as hardware_lib
@@ -53,6 +55,21 @@ def test_prices_follow_the_hardware():
   # The verifier is the policy's shape with a layer more that reads.
   assert priced.verifier.token.flops > priced.policy.token.flops
   assert priced.policy.token.flops == free.policy.token.flops
+
+
+def test_half_as_many_bytes_in_half_precision():
+  policy, _ = tiny_models.tiny_bundles(0)
+  half = dataclasses.replace(
+    policy,
+    params=jax.tree.map(lambda x: x.astype(jnp.bfloat16), policy.params),
+  )
+  settings = settings_lib.SearchSettings()
+  full_price, half_price = (
+    settings_lib.prices(bundle, None, settings).policy.token
+    for bundle in (policy, half)
+  )
+  assert half_price.bytes == full_price.bytes / 2
+  assert half_price.flops == full_price.flops
 
 
 def test_refuses_unknown_hardware():
