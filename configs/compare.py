@@ -46,8 +46,12 @@ def get_config() -> comparing.CompareRecipe:
       ("particles=2, iterations=3", "particles=3, iterations=3"),
     ),
     "mcts": (
-      "puct(max_depth=14, simulations=64)",
-      ("children=2", "children=2, pb_c_init=0.2"),
+      "puct(max_depth=14, simulations=96, pb_c_init=0.2)",
+      (
+        "children=2",
+        "children=1, root_children=4",
+        "children=1, root_children=8",
+      ),
     ),
     "astar": (
       "astar(nodes=256, max_steps=14)",

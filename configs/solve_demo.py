@@ -24,7 +24,10 @@ def get_config() -> comparing.CompareRecipe:
     "rebase": "rebase(width=4, max_steps=10)",
     "particle_filter": "particle_filter(particles=4, max_steps=10)",
     "particle_gibbs": "particle_gibbs(particles=2, iterations=2, max_steps=10)",
-    "mcts": "puct(simulations=24, children=2, max_depth=10)",
+    "mcts": (
+      "puct(simulations=48, children=1, root_children=4, max_depth=10, "
+      "pb_c_init=0.2)"
+    ),
     "astar": (
       "astar(children=1, nodes=128, f_tolerance=0.2, reopen_penalty=0.4, "
       "max_steps=10)"
