@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
 from jaxttc.cost import budget as budget_lib
+from jaxttc.cost import wide_count
 from jaxttc.decoders import base
 from jaxttc.decoders import tree as tree_lib
 from jaxttc.inference import bundle as bundle_lib
@@ -54,21 +55,28 @@ class Text:
 
 @flax.struct.dataclass
 class Usage:
-  """What was spent, in exact counts that every price is linear in; i32[G].
+  """What was spent, in exact counts that every price is linear in.
 
   Attributes:
-    generated: tokens sampled.
-    attended: positions that they attended to.
-    scored: tokens that the verifier read after the prompt.
-    scored_attended: positions that they attended to.
-    calls: prefixes scored.
+    generated: i32[G], tokens sampled.
+    attended: positions that they attended to, [G].
+    scored: i32[G], tokens that the verifier read after the prompt.
+    scored_attended: positions that they attended to, [G].
+    calls: i32[G], prefixes scored.
   """
 
   generated: Int[Array, " G"]
-  attended: Int[Array, " G"]
+  attended: wide_count.WideCount
   scored: Int[Array, " G"]
-  scored_attended: Int[Array, " G"]
+  scored_attended: wide_count.WideCount
   calls: Int[Array, " G"]
+
+  @classmethod
+  def nothing(cls, groups: int) -> "Usage":
+    """Of searches that have not begun."""
+    zeros = jnp.zeros((groups,), jnp.int32)
+    wide = wide_count.WideCount.zeros((groups,))
+    return cls(zeros, wide, zeros, wide, zeros)
 
 
 @flax.struct.dataclass
@@ -265,7 +273,7 @@ class _Parts:
       ),
       read=read,
       meter=meter.charge(spent),
-      usage=Usage(zeros, zeros, zeros, zeros, zeros),
+      usage=Usage.nothing(groups),
       key=key,
       rounds=zeros,
       running=paid,
@@ -521,14 +529,16 @@ class _Parts:
   def _used(self, usage, length, context, valid) -> Usage:
     # The first of n tokens attends to `context` positions when sampled (it
     # is drawn by feeding the one before it), to one more when read.
-    positions = length * context + length * (length - 1) // 2
+    n, before = length.astype(jnp.uint32), context.astype(jnp.uint32)
+    # Of two neighbours one is even, and 0 * (0 - 1) stays 0.
+    positions = n * before + n * (n - 1) // 2
     read = jnp.where(valid, length, 0)
-    read_positions = jnp.where(valid, positions + length, 0)
+    read_positions = jnp.where(valid, positions + n, 0)
     return Usage(
       generated=usage.generated + length.sum(axis=1),
-      attended=usage.attended + positions.sum(axis=1),
+      attended=usage.attended.add(positions),
       scored=usage.scored + read.sum(axis=1),
-      scored_attended=usage.scored_attended + read_positions.sum(axis=1),
+      scored_attended=usage.scored_attended.add(read_positions),
       calls=usage.calls + valid.sum(axis=1),
     )
 
