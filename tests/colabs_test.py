@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every notebook runs from its first cell to its last."""
+
+import json
+import pathlib
+
+import pytest
+
+_COLABS = pathlib.Path(__file__).parents[1] / "colabs"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "notebook", sorted(_COLABS.glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_runs_whole(notebook, tmp_path, monkeypatch, capsys):
+  matplotlib = pytest.importorskip("matplotlib")
+  matplotlib.use("Agg")
+  monkeypatch.chdir(tmp_path)  # what it writes goes there
+  names = {"__name__": "__main__"}
+  for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+    assert not cell.get("outputs"), "keep notebooks without outputs"
+    if cell["cell_type"] == "code":
+      code = compile("".join(cell["source"]), f"{notebook.stem}.py", "exec")
+      exec(code, names)
+  assert capsys.readouterr().out
