@@ -43,15 +43,11 @@ def get_config() -> comparing.CompareRecipe:
     ),
     "particle_gibbs": (
       "particle_gibbs(max_steps=14)",
-      ("particles=2, iterations=3", "particles=3, iterations=3"),
+      ("particles=2, iterations=3",),
     ),
     "mcts": (
       "puct(max_depth=14, simulations=96, pb_c_init=0.2)",
-      (
-        "children=2",
-        "children=1, root_children=4",
-        "children=1, root_children=8",
-      ),
+      ("children=1, root_children=4",),
     ),
     "astar": (
       "astar(nodes=256, max_steps=14)",
