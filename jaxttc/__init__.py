@@ -24,6 +24,7 @@ __all__ = [
   "models",
   "results",
   "runtime",
+  "serving",
   "tasks",
   "testing",
   "training",

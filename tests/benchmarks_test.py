@@ -1,12 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmarks measure what they say; how fast, they say themselves."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import decoding, slot_refill, timing, tree_reuse
+from benchmarks import (
+  decoding,
+  server_load,
+  slot_refill,
+  timing,
+  tree_reuse,
+)
+from jaxttc import serving
 from jaxttc.inference import engine as engine_lib
 from jaxttc.models import config as config_lib
 from jaxttc.models import transformer
@@ -123,3 +132,22 @@ def test_refilled_slots_write_what_static_batches_do():
   assert static == refilled
   assert [len(tokens) for tokens in refilled] == [9, 2, 5, 1, 7]
   assert isinstance(server, engine_lib.Engine)
+
+
+def test_server_load_counts_what_is_lost_and_what_is_mixed_up():
+  policy = tiny_models.tiny_bundles(0)[0]
+  recipe = serving.ServeRecipe(
+    name="arithmetic_lm", decoder="greedy", slots=3, warm_tokens=0
+  )
+  asks = [
+    body | {"max_tokens": 6} for body in server_load.bodies(count=6, seed=0)
+  ]
+  load = server_load.drive(serving.Service(recipe, policy, None), asks, turns=1)
+  assert server_load.lost(load) == server_load.crosstalk(load) == 0
+  assert len(load.together) == len(load.seconds["alone"]) == 1
+  assert 6 <= load.tokens <= 36
+  swapped = [load.together[0][::-1]]
+  mixed = dataclasses.replace(load, together=swapped)
+  assert server_load.crosstalk(mixed) > 0
+  cut = [[(0, ""), *load.together[0][1:]]]
+  assert server_load.lost(dataclasses.replace(load, together=cut)) == 1

@@ -36,6 +36,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
+from jaxttc.inference import filters
+
 State = Any  # a pytree of arrays, each with the batch as its leading axis
 
 
@@ -195,16 +197,11 @@ def temperature(tau: float | int) -> Controller:
   """
   _require(0 <= tau < math.inf, "temperature", tau, "finite and >= 0")
   if tau == 0:
-    return stateless(_only_best)
+    return stateless(filters.keep_best)
   if tau == 1:
     return stateless(lambda logits: logits.astype(jnp.float32))
 
-  def cool(logits: Float[Array, "b v"]) -> Float[Array, "b v"]:
-    logits = logits.astype(jnp.float32)
-    # With the maximum at 0, a small tau cannot overflow to +inf.
-    return (logits - logits.max(axis=-1, keepdims=True)) / tau
-
-  return stateless(cool)
+  return stateless(lambda logits: filters.cool(logits, tau))
 
 
 def top_k(k: int) -> Controller:
@@ -223,11 +220,9 @@ def top_k(k: int) -> Controller:
   _require(whole and k >= 1, "top_k", k, "an integer >= 1")
 
   def keep(logits: Float[Array, "b v"]) -> Float[Array, "b v"]:
-    logits = logits.astype(jnp.float32)
     if k >= logits.shape[-1]:
-      return logits
-    least = _threshold(logits, jnp.ones_like(logits), k)
-    return jnp.where(logits < least, -jnp.inf, logits)
+      return logits.astype(jnp.float32)
+    return filters.keep_top_k(logits, k)
 
   return stateless(keep)
 
@@ -252,16 +247,7 @@ def top_p(p: float | int) -> Controller:
   if p == 1:
     return stateless(lambda logits: logits.astype(jnp.float32))
 
-  def keep(logits: Float[Array, "b v"]) -> Float[Array, "b v"]:
-    logits = logits.astype(jnp.float32)
-    mass = jax.nn.softmax(logits, axis=-1)
-    least = _threshold(mass, mass, p)
-    above = jnp.where(mass > least, mass, 0).sum(axis=-1, keepdims=True)
-    tie = mass == least
-    before = above + (jnp.cumsum(tie, axis=-1) - 1) * least
-    return jnp.where((mass < least) | (tie & (before >= p)), -jnp.inf, logits)
-
-  return stateless(keep)
+  return stateless(lambda logits: filters.keep_top_p(logits, p))
 
 
 def min_p(m: float | int) -> Controller:
@@ -282,12 +268,7 @@ def min_p(m: float | int) -> Controller:
   if m == 0:
     return stateless(lambda logits: logits.astype(jnp.float32))
 
-  def keep(logits: Float[Array, "b v"]) -> Float[Array, "b v"]:
-    logits = logits.astype(jnp.float32)
-    floor = logits.max(axis=-1, keepdims=True) + math.log(m)
-    return jnp.where(logits < floor, -jnp.inf, logits)
-
-  return stateless(keep)
+  return stateless(lambda logits: filters.keep_min_p(logits, math.log(m)))
 
 
 def repetition_penalty(penalty: float | int, vocab_size: int) -> Controller:
@@ -518,51 +499,6 @@ class Sampler:
       token i32[B] and log probability f32[B]; see `sample`.
     """
     return greedy(logits) if self.temperature == 0 else sample(keys, logits)
-
-
-def _only_best(logits: Float[Array, "b v"]) -> Float[Array, "b v"]:
-  logits = logits.astype(jnp.float32)
-  best = jnp.argmax(logits, axis=-1, keepdims=True)
-  ids = jax.lax.broadcasted_iota(best.dtype, logits.shape, 1)
-  return jnp.where(ids == best, logits, -jnp.inf)
-
-
-def _threshold(
-  x: Float[Array, "b v"], weight: Float[Array, "b v"], limit: float | int
-) -> Float[Array, "b 1"]:
-  """The smallest t for which the entries of x above t weigh < limit.
-
-  It is the entry of x at which the weight, summed from the largest down,
-  reaches the limit. Bisecting the 2^32 floats in their order takes 32 sums,
-  several times less than sorting on a CPU, and is as exact.
-
-  Args:
-    x: f32[B, V].
-    weight: f32[B, V], >= 0.
-    limit: > 0.
-
-  Returns:
-    t f32[B, 1]; NaN, below which nothing lies, where all of x weighs < limit
-    or a weight is NaN.
-  """
-
-  def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
-    low, high = bounds
-    middle = (low & high) + ((low ^ high) >> 1)  # the mean, rounded down
-    heavy = jnp.where(ordered > middle, weight, 0).sum(axis=-1, keepdims=True)
-    light = heavy < limit
-    return jnp.where(light, low, middle + 1), jnp.where(light, middle, high)
-
-  def flip(bits: Array) -> Array:
-    """Between the bits of a float and integers in the floats' order."""
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
-
-  ordered = flip(jax.lax.bitcast_convert_type(x, jnp.int32))
-  ends = jnp.iinfo(jnp.int32)
-  low = jnp.full((x.shape[0], 1), ends.min, jnp.int32)
-  high = jnp.full((x.shape[0], 1), ends.max, jnp.int32)
-  _, high = jax.lax.fori_loop(0, 32, halve, (low, high))
-  return jax.lax.bitcast_convert_type(flip(high), jnp.float32)
 
 
 def _mark(

@@ -26,6 +26,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from jaxttc.cost import tariff as tariff_lib
+from jaxttc.inference import controllers
 
 STEP, END = 0, 1  # how far a request samples, as in `generation`
 
@@ -55,6 +56,8 @@ class Request:
     limit: most tokens to sample, at least 1.
     seed: uint32 words of randomness (the data of a JAX key). Equal seeds
       after equal prefixes give equal spans where the engine can promise it.
+    sampler: how tokens are drawn; None for the engine's own way, which is the
+      only one that an engine need know.
   """
 
   group: int
@@ -63,6 +66,7 @@ class Request:
   until: int
   limit: int
   seed: tuple[int, ...]
+  sampler: controllers.Sampler | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

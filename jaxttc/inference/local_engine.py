@@ -28,6 +28,7 @@ from jaxttc.inference import (
   local_prices,
   node_table,
   prompt_batch,
+  row_sampling,
   tree_cache,
 )
 from jaxttc.inference import engine as engine_lib
@@ -110,6 +111,7 @@ class LocalEngine:
     *,
     sampler: controllers.Sampler = _PLAIN,
     controller: controllers.Controller | None = None,
+    row_samplers: bool = False,
     hardware: str | None = None,
     groups: int = 8,
     rows: int = 16,
@@ -125,6 +127,8 @@ class LocalEngine:
       sampler: how tokens are drawn.
       controller: bends the logits after the sampler's own controllers. Its
         `init` is told the tokens before the span.
+      row_samplers: whether requests may bring samplers of their own, which
+        are then data of their rows; `sampler` is for those that bring none.
       hardware: a name of the hardware table, to price joules and dollars.
       groups: G.
       rows: R.
@@ -150,14 +154,24 @@ class LocalEngine:
     )
     self.tariff, _ = local_prices.local_tariff(policy, hardware, "policy")
     self.compilations = 0
-    own = sampler.controller(policy.config.vocab_size)
-    self._controller = (
-      own if controller is None else controllers.chain(own, controller)
+    self._sampler, self._row_samplers, self._steps = (
+      sampler,
+      row_samplers,
+      steps,
     )
-    self._draw, self._steps = sampler.draw, steps
+    if row_samplers:
+      row_sampling.check(sampler)
+      own, self._draw = row_sampling.controller(), controllers.sample
+    else:
+      own = sampler.controller(policy.config.vocab_size)
+      self._draw = sampler.draw
+    self._more = controllers.identity() if controller is None else controller
+    self._controller = controllers.chain(own, self._more)
     self._searches: dict[int, _Search] = {}
     self._running: dict[tuple[int, int], engine_lib.Request] = {}
-    self._got = np.zeros((groups, rows), np.int32)  # tokens of running rows
+    # Of the last segment: tokens of the rows, and how many of each.
+    self._written = np.zeros((groups, rows, 0), np.int32)
+    self._got = np.zeros((groups, rows), np.int32)
     self._halt = np.zeros((groups, rows), bool)
     self._column = 0
     self._table = node_table.NodeTable(groups, nodes, rows)
@@ -214,8 +228,8 @@ class LocalEngine:
 
     Raises:
       ValueError: for a group that is not open, a node that it does not have,
-        a ticket that is taken, or a limit below 1. Requests before the bad
-        one have been taken.
+        a ticket that is taken, a limit below 1, or a sampler that it cannot
+        use. Requests before the bad one have been taken.
     """
     for request in requests:
       search = self._search(request.group)
@@ -231,6 +245,8 @@ class LocalEngine:
         )
       if request.limit < 1:
         raise ValueError(f"limit must be at least 1, got {request.limit}")
+      if request.sampler is not None:
+        self._check_sampler(request.sampler)
       search.open.add(request.ticket)
       search.waiting.append(request)
       self._table.reserve(request.ticket)
@@ -251,9 +267,22 @@ class LocalEngine:
     report = jax.device_get(report)
     self._halt = np.zeros_like(self._halt)
     self._column = int(report.column)
-    self._got = np.array(report.length)
+    self._written, self._got = report.tokens, np.array(report.length)
     rows = [row for row in self._running if report.done[row]]
     return [self._completed(row, report) for row in rows]
+
+  def so_far(self, group: int) -> dict[int, tuple[int, ...]]:
+    """Tokens that the group's running requests have sampled, by ticket.
+
+    Raises:
+      ValueError: if the group is not open.
+    """
+    self._search(group)
+    return {
+      request.ticket: tuple(self._written[row][: self._got[row]].tolist())
+      for row, request in self._running.items()
+      if row[0] == group
+    }
 
   def cancel(self, group: int) -> list[engine_lib.Completion]:
     """Stops all that the group waits for; see `Engine.cancel`.
@@ -318,6 +347,13 @@ class LocalEngine:
       del self._searches[group]
       self._table.close(group)
 
+  def _check_sampler(self, sampler: controllers.Sampler) -> None:
+    if not self._row_samplers:
+      raise ValueError(
+        "the engine draws all requests alike; make it with row_samplers=True"
+      )
+    row_sampling.check(sampler)
+
   def _search(self, group: int) -> _Search:
     if group not in self._searches:
       raise ValueError(f"group {group} is not open")
@@ -365,9 +401,13 @@ class LocalEngine:
       return
     width = generation.bucket(max(map(len, prefixes.values())))
     prefix = np.full((self.groups * self.rows, width), -1, np.int32)
+    samplers = [self._sampler] * len(prefix)
     for (g, r), tokens in prefixes.items():
-      prefix[g * self.rows + r, : len(tokens)] = tokens
-    control = self._begin(self._rows.control, prefix)
+      row = g * self.rows + r
+      prefix[row, : len(tokens)] = tokens
+      samplers[row] = self._running[g, r].sampler or self._sampler
+    sampling = row_sampling.of(samplers) if self._row_samplers else None
+    control = self._begin(self._rows.control, prefix, sampling)
     self._rows = self._rows.replace(control=control)
 
   def _completed(self, row, report) -> engine_lib.Completion:
@@ -415,10 +455,14 @@ class LocalEngine:
     keys_values, _ = generation.prefill(self.policy.model, params, ids, length)
     return tree_cache.write_prompt(cache, keys_values, length, group)
 
-  def _traced_begin(self, control, prefix):
+  def _traced_begin(self, control, prefix, sampling):
     self.compilations += 1
     fresh = (prefix >= 0).any(axis=1)
-    return controllers.reset(self._controller, control, fresh, prefix)
+    begins = self._controller
+    if sampling is not None:
+      own = row_sampling.controller(sampling)
+      begins = controllers.chain(own, self._more)
+    return controllers.reset(begins, control, fresh, prefix)
 
   def _traced_compact(self, rows, halt):
     self.compilations += 1

@@ -112,6 +112,7 @@ def local_engines(
   rows: int | None = None,
   steps: int = 16,
   controller: controllers.Controller | None = None,
+  row_samplers: bool = False,
 ) -> tuple[local_engine.LocalEngine, local_verifier.LocalVerifier | None]:
   """An engine and a verifier in this process, of a search's sizes.
 
@@ -125,6 +126,7 @@ def local_engines(
       to 32.
     steps: most tokens a row samples in a segment.
     controller: bends the logits after the sampler's own controllers.
+    row_samplers: whether problems may bring samplers of their own.
 
   Raises:
     ValueError: if the models do not fit each other or the decoder, or the
@@ -139,6 +141,7 @@ def local_engines(
     policy,
     sampler=settings.sampler,
     controller=controller,
+    row_samplers=row_samplers,
     hardware=settings.hardware,
     groups=slots,
     rows=min(shape.asks * shape.children, 32) if rows is None else rows,
@@ -172,6 +175,8 @@ def drive(
   settings: settings_lib.SearchSettings,
   seed: int = 0,
   slots: int | None = None,
+  samplers: Sequence[controllers.Sampler] | None = None,
+  cancelled: Callable[[int], bool] = lambda problem: False,
   clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[search_lib.SearchResult]:
   """Searches for the answers to problems; see the module docstring.
@@ -187,6 +192,11 @@ def drive(
       engine and the verifier.
     seed: of all sampling.
     slots: problems searched at once; as many as the engine serves if None.
+    samplers: how each problem's tokens are drawn, for an engine that draws
+      rows in ways of their own; the engine's way if None.
+    cancelled: says, between segments, whether a problem's answer is no longer
+      wanted. Its result then has the stop "cancelled", and its cost leaves out
+      the round that was under way.
     clock: seconds that never run backwards.
 
   Returns:
@@ -215,6 +225,10 @@ def drive(
       f"{len(prompts)} prompts, {len(names)} names and {len(budgets)} budgets;"
       " expected as many of each"
     )
+  if samplers is not None and len(samplers) != len(prompts):
+    raise ValueError(
+      f"{len(samplers)} samplers for {len(prompts)} prompts; expected as many"
+    )
   if len(set(names)) < len(names):
     raise ValueError(
       "two problems have one name; names decide the random keys, and must be "
@@ -227,6 +241,7 @@ def drive(
   _check_metered(budgets, engine, verifier)
   encoded = _encoded(engine, prompts, settings)
   driver = _Driver(engine, verifier, decoder, encoded, settings, slots, clock)
+  driver.samplers, driver.cancelled = samplers, cancelled
   return driver.run(names, budgets, seed)
 
 
@@ -289,6 +304,8 @@ class _Driver:
       self.arena = np.int32(generation.bucket(longest) + settings.slots)
     self.width = decoder.shape.asks * decoder.shape.children
     self.jobs: dict[int, _Job] = {}
+    self.samplers: Sequence[controllers.Sampler] | None = None
+    self.cancelled: Callable[[int], bool] = lambda problem: False
 
   def run(self, names, budgets, seed) -> Iterator[search_lib.SearchResult]:
     """Turns the wheel until all problems have been yielded."""
@@ -298,6 +315,8 @@ class _Driver:
       while waiting or self.jobs:
         fresh = self._move_in(waiting, names, budgets, seed)
         yield from self._leave(fresh)
+        gone = [g for g, j in self.jobs.items() if self.cancelled(j.index)]
+        yield from self._leave(dict.fromkeys(gone, "cancelled"))
         planned = [g for g, job in self.jobs.items() if not job.asked]
         yield from self._leave(self._plan(planned))
         for completion in self.engine.step():
@@ -363,6 +382,7 @@ class _Driver:
     return stopped
 
   def _request(self, plan, group, ticket) -> engine_lib.Request:
+    index = self.jobs[group].index
     return engine_lib.Request(
       group=group,
       ticket=int(ticket),
@@ -370,6 +390,7 @@ class _Driver:
       until=int(plan.until[group, ticket]),
       limit=int(plan.limit[group, ticket]),
       seed=tuple(plan.seed[group, ticket].tolist()),
+      sampler=None if self.samplers is None else self.samplers[index],
     )
 
   def _stop_late(self) -> None:

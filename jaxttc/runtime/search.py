@@ -82,7 +82,7 @@ class SearchResult:
     completion: the chosen solution; None if there is no answer.
     cost: what was spent, exact on counted fields.
     stop: "done", or the field of the budget that ended the search, or
-      "capacity" where the tree or the cache had no more room.
+      "capacity" where the tree or the cache had no more room, or "cancelled".
     rounds: expansions asked for.
     tree: the search tree.
   """

@@ -407,3 +407,40 @@ def test_decoder_state_stops_and_resumes_in_the_middle():
   budgets = [budget_lib.Budget()] * 5
   got = sorted(inner.run(NAMES, budgets, 0), key=lambda r: r.problem)
   assert all(map(_same, got, want))
+
+
+def test_problems_bring_samplers_of_their_own(models):
+  """Greedy and sampled problems side by side, each as an engine of its own."""
+  decoder, options = _decoder("greedy"), {"prompts": PROMPTS, "names": NAMES}
+  kinds = [controllers.Sampler(temperature=t) for t in (0.0, 1.0)]
+  shared = driver.local_engines(
+    *models, decoder, SETTINGS, slots=2, row_samplers=True
+  )
+  samplers = [kinds[i % 2] for i in range(5)]
+  mixed = _drive(decoder, shared, samplers=samplers, **options)
+  for kind in range(2):
+    settings = dataclasses.replace(SETTINGS, sampler=kinds[kind])
+    own = driver.local_engines(*models, decoder, settings, slots=2)
+    alone = _drive(decoder, own, settings=settings, **options)
+    assert all(_same(mixed[i], alone[i]) for i in range(kind, 5, 2))
+
+
+def test_as_many_samplers_as_problems_are_expected():
+  with pytest.raises(ValueError, match="1 samplers for 5 prompts; expected"):
+    _drive(_decoder("best_of_n"), samplers=[controllers.Sampler()])
+
+
+def test_a_cancelled_problem_leaves_and_the_others_do_not_notice():
+  decoder = _decoder("prm_beam")
+  whole = _drive(decoder)
+  rounds = dict.fromkeys(range(5), 0)
+
+  def cancelled(problem):
+    rounds[problem] += 1
+    return problem in (1, 4) and rounds[problem] > 2
+
+  results = _drive(decoder, cancelled=cancelled)
+  stops = [result.stop for result in results]
+  assert stops[1] == stops[4] == "cancelled"
+  assert results[1].cost.generated_tokens < whole[1].cost.generated_tokens
+  assert all(_same(results[i], whole[i]) for i in (0, 2, 3))

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Serves a model over HTTP, as OpenAI's API does, with budgets on top.
+
+    python scripts/serve.py
+    python scripts/serve.py --port=8080 --api_key_env=MY_KEY \
+      --config.policy=policy.safetensors --config.verifier=prm.safetensors \
+      --config.slots=64 --config.limits.queue=1000 --config.limits.drain_s=10
+
+docs/serving.md says what requests may ask for. SIGTERM ends it cleanly.
+"""
+
+import os
+import pathlib
+
+from absl import app, flags
+import jax
+from ml_collections import config_flags
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_CONFIG = config_flags.DEFINE_config_file(
+  "config",
+  str(_ROOT / "configs" / "serve.py"),
+  "File with get_config() -> ServeRecipe.",
+  lock_config=True,
+)
+_HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen at.")
+_PORT = flags.DEFINE_integer("port", 8000, "Port; 0 for any.", 0, 65535)
+_KEY = flags.DEFINE_string(
+  "api_key_env", "", "Environment variable with the API key; '' for none."
+)
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+  try:
+    from jaxttc.serving import server
+  except ImportError as error:
+    raise SystemExit(
+      f"serve.py: no module {error.name!r}; expected pip install "
+      "'jaxttc[serve]'"
+    ) from None
+  try:
+    server.serve(
+      _CONFIG.value,
+      host=_HOST.value,
+      port=_PORT.value,
+      api_key_env=_KEY.value,
+      ready=lambda url: print(f"serving at {url}/v1", flush=True),
+    )
+  except ValueError as error:
+    raise SystemExit(f"serve.py: {error}") from None
+
+
+if __name__ == "__main__":
+  # Each program is compiled once, not once a run.
+  jax.config.update(
+    "jax_compilation_cache_dir",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
+  )
+  jax.config.config_with_absl()
+  app.run(main)
