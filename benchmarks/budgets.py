@@ -24,10 +24,6 @@ from jaxttc.testing import tiny_models
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_integer("draws", 5000, "Searches, over all decoders.", 1)
-flags.DEFINE_integer("seed", 0, "Seed of models, problems and budgets.")
-flags.DEFINE_string("out", "docs/results/budgets.json", "Results file.")
-
 DECODERS = {
   "astar": {"children": 3, "nodes": 48, "max_steps": 5},
   "best_of_n": {"n": 8},
@@ -99,7 +95,15 @@ def main(argv: Sequence[str]) -> None:
   )
 
 
+def _define_flags() -> None:
+  """Only of a program that runs: others may import it beside each other."""
+  flags.DEFINE_integer("draws", 5000, "Searches, over all decoders.", 1)
+  flags.DEFINE_integer("seed", 0, "Seed of models, problems and budgets.")
+  flags.DEFINE_string("out", "docs/results/budgets.json", "Results file.")
+
+
 if __name__ == "__main__":
+  _define_flags()
   # Each program is compiled once, not once a run.
   jax.config.update(
     "jax_compilation_cache_dir",

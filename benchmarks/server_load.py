@@ -36,12 +36,6 @@ from jaxttc.serving import server
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_integer("requests", 64, "Requests, one a client.", 1)
-flags.DEFINE_integer("turns", 5, "Timed turns of each way.", 1)
-flags.DEFINE_integer("slots", 32, "Slots of the server.", 1)
-flags.DEFINE_integer("seed", 0, "Seed of problems and sampling.")
-flags.DEFINE_string("out", "docs/results/server_load.json", "Results file.")
-
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _MAX_TOKENS = 64
 _TIMEOUT_S = 300.0
@@ -229,7 +223,17 @@ def main(argv: Sequence[str]) -> None:
   )
 
 
+def _define_flags() -> None:
+  """Only of a program that runs: others may import it beside each other."""
+  flags.DEFINE_integer("requests", 64, "Requests, one a client.", 1)
+  flags.DEFINE_integer("turns", 5, "Timed turns of each way.", 1)
+  flags.DEFINE_integer("slots", 32, "Slots of the server.", 1)
+  flags.DEFINE_integer("seed", 0, "Seed of problems and sampling.")
+  flags.DEFINE_string("out", "docs/results/server_load.json", "Results file.")
+
+
 if __name__ == "__main__":
+  _define_flags()
   # Each program is compiled once, not once a run.
   jax.config.update(
     "jax_compilation_cache_dir",

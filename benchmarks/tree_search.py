@@ -27,13 +27,6 @@ from jaxttc.decoders import tree_search
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_integer("batch", 32, "Roots searched at once.")
-flags.DEFINE_integer("actions", 16, "Actions a node.")
-flags.DEFINE_list("simulations", ["64", "128", "256", "512"], "Simulations.")
-flags.DEFINE_integer("repeats", 5, "Timed runs of each search.")
-flags.DEFINE_integer("seed", 0, "Seed of net, roots and search.")
-flags.DEFINE_string("out", None, "JSON file to write; none if empty.")
-
 _WIDTH = 64
 
 
@@ -200,5 +193,16 @@ def main(argv: Sequence[str]) -> None:
       file.write(text + "\n")
 
 
+def _define_flags() -> None:
+  """Only of a program that runs: others may import it beside each other."""
+  flags.DEFINE_integer("batch", 32, "Roots searched at once.")
+  flags.DEFINE_integer("actions", 16, "Actions a node.")
+  flags.DEFINE_list("simulations", ["64", "128", "256", "512"], "Simulations.")
+  flags.DEFINE_integer("repeats", 5, "Timed runs of each search.")
+  flags.DEFINE_integer("seed", 0, "Seed of net, roots and search.")
+  flags.DEFINE_string("out", None, "JSON file to write; none if empty.")
+
+
 if __name__ == "__main__":
+  _define_flags()
   app.run(main)

@@ -2,7 +2,7 @@
 """Prints every claim of docs/results, and keeps documents true to them.
 
 python scripts/claims.py            # a table of all claims
-python scripts/claims.py --write    # fills the figures into docs/systems.md
+python scripts/claims.py --write    # fills the figures into the documents
 python scripts/claims.py --check    # fails if a document is out of date
 """
 
@@ -22,7 +22,7 @@ _RESULTS = flags.DEFINE_string(
 )
 _DOCUMENTS = flags.DEFINE_multi_string(
   "document",
-  [str(_ROOT / "docs" / "systems.md")],
+  [str(_ROOT / "docs" / name) for name in ("systems.md", "endpoints.md")],
   "Document with claim markers; may be repeated.",
 )
 _WRITE = flags.DEFINE_bool("write", False, "Fill figures into the documents.")

@@ -6,10 +6,14 @@
       --config.decoder="particle_filter(particles=8)" \
       --config.budget=generated_tokens=800,verifier_calls=64 --out=out.jsonl
 
+    python scripts/solve.py --config.policy=http://localhost:8000/v1 \
+      --config.model=NAME --config.decoder="self_consistency(n=8)"
+
 Run the same command again after a stop, or a kill, and it goes on after the
 last problem answered. Override any field of the recipe: --config.seed=1.
 """
 
+import logging
 import os
 import pathlib
 import shlex
@@ -60,4 +64,5 @@ if __name__ == "__main__":
     os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
   )
   jax.config.config_with_absl()
+  logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request
   app.run(main)

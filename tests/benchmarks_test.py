@@ -10,16 +10,20 @@ import pytest
 
 from benchmarks import (
   decoding,
+  endpoint_faults,
   server_load,
   slot_refill,
   timing,
   tree_reuse,
 )
 from jaxttc import serving
+from jaxttc.cost import budget as budget_lib
+from jaxttc.cost import costs
 from jaxttc.inference import engine as engine_lib
 from jaxttc.models import config as config_lib
 from jaxttc.models import transformer
-from jaxttc.testing import tiny_models
+from jaxttc.runtime import search as search_lib
+from jaxttc.testing import fault_server, tiny_models
 
 _TINY = config_lib.TransformerConfig(
   vocab_size=97,
@@ -151,3 +155,49 @@ def test_server_load_counts_what_is_lost_and_what_is_mixed_up():
   assert server_load.crosstalk(mixed) > 0
   cut = [[(0, ""), *load.together[0][1:]]]
   assert server_load.lost(dataclasses.replace(load, together=cut)) == 1
+
+
+def test_meters_agree_with_the_books_of_a_faulty_server():
+  (row,) = endpoint_faults.run(
+    problems=4, rate=0.4, seed=1, names=["best_of_n"], faults=["all"]
+  )
+  assert row["struck"] > 5 and row["problems"] == 4
+  for name in ("lost", "changed", "overspends", "double_counted", "uncounted"):
+    assert row[name] == 0, row
+  found = endpoint_faults.claims([row])
+  assert all(claim.holds is not False for claim in found)
+
+
+@pytest.mark.parametrize(
+  ("change", "wrong"),
+  [
+    ({}, {}),
+    ({"stop": "engine: 500"}, {"lost": 1}),
+    ({"completion": "other"}, {"changed": 1}),
+    ({"cost": costs.Cost(generated_tokens=12)}, {"double_counted": 2}),
+    ({"cost": costs.Cost(generated_tokens=9)}, {"uncounted": 2}),
+    ({"assumed": costs.Cost(generated_tokens=3)}, {"uncounted": 3}),
+    (None, {"lost": 1}),
+  ],
+)
+def test_disagreements_with_the_books_are_seen(change, wrong):
+  with fault_server.FaultServer() as server:
+    pass  # only its books are of interest
+  (prompt,) = endpoint_faults.prompts(1)
+  server.ledger(prompt).generated = server.ledger(prompt).told = 10
+  good = search_lib.SearchResult(
+    problem=0,
+    completion="same",
+    cost=costs.Cost(generated_tokens=10),
+    stop="done",
+    rounds=1,
+    tree=None,
+  )
+  found = {} if change is None else {0: dataclasses.replace(good, **change)}
+  free, tight = budget_lib.Budget(), budget_lib.Budget(generated_tokens=8)
+  row = endpoint_faults.compared(found, {0: good}, server, [free])
+  names = ("lost", "changed", "overspends", "double_counted", "uncounted")
+  assert {k: row[k] for k in names if row[k]} == wrong
+  if change == {}:  # by the meter, and by the books
+    row = endpoint_faults.compared(found, {0: good}, server, [tight])
+    assert row["overspends"] == 2

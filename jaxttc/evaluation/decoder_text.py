@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from jaxttc.decoders import base, registry
 
+_READ_LOGPROBS = ("likelihood_beam",)
+_LOGPROB_VALUES = ("logprob", "neglogp")  # of arguments, whatever their name
 # The engine's controller makes these what they are; a name alone does not.
 _NEED_CONTROLLER = ("budget_forcing",)
 
@@ -85,6 +87,18 @@ def build(text: str, setting: str = "") -> base.Decoder:
   except TypeError as error:
     first = str(error).splitlines()[0]
     raise ValueError(f"decoder {text!r}: {first}") from None
+
+
+def reads_logprobs(text: str) -> bool:
+  """Whether a decoder decides by log-probabilities of spans; see `parse`.
+
+  Raises:
+    ValueError: if the text is malformed.
+  """
+  said = parse(text)
+  return said.name in _READ_LOGPROBS or any(
+    value in _LOGPROB_VALUES for value in said.arguments.values()
+  )
 
 
 def _expression(text: str) -> ast.expr:

@@ -4,10 +4,12 @@
 The first line of the file says which recipe and which weights wrote it. Every
 line is on disk before the next problem is begun with, so a run that is killed
 goes on after its last whole line; a torn line is cut off. A file of another
-recipe is refused.
+recipe is refused. The rows of served models come as they are done; all others
+in the order of the problems.
 """
 
 from collections.abc import Iterator
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -23,7 +25,7 @@ from rich import table as rich_table
 
 from jaxttc.cost import budget as budget_lib
 from jaxttc.decoders import base
-from jaxttc.evaluation import decoder_text, problem_sets
+from jaxttc.evaluation import decoder_text, problem_sets, served_models
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import controllers
 from jaxttc.runtime import search as search_lib
@@ -98,8 +100,11 @@ class SolveRecipe:
 
   Attributes:
     problems: the problems.
-    policy: a model file, or the name of one that ships.
+    policy: a model file, the name of one that ships, or the URL of a server.
     verifier: likewise; not read if the decoder needs no rewards.
+    model: what the policy is called on its server.
+    verifier_model: what the verifier is called on its server.
+    endpoint: how servers are asked.
     decoder: e.g. "astar(children=4)"; see `decoder_text`.
     budget: of each problem, e.g. "generated_tokens=400,flops=2G"; "" for none.
     sampling: how tokens are drawn; a temperature that the decoder's text names
@@ -111,6 +116,11 @@ class SolveRecipe:
   problems: problem_sets.ProblemSource
   policy: str = "arithmetic_lm"
   verifier: str = "arithmetic_prm"
+  model: str = ""
+  verifier_model: str = ""
+  endpoint: served_models.EndpointOptions = dataclasses.field(
+    default_factory=served_models.EndpointOptions
+  )
   decoder: str = "astar(children=4)"
   budget: str = "generated_tokens=400"
   sampling: SamplingOptions = dataclasses.field(default_factory=SamplingOptions)
@@ -120,15 +130,24 @@ class SolveRecipe:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-  """A recipe with all that it names, loaded and checked."""
+  """A recipe with all that it names, loaded and checked.
+
+  Either `policy`, or `served` is there.
+  """
 
   problems: list[problems_lib.Problem]
   prompts: list[str]
-  policy: bundle_lib.Bundle
-  verifier: bundle_lib.Bundle | None
   decoder: base.Decoder
   settings: settings_lib.SearchSettings
   budget: budget_lib.Budget
+  policy: bundle_lib.Bundle | None = None
+  verifier: bundle_lib.Bundle | None = None
+  served: served_models.Served | None = None
+
+  def close(self) -> None:
+    """Hangs up, if a model is served."""
+    if self.served is not None:
+      self.served.close()
 
 
 def prepare(recipe: SolveRecipe) -> Job:
@@ -144,8 +163,33 @@ def prepare(recipe: SolveRecipe) -> Job:
     decoder_text.parse(recipe.decoder).temperature
   )
   budget = budget_lib.Budget.parse(recipe.budget)
-  settings = fit_slots(settings, decoder, budget.generated_tokens)
   problems = recipe.problems.load()
+  prompts = recipe.problems.prompts(problems)
+  if any(map(served_models.is_url, (recipe.policy, recipe.verifier))):
+    blind = served_models.is_url(recipe.policy) and not recipe.endpoint.logprobs
+    if blind and decoder_text.reads_logprobs(recipe.decoder):
+      raise ValueError(
+        f"decoder {recipe.decoder!r} reads log-probabilities; set "
+        "endpoint.logprobs"
+      )
+    return Job(
+      problems=problems,
+      prompts=prompts,
+      decoder=decoder,
+      settings=settings,
+      budget=budget,
+      served=served_models.connect(
+        recipe.policy,
+        recipe.verifier,
+        decoder,
+        settings,
+        recipe.endpoint,
+        model=recipe.model,
+        verifier_model=recipe.verifier_model,
+        slots=recipe.batch,
+      ),
+    )
+  settings = fit_slots(settings, decoder, budget.generated_tokens)
   policy, verifier = load_models(
     recipe.policy, recipe.verifier if decoder.needs_reward else ""
   )
@@ -153,7 +197,6 @@ def prepare(recipe: SolveRecipe) -> Job:
     raise ValueError(
       f"decoder {recipe.decoder!r} needs rewards: give a verifier"
     )
-  prompts = recipe.problems.prompts(problems)
   check_prompts(problems, prompts, policy, verifier, budget, settings)
   return Job(
     problems=problems,
@@ -255,23 +298,25 @@ def solve_to_file(
 
   Returns:
     The rows of the file: id, answer, correct (None if unknown), completion,
-    stop, rounds, cost (all fields) and a summary of the tree.
+    stop, rounds, cost (all fields), assumed (of the cost, what a server did
+    not confirm; fields that are 0 are left out) and a summary of the tree.
 
   Raises:
     ValueError: if the recipe cannot be run, or the file is of another recipe,
       is damaged before its last line, or cannot be written. What was written
       stays and can be resumed, also after an interrupt.
   """
-  job = prepare(recipe)
-  header = _header(recipe, job)
-  path = pathlib.Path(path)
-  rows, offset = _kept(path, header, job.problems)
-  with _Lines(path, offset) as lines:
-    if not offset:
-      lines.append(header)
-    for row in _bar(_solved(job, recipe, len(rows)), rows, job, progress):
-      lines.append(row)
-      rows.append(row)
+  with contextlib.closing(prepare(recipe)) as job:
+    header = _header(recipe, job)
+    path = pathlib.Path(path)
+    rows, offset = _kept(path, header, job)
+    solved = _solved(job, recipe, {row["id"] for row in rows})
+    with contextlib.closing(solved), _Lines(path, offset) as lines:
+      if not offset:
+        lines.append(header)
+      for row in _bar(solved, rows, job, progress):
+        lines.append(row)
+        rows.append(row)
   return rows
 
 
@@ -292,8 +337,9 @@ def summary(rows: list[dict[str, Any]]) -> rich_table.Table:
 
 def _header(recipe: SolveRecipe, job: Job) -> dict[str, Any]:
   described = json.loads(json.dumps(dataclasses.asdict(recipe)))
-  # The batch changes how fast answers come, not which.
+  # These change how fast answers come, not which.
   del described["batch"]
+  described["endpoint"] = recipe.endpoint.identity()
   return {
     "recipe": described,
     "policy": weights_fingerprint(job.policy),
@@ -302,9 +348,7 @@ def _header(recipe: SolveRecipe, job: Job) -> dict[str, Any]:
 
 
 def _kept(
-  path: pathlib.Path,
-  header: dict[str, Any],
-  problems: list[problems_lib.Problem],
+  path: pathlib.Path, header: dict[str, Any], job: Job
 ) -> tuple[list[dict[str, Any]], int]:
   """Whole rows of an earlier run, and the bytes up to their end."""
   try:
@@ -322,13 +366,17 @@ def _kept(
       f"{path}, line 1: written by another {' and '.join(differing)}; give "
       "another file, or remove this one"
     )
-  if len(found) - 1 > len(problems):
-    raise ValueError(f"{path}: more rows than the {len(problems)} problems")
-  for i, (row, problem) in enumerate(zip(found[1:], problems, strict=False)):
-    if row.get("id") != problem.id:
+  if len(found) - 1 > len(job.problems):
+    raise ValueError(f"{path}: more rows than the {len(job.problems)} problems")
+  ids = [problem.id for problem in job.problems]
+  for number, row in enumerate(found[1:], start=2):
+    expected = set(ids) if job.served else {ids[0]}
+    if row.get("id") not in expected:
       raise ValueError(
-        f"{path}, line {i + 2}: id {row.get('id')!r}, expected {problem.id!r}"
+        f"{path}, line {number}: id {row.get('id')!r}, expected "
+        + ("that of a problem not yet solved" if job.served else repr(ids[0]))
       )
+    ids.remove(row["id"])
   return found[1:], offset
 
 
@@ -343,22 +391,39 @@ def _parsed(path: pathlib.Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 def _solved(
-  job: Job, recipe: SolveRecipe, done: int
+  job: Job, recipe: SolveRecipe, done: set[str]
 ) -> Iterator[dict[str, Any]]:
-  results = search_lib.solve(
-    job.prompts[done:],
-    [problem.id for problem in job.problems[done:]],
-    job.policy,
-    job.verifier,
-    job.decoder,
-    budget=job.budget,
-    settings=job.settings,
-    seed=recipe.seed,
-    batch=recipe.batch,
-  )
-  if done < len(job.problems):
-    for result in results:
-      yield _row(job.problems[done + result.problem], result)
+  """The rows of the problems that are not done; checks them at once."""
+  left = [i for i, p in enumerate(job.problems) if p.id not in done]
+  prompts = [job.prompts[i] for i in left]
+  names = [job.problems[i].id for i in left]
+  if not left:
+    results = iter(())
+  elif job.served is not None:
+    results = job.served.solve(
+      job.decoder, prompts, names, job.budget, job.settings, recipe.seed
+    )
+  else:
+    results = search_lib.solve(
+      prompts,
+      names,
+      job.policy,
+      job.verifier,
+      job.decoder,
+      budget=job.budget,
+      settings=job.settings,
+      seed=recipe.seed,
+      batch=recipe.batch,
+    )
+  return _rows([job.problems[i] for i in left], results)
+
+
+def _rows(
+  problems: list[problems_lib.Problem],
+  results: Iterator[search_lib.SearchResult],
+) -> Iterator[dict[str, Any]]:
+  for result in results:
+    yield _row(problems[result.problem], result)
 
 
 def _row(
@@ -374,6 +439,7 @@ def _row(
     "stop": result.stop,
     "rounds": result.rounds,
     "cost": result.cost.as_dict(),
+    "assumed": {k: v for k, v in result.assumed.as_dict().items() if v},
     "tree": {
       "nodes": len(tree.parent),
       "expanded": int((tree.expanded_at >= 0).sum()),

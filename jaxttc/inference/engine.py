@@ -25,6 +25,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from jaxttc.cost import costs
 from jaxttc.cost import tariff as tariff_lib
 from jaxttc.inference import controllers
 
@@ -58,6 +59,7 @@ class Request:
       after equal prefixes give equal spans where the engine can promise it.
     sampler: how tokens are drawn; None for the engine's own way, which is the
       only one that an engine need know.
+    attempt: how often it was asked before, and lost.
   """
 
   group: int
@@ -67,6 +69,35 @@ class Request:
   limit: int
   seed: tuple[int, ...]
   sampler: controllers.Sampler | None = None
+  attempt: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bill:
+  """What one request cost, where the tariff alone does not tell.
+
+  Attributes:
+    spent: its whole cost, at most what the tariff says of its `limit`.
+    assumed: the part of `spent` that nobody confirmed: the most that a reply
+      which was lost, or did not say, can have cost.
+  """
+
+  spent: costs.Cost
+  assumed: costs.Cost = costs.Cost()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Failure:
+  """A request that got no usable reply.
+
+  Attributes:
+    error: what went wrong, in one line.
+    again: whether it may be asked again, if the budget can pay for that too;
+      else the problem ends.
+  """
+
+  error: str
+  again: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,6 +115,10 @@ class Completion:
     finished: whether it ended the solution.
     logprob: log-probability of the span, in nats.
     answer: class of the solution's answer, -1 for none.
+    end: tokens of the prefix and the span, as a later request that extends
+      it is charged for; None for the prefix's and `length`.
+    bill: what it cost; None for what the tariff says of `length` tokens.
+    failure: why nothing usable came; the length is 0 then.
   """
 
   group: int
@@ -95,6 +130,9 @@ class Completion:
   finished: bool
   logprob: float
   answer: int
+  end: int | None = None
+  bill: Bill | None = None
+  failure: Failure | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,6 +146,7 @@ class Span:
     text: of the span.
     tokens: of the span.
     finished: whether it ended the solution.
+    attempt: how often its scoring was asked for before, and lost.
   """
 
   group: int
@@ -116,6 +155,22 @@ class Span:
   text: str
   tokens: tuple[int, ...]
   finished: bool
+  attempt: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+  """A reward, where there is more to say than the number.
+
+  Attributes:
+    reward: in [0, 1].
+    bill: what it cost; None for what the tariff says.
+    failure: why there is no reward.
+  """
+
+  reward: float = 0.0
+  bill: Bill | None = None
+  failure: Failure | None = None
 
 
 @runtime_checkable
@@ -125,15 +180,17 @@ class Engine(Protocol):
   Attributes:
     groups: how many searches it serves at once.
     max_length: most tokens of a prompt and its solution together.
-    prompt_tariff: what reading a prompt costs.
-    tariff: what sampling costs.
+    prompt_tariff: what reading a prompt costs; None if nothing is kept of
+      it, so that every request pays for its whole prefix.
+    tariff: what sampling costs. An engine that prices prefixes or calls
+      bills each completion.
     metered: the fields of `Cost` that the tariffs know. A field that is not
       among them may cost something that nobody counts.
   """
 
   groups: int
   max_length: int
-  prompt_tariff: tariff_lib.Tariff
+  prompt_tariff: tariff_lib.Tariff | None
   tariff: tariff_lib.Tariff
   metered: frozenset[str]
 
@@ -193,7 +250,7 @@ class Verifier(Protocol):
     """Starts searches: reads each group's prompt, as node 0."""
     ...
 
-  def score(self, spans: Sequence[Span]) -> list[float]:
+  def score(self, spans: Sequence[Span]) -> Sequence[float | Verdict]:
     """Rewards in [0, 1] of the prefixes that end with the spans."""
     ...
 

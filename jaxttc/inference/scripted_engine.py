@@ -17,6 +17,7 @@ import numpy as np
 from jaxttc.cost import costs
 from jaxttc.cost import tariff as tariff_lib
 from jaxttc.inference import engine as engine_lib
+from jaxttc.inference import prefixes
 
 ANSWER = "####"  # a step that holds this is a solution's last
 _COUNTS = frozenset(costs.COUNTS)
@@ -65,7 +66,7 @@ class ScriptedEngine:
     self.metered = _COUNTS
     self.served: list[engine_lib.Request] = []
     self._script, self._per_step = script, per_step
-    self._texts = _Texts()
+    self._texts: prefixes.Prefixes[str] = prefixes.Prefixes()
     self._queue: collections.deque[engine_lib.Request] = collections.deque()
 
   def encode(self, text: str) -> tuple[int, ...]:
@@ -78,7 +79,7 @@ class ScriptedEngine:
     Raises:
       ValueError: if a group is out of range or open already.
     """
-    self._texts.open(prompts, self.groups)
+    self._texts.open({g: p.text for g, p in prompts.items()}, self.groups)
 
   def submit(self, requests: Sequence[engine_lib.Request]) -> None:
     """Takes requests; `step` answers them in order.
@@ -87,7 +88,7 @@ class ScriptedEngine:
       ValueError: for a group or a node that is not there, or a limit below 1.
     """
     for request in requests:
-      self._texts.prefix(request.group, request.node)
+      self._texts.of(request.group, request.node)
       if request.limit < 1:
         raise ValueError(f"limit must be at least 1, got {request.limit}")
       self._queue.append(request)
@@ -124,7 +125,7 @@ class ScriptedEngine:
 
   def _answer(self, request: engine_lib.Request) -> engine_lib.Completion:
     self.served.append(request)
-    prefix = self._texts.prefix(request.group, request.node)
+    prefix = self._texts.of(request.group, request.node)
     pieces: list[str] = []
     stopped, steps = False, 0
     while not stopped and len(pieces) <= request.limit:
@@ -137,7 +138,7 @@ class ScriptedEngine:
       stopped = request.until == engine_lib.STEP or ANSWER in step
     done = _completion(request, pieces, stopped)
     if done.stopped:
-      self._texts.loose[request.group, request.ticket] = prefix + done.text
+      self._texts.add(request.group, request.ticket, prefix + done.text)
     return done
 
 
@@ -162,7 +163,8 @@ class ScriptedVerifier:
     self.tariff = tariff_lib.Tariff(
       token=costs.Cost(verifier_tokens=1), call=costs.Cost(verifier_calls=1)
     )
-    self._score, self._texts = score, _Texts()
+    self._score = score
+    self._texts: prefixes.Prefixes[str] = prefixes.Prefixes()
 
   def open(self, prompts: Mapping[int, engine_lib.Prompt]) -> None:
     """Starts searches.
@@ -170,7 +172,7 @@ class ScriptedVerifier:
     Raises:
       ValueError: if a group is out of range or open already.
     """
-    self._texts.open(prompts, self.groups)
+    self._texts.open({g: p.text for g, p in prompts.items()}, self.groups)
 
   def score(self, spans: Sequence[engine_lib.Span]) -> list[float]:
     """Rewards of the prefixes that end with the spans.
@@ -181,8 +183,8 @@ class ScriptedVerifier:
     self.passes += bool(spans)
     rewards = []
     for span in spans:
-      text = self._texts.prefix(span.group, span.parent) + span.text
-      self._texts.loose[span.group, span.ticket] = text
+      text = self._texts.of(span.group, span.parent) + span.text
+      self._texts.add(span.group, span.ticket, text)
       rewards.append(float(self._score(text)))
     return rewards
 
@@ -197,38 +199,6 @@ class ScriptedVerifier:
   def close(self, group: int) -> None:
     """Ends a search; twice does no harm."""
     self._texts.close(group)
-
-
-class _Texts:
-  """Prefixes of nodes, and of spans that are not nodes yet."""
-
-  def __init__(self):
-    self.node: dict[int, dict[int, str]] = {}
-    self.loose: dict[tuple[int, int], str] = {}
-
-  def open(self, prompts, groups):
-    for group, prompt in prompts.items():
-      if not 0 <= group < groups or group in self.node:
-        raise ValueError(f"group {group} is out of range or open already")
-      self.node[group] = {0: prompt.text}
-
-  def prefix(self, group, node):
-    if node not in self.node.get(group, ()):
-      raise ValueError(f"group {group} has no node {node}, or is not open")
-    return self.node[group][node]
-
-  def file(self, group, nodes):
-    for ticket, node in nodes.items():
-      self.node[group][node] = self.loose[group, ticket]
-    self.loose = {k: v for k, v in self.loose.items() if k[0] != group}
-
-  def release(self, group, keep):
-    nodes = self.node[group]
-    self.node[group] = {n: t for n, t in nodes.items() if not n or keep[n]}
-
-  def close(self, group):
-    self.node.pop(group, None)
-    self.loose = {k: v for k, v in self.loose.items() if k[0] != group}
 
 
 def _ids(text: str) -> tuple[int, ...]:

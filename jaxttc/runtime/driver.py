@@ -14,6 +14,11 @@ Each problem sits in a slot and turns its rounds at its own pace:
     score   the verifier reads what has come back whole, of all problems at once
     tell    the decoder is told, the caches are filed and pruned
 
+A request whose reply was lost is charged the most that it can have cost, and
+asked again for as long as the budget can pay for that too. One that fails for
+good ends its own problem, with what that has got; no other problem is
+disturbed.
+
 A slot whose search is over takes the next problem. A problem's search is a
 function of its prompt, its key and its budget alone, so a run that was killed
 need only be given the problems that it had not yet yielded.
@@ -33,73 +38,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxttc.cost import budget as budget_lib
-from jaxttc.cost import costs
+from jaxttc.cost import costs, rounding
 from jaxttc.decoders import base
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import controllers, generation, local_engine
 from jaxttc.inference import engine as engine_lib
-from jaxttc.runtime import compiled, funding
+from jaxttc.runtime import funding
+from jaxttc.runtime import jobs as jobs_lib
 from jaxttc.runtime import search as search_lib
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.runtime import slots as slots_lib
 from jaxttc.verifiers import local_verifier
 
 _UNLIMITED = 2**30  # cached tokens, where nothing but memory limits them
-
-
-@dataclasses.dataclass
-class _Job:
-  """A problem in a slot.
-
-  Attributes:
-    index: of the problem.
-    prompt: its prompt.
-    started: when its slot took it up, on the driver's clock.
-    seconds: limit on its seconds, or None.
-    charged: seconds charged so far.
-    paid: whether its budget covered the prompt.
-    rounds: rounds asked.
-    end: tokens on the path up to and with each node.
-    text: the span of each node.
-    asked: requests of this round, by ticket.
-    got: their completions, by ticket.
-    usage: exact counts of what was spent.
-  """
-
-  index: int
-  prompt: engine_lib.Prompt
-  started: float
-  seconds: float | None
-  charged: float = 0.0
-  paid: bool = False
-  rounds: int = 0
-  end: list[int] = dataclasses.field(default_factory=list)
-  text: list[str] = dataclasses.field(default_factory=list)
-  asked: dict[int, engine_lib.Request] = dataclasses.field(default_factory=dict)
-  got: dict[int, engine_lib.Completion] = dataclasses.field(
-    default_factory=dict
-  )
-  usage: dict[str, int] = dataclasses.field(
-    default_factory=lambda: dict.fromkeys(
-      (field.name for field in dataclasses.fields(compiled.Usage)), 0
-    )
-  )
-
-  def valid(self, ticket: int) -> bool:
-    """Whether a child came back usable."""
-    return ticket in self.got and self.got[ticket].stopped
-
-  def count(self) -> None:
-    """Adds the round's children to the counts, as `compiled` does."""
-    for ticket, got in self.got.items():
-      n, context = got.length, self.end[self.asked[ticket].node]
-      positions = n * context + n * (n - 1) // 2
-      self.usage["generated"] += n
-      self.usage["attended"] += positions
-      if got.stopped:
-        self.usage["scored"] += n
-        self.usage["scored_attended"] += positions + n
-        self.usage["calls"] += 1
 
 
 def local_engines(
@@ -303,9 +254,9 @@ class _Driver:
       longest = max((len(prompt.tokens) for prompt in prompts), default=1)
       self.arena = np.int32(generation.bucket(longest) + settings.slots)
     self.width = decoder.shape.asks * decoder.shape.children
-    self.jobs: dict[int, _Job] = {}
     self.samplers: Sequence[controllers.Sampler] | None = None
     self.cancelled: Callable[[int], bool] = lambda problem: False
+    self.jobs: dict[int, jobs_lib.Job] = {}
 
   def run(self, names, budgets, seed) -> Iterator[search_lib.SearchResult]:
     """Turns the wheel until all problems have been yielded."""
@@ -320,12 +271,15 @@ class _Driver:
         planned = [g for g, job in self.jobs.items() if not job.asked]
         yield from self._leave(self._plan(planned))
         for completion in self.engine.step():
-          self.jobs[completion.group].got[completion.ticket] = completion
+          self._receive(completion)
         self._stop_late()
+        self._ask_again()
         jobs = self.jobs.items()
         self._tell(
           [g for g, job in jobs if job.asked and len(job.got) == len(job.asked)]
         )
+        halted = {g: job.halt for g, job in jobs if job.halt and not job.asked}
+        yield from self._leave(halted)
     finally:  # however the run ends, the engine can be used for another
       for group in list(self.jobs):
         self._close(group)
@@ -339,7 +293,9 @@ class _Driver:
     keys, meters = [self.slots.key[0]] * self.size, [None] * self.size
     length = np.ones((self.size,), np.int32)
     for g, i in new.items():
-      self.jobs[g] = _Job(i, self.prompts[i], self.clock(), budgets[i].seconds)
+      self.jobs[g] = jobs_lib.Job(
+        i, self.prompts[i], self.prices, self.clock(), budgets[i]
+      )
       keys[g] = search_lib.problem_key(seed, names[i])
       meters[g] = budget_lib.Meter.start(budgets[i]).to_arrays()
       length[g] = len(self.prompts[i].tokens)
@@ -374,8 +330,10 @@ class _Driver:
     plan = jax.device_get(plan)
     stopped = {}
     for g in groups:
-      asked = {t: self._request(plan, g, t) for t in plan.limit[g].nonzero()[0]}
+      tickets = plan.limit[g].nonzero()[0].tolist()
+      asked = {t: self._request(plan, g, t) for t in tickets}
       self.jobs[g].asked, self.jobs[g].got = asked, {}
+      self.jobs[g].read = set()
       self.engine.submit(list(asked.values()))
       if not asked:
         stopped[g] = _stop_reason(plan, g)
@@ -385,7 +343,7 @@ class _Driver:
     index = self.jobs[group].index
     return engine_lib.Request(
       group=group,
-      ticket=int(ticket),
+      ticket=ticket,
       node=int(plan.node[group, ticket]),
       until=int(plan.until[group, ticket]),
       limit=int(plan.limit[group, ticket]),
@@ -393,22 +351,61 @@ class _Driver:
       sampler=None if self.samplers is None else self.samplers[index],
     )
 
+  def _receive(self, got: engine_lib.Completion) -> None:
+    """Takes a completion; one that was lost waits to be asked for again."""
+    job, ticket = self.jobs[got.group], got.ticket
+    job.bill(got.bill)
+    if got.failure is None:
+      job.got[ticket] = got
+      return
+    if got.failure.again:
+      job.lost[ticket] = got
+    else:
+      job.got[ticket] = got
+      job.halt = job.halt or f"engine: {got.failure.error}"
+
+  def _ask_again(self) -> None:
+    """Submits what was lost, as far as the budgets can pay for it."""
+    for job in self.jobs.values():
+      for ticket, got in list(job.lost.items()):
+        request, context = job.asked[ticket], job.context(ticket)
+        meter = job.meter(self.clock(), without=job.lost)
+        limit = self.prices.longest(meter, context, request.limit)
+        others = len(job.got) + len(job.lost) < len(job.asked)
+        if limit < request.limit and others:
+          continue  # they may cost less than is set aside for them
+        del job.lost[ticket]
+        if limit:
+          job.asked[ticket] = dataclasses.replace(
+            request, limit=limit, attempt=request.attempt + 1
+          )
+          self.engine.submit([job.asked[ticket]])
+        else:
+          job.got[ticket] = got
+          short = meter.exhausted_by(self.prices.child(1, context))
+          job.halt = job.halt or short
+
   def _stop_late(self) -> None:
     """Cancels what problems whose seconds have run out still wait for."""
     for g, job in self.jobs.items():
-      late = job.seconds is not None and (
-        self.clock() - job.started >= job.seconds
-      )
+      limit = job.budget.seconds
+      late = limit is not None and self.clock() - job.started >= limit
       if late and len(job.got) < len(job.asked):
         for completion in self.engine.cancel(g):
+          job.bill(completion.bill)
           job.got[completion.ticket] = completion
+        job.got.update(job.lost)
+        job.lost.clear()
 
   def _tell(self, groups) -> None:
     """Scores, tells and files the rounds that have come back whole."""
     if not groups:
       return
     children = self._children(groups)
-    self.slots, filed = self.go.tell(self.slots, self._mask(groups), children)
+    bills = self._bills(groups)
+    self.slots, filed = self.go.tell(
+      self.slots, self._mask(groups), children, bills
+    )
     filed = jax.device_get(filed)
     for g in groups:
       job = self.jobs[g]
@@ -416,7 +413,7 @@ class _Driver:
       nodes = {}
       for ticket in filter(job.valid, range(self.width)):
         got, node = job.got[ticket], int(filed.ids[g, ticket])
-        job.end.append(job.end[job.asked[ticket].node] + got.length)
+        job.end.append(job.ends(ticket))
         job.text.append(got.text)
         if not got.finished:
           nodes[ticket] = node
@@ -435,20 +432,80 @@ class _Driver:
       reward=np.ones(shape, np.float32),
       logprob=np.zeros(shape, np.float32),
       answer=np.full(shape, -1, np.int32),
+      end=np.zeros(shape, np.int32),
+      sampled=np.zeros(shape, bool),
+      scored=np.zeros(shape, bool),
     )
-    spans = []
+    if self.verifier is not None:
+      self._score(groups, children.reward)
     for g in groups:
-      for ticket, got in sorted(self.jobs[g].got.items()):
+      job = self.jobs[g]
+      for ticket, got in job.got.items():
         at = (g, ticket)
         children.length[at], children.logprob[at] = got.length, got.logprob
+        children.end[at] = job.ends(ticket)
+        children.sampled[at] = got.length > 0 and got.bill is None
         if got.stopped:
           children.valid[at], children.finished[at] = True, got.finished
           children.answer[at] = got.answer
-          spans.append(self._span(got))
-    if self.verifier is not None:
-      for span, reward in zip(spans, self.verifier.score(spans), strict=True):
-        children.reward[span.group, span.ticket] = reward
+          children.scored[at] = got.length > 0 and ticket not in job.read
     return children
+
+  def _score(self, groups, reward: np.ndarray) -> None:
+    """Has spans scored, into `reward`; those that cannot be are dropped."""
+    spans = [
+      self._span(got)
+      for g in groups
+      for _, got in sorted(self.jobs[g].got.items())
+      if got.stopped
+    ]
+    while spans:
+      again = []
+      for span, said in zip(spans, self.verifier.score(spans), strict=True):
+        if not isinstance(said, engine_lib.Verdict):
+          reward[span.group, span.ticket] = said
+        elif self._judged(span, said):
+          reward[span.group, span.ticket] = said.reward
+        elif self.jobs[span.group].got[span.ticket].stopped:
+          again.append(dataclasses.replace(span, attempt=span.attempt + 1))
+      spans = again
+
+  def _judged(self, span, verdict) -> bool:
+    """Takes a verdict; one that failed for good makes its child unusable."""
+    job, ticket = self.jobs[span.group], span.ticket
+    job.bill(verdict.bill)
+    if verdict.bill is not None:
+      job.read.add(ticket)
+    if verdict.failure is None:
+      return True
+    got = job.got[ticket]
+    price = self.prices.verifier.price(got.length, job.context(ticket))
+    job.read.add(ticket)  # or the meter would expect to pay for it twice
+    short = job.meter(self.clock()).exhausted_by(price)
+    if verdict.failure.again and short is None:
+      job.read.discard(ticket)
+      return False
+    job.got[ticket] = dataclasses.replace(got, stopped=False, finished=False)
+    given_up = short if verdict.failure.again else None
+    job.halt = job.halt or given_up or f"verifier: {verdict.failure.error}"
+    return False
+
+  def _bills(self, groups) -> costs.Cost:
+    """What slots were billed and not charged yet: arrays [G]."""
+    bills = {
+      name: np.zeros(
+        (self.size,), np.int32 if name in costs.COUNTS else np.float32
+      )
+      for name in costs.FIELDS
+    }
+    for g in groups:
+      job = self.jobs[g]
+      for name, value in job.unpaid.as_dict().items():
+        if value:
+          up = int if name in costs.COUNTS else rounding.float32_up
+          bills[name][g] = up(value)
+      job.unpaid = costs.Cost()
+    return costs.Cost(**bills)
 
   def _span(self, got) -> engine_lib.Span:
     return engine_lib.Span(
@@ -481,17 +538,15 @@ class _Driver:
       text=job.text,
       chosen=int(answer.node),
     )
-    cost = search_lib.exact_cost(
-      self.prices, len(job.prompt.tokens), compiled.Usage(**job.usage), job.paid
-    )
     chosen = record.chosen
     return search_lib.SearchResult(
       problem=job.index,
       completion=record.completion(chosen) if chosen > 0 else None,
-      cost=dataclasses.replace(cost, seconds=self.clock() - job.started),
+      cost=job.spent(self.clock()),
       stop=reason,
       rounds=job.rounds,
       tree=record,
+      assumed=job.assumed,
     )
 
   def _close(self, group) -> None:

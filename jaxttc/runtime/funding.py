@@ -5,6 +5,7 @@ Both forms of the runtime, host-driven and compiled, decide by these
 functions, so they cut the same expansions at the same children.
 """
 
+import bisect
 import dataclasses
 from typing import Any
 
@@ -25,12 +26,13 @@ class Prices:
   """What the models of a search cost.
 
   Attributes:
-    prompt: of the policy, for prompts.
+    prompt: of the policy, for prompts; None if it keeps nothing of them, and
+      each child pays for its whole prefix.
     policy: of the policy, for sampled tokens.
     verifier: of the verifier; None if the decoder asks for no rewards.
   """
 
-  prompt: tariff_lib.Tariff
+  prompt: tariff_lib.Tariff | None
   policy: tariff_lib.Tariff
   verifier: tariff_lib.Tariff | None = None
 
@@ -40,7 +42,9 @@ class Prices:
     The policy prefills all but the last token, which each child of the root
     feeds for itself; it counts as a prompt token nevertheless.
     """
-    cost = self.prompt.price(length - 1, 0) + costs.Cost(prompt_tokens=1)
+    cost = costs.Cost()
+    if self.prompt is not None:
+      cost = self.prompt.price(length - 1, 0) + costs.Cost(prompt_tokens=1)
     if self.verifier is not None:
       read = self.verifier.price(length, 0)
       cost = cost + dataclasses.replace(read, verifier_calls=0)
@@ -48,10 +52,28 @@ class Prices:
 
   def child(self, tokens: Any, context: Any) -> costs.Cost:
     """Cost of a child of `tokens` tokens after `context` tokens, scored."""
-    cost = self.policy.price(tokens, context - 1)
+    cost = self.sampled(tokens, context)
     if self.verifier is not None:
       cost = cost + self.verifier.price(tokens, context)
     return cost
+
+  def longest(self, meter: budget_lib.Meter, context: int, wanted: int) -> int:
+    """The longest child, of at most `wanted` tokens, that a meter affords.
+
+    Args:
+      meter: on the host.
+      context: tokens before the child.
+      wanted: at most so many tokens.
+    """
+    return bisect.bisect_left(
+      range(1, wanted + 1),
+      True,
+      key=lambda n: not meter.affords(self.child(n, context)),
+    )
+
+  def sampled(self, tokens: Any, context: Any) -> costs.Cost:
+    """Cost of sampling `tokens` tokens after `context` tokens."""
+    return self.policy.price(tokens, context - (self.prompt is not None))
 
 
 def fund(

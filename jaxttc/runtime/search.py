@@ -82,9 +82,12 @@ class SearchResult:
     completion: the chosen solution; None if there is no answer.
     cost: what was spent, exact on counted fields.
     stop: "done", or the field of the budget that ended the search, or
-      "capacity" where the tree or the cache had no more room, or "cancelled".
+      "capacity" where the tree or the cache had no more room, or "cancelled",
+      or "engine: " or "verifier: " and the error, for good, of a served model.
     rounds: expansions asked for.
     tree: the search tree.
+    assumed: the part of `cost` that a served model did not confirm, an upper
+      bound; zero for models in this process.
   """
 
   problem: int
@@ -93,6 +96,7 @@ class SearchResult:
   stop: str
   rounds: int
   tree: TreeRecord
+  assumed: costs.Cost = costs.Cost()
 
 
 def problem_key(seed: int, name: str) -> jax.Array:

@@ -110,7 +110,13 @@ class Plan(NamedTuple):
 
 
 class Children(NamedTuple):
-  """What came back for a plan, [G, M]; fields as in `base.Outcome`."""
+  """What came back for a plan, [G, M]; the first fields as in `base.Outcome`.
+
+  Attributes:
+    end: i32, tokens on the path up to and with each child.
+    sampled: bool, whether the child pays what the policy's tariff says.
+    scored: bool, whether it pays what the verifier's tariff says.
+  """
 
   valid: Bool[Array, "G M"]
   finished: Bool[Array, "G M"]
@@ -118,6 +124,9 @@ class Children(NamedTuple):
   reward: Float[Array, "G M"]
   logprob: Float[Array, "G M"]
   answer: Int[Array, "G M"]
+  end: Int[Array, "G M"]
+  sampled: Bool[Array, "G M"]
+  scored: Bool[Array, "G M"]
 
 
 class Filed(NamedTuple):
@@ -141,7 +150,8 @@ class Transitions(NamedTuple):
     plan: (slots, mask, arena i32[], seconds f32[G]) -> Slots, Plan. `arena`
       is the number of tokens that a problem may keep cached, `seconds` what
       each slot has taken since it was last charged.
-    tell: (slots, mask, Children) -> Slots, Filed.
+    tell: (slots, mask, Children, bills) -> Slots, Filed. `bills` is a Cost of
+      arrays [G]: what the round cost beside what the tariffs say.
     answer: (slots, slot i32[]) -> Tree and Answer of one slot.
   """
 
@@ -275,11 +285,14 @@ class _Parts:
     wanted &= jnp.cumsum(needs, axis=1) <= free
     return node, until, context, cap, wanted
 
-  def tell(self, slots, mask, children):
+  def tell(self, slots, mask, children, bills):
     expansion, tree = slots.expansion, slots.decoder.tree
     shape = expansion.node.shape + (self.children,)
     outcome = base.Outcome(
-      **{name: x.reshape(shape) for name, x in children._asdict().items()}
+      **{
+        field.name: getattr(children, field.name).reshape(shape)
+        for field in dataclasses.fields(base.Outcome)
+      }
     )
     told = jax.vmap(self.decoder.tell)(slots.decoder, expansion, outcome)
     decoder = where(mask, told, slots.decoder)
@@ -287,7 +300,7 @@ class _Parts:
     ids = jnp.where(mask[:, None], ids.reshape(children.valid.shape), -1)
     node = jnp.repeat(expansion.node, self.children, axis=1)
     context = jnp.take_along_axis(slots.end, node, axis=1)
-    end = _file(slots.end, ids, context + children.length)
+    end = _file(slots.end, ids, children.end)
     deeper = jnp.where(children.finished, -1, ids)
     held = _file(slots.held, deeper, children.length)
     keep = jnp.ones(held.shape, bool)
@@ -295,27 +308,24 @@ class _Parts:
       grown = decoder.tree
       keep = tree_lib.on_path_to(grown.parent, grown.open).at[:, 0].set(True)
     cost = self._cost(children, context)
-    cost = jax.tree.map(lambda x: jnp.where(mask, x, 0 * x), cost)
+    cost, bills = jax.tree.map(
+      lambda x: jnp.where(mask, x, 0 * x), (cost, bills)
+    )
     return slots.replace(
       decoder=decoder,
-      meter=slots.meter.charge(cost),
+      meter=slots.meter.charge(cost).charge(bills),
       end=end,
       held=jnp.where(keep, held, 0),
     ), Filed(ids, keep)
 
   def _cost(self, children, context):
-    """What the children cost: each is sampled, the valid ones are scored."""
-    length, valid = children.length, children.valid
-    cost = self.prices.policy.price(length, context - 1)
+    """What the tariffs say of children that nobody billed."""
+    length = children.length
+    cost = _where(children.sampled, self.prices.sampled(length, context))
     if self.prices.verifier is not None:
       read = self.prices.verifier.price(length, context)
-      cost = cost + jax.tree.map(lambda x: jnp.where(valid, x, 0 * x), read)
-
-    def total(x):
-      x = jnp.broadcast_to(x, length.shape)
-      return jnp.where(length > 0, x, 0 * x).sum(axis=1)
-
-    return jax.tree.map(total, cost)
+      cost = cost + _where(children.scored, read)
+    return jax.tree.map(lambda x: x.sum(axis=1), cost)
 
   def answer(self, slots, slot):
     state = jax.tree.map(lambda x: x[slot], slots.decoder)
@@ -329,6 +339,14 @@ def where(mask: Bool[Array, " G"], new: Any, old: Any) -> Any:
     return jnp.where(mask.reshape((-1,) + (1,) * (a.ndim - 1)), a, b)
 
   return jax.tree.map(pick, new, old)
+
+
+def _where(mask, cost):
+  def pick(x):
+    x = jnp.broadcast_to(x, mask.shape)
+    return jnp.where(mask, x, 0 * x)
+
+  return jax.tree.map(pick, cost)
 
 
 def _file(array, ids, values):

@@ -61,3 +61,17 @@ def test_bad_text_is_refused_in_one_line(text, message):
 def test_bad_setting_is_refused():
   with pytest.raises(ValueError, match="not of the form"):
     decoder_text.parse("best_of_n", "n=")
+
+
+@pytest.mark.parametrize(
+  ("text", "reads"),
+  [
+    ("likelihood_beam(width=2)", True),
+    ("puct(prior='logprob')", True),
+    ("astar(edge_cost='neglogp')", True),
+    ("astar(children=4)", False),
+    ("best_of_n", False),
+  ],
+)
+def test_decoders_that_read_logprobs(text, reads):
+  assert decoder_text.reads_logprobs(text) == reads

@@ -131,3 +131,16 @@ def test_refuses_a_negative_length():
     _PRICES.child(-1, 5)
   assert _PRICES.child(0, 5).generated_tokens == 0
   assert isinstance(_PRICES.child(1, 5), costs.Cost)
+
+
+def test_without_a_cache_the_prefix_is_paid_for_by_each_child():
+  prices = funding.Prices(
+    prompt=None, policy=tariff_lib.Tariff.per_token(0.5, 2.0)
+  )
+  assert prices.root(10) == costs.Cost()
+  assert prices.child(3, 10) == costs.Cost(
+    prompt_tokens=10, generated_tokens=3, dollars=11.0
+  )
+  meter = budget_lib.Meter.start(budget_lib.Budget(dollars=11.0))
+  assert [prices.longest(meter, 10, n) for n in (1, 2, 3, 9)] == [1, 2, 3, 3]
+  assert prices.longest(meter, 22, 9) == 0
