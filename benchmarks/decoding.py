@@ -27,38 +27,59 @@ def endless(vocab_size: int) -> generation.StopRule:
   return generation.StopRule(eos_id=vocab_size, step_end=stop.build([]))
 
 
-def generator(
+def reader(
+  config: config_lib.TransformerConfig, dtype: Any = jnp.float32
+) -> Callable[[Any, Int[Array, "G T"]], tree_cache.TreeCache]:
+  """Reads prompts: (params, prompts) -> the cache of all tokens but the last.
+
+  Args:
+    config: sizes of the model.
+    dtype: of parameters, keys and values.
+  """
+  model = transformer.Transformer(config, dtype)
+
+  def run(params, prompts):
+    groups, width = prompts.shape
+    before = jnp.full((groups,), width - 1, jnp.int32)
+    keys_values, _ = generation.prefill(model, params, prompts, before)
+    cache = tree_cache.init(config, groups, width, dtype)
+    return tree_cache.write_prompt(
+      cache, keys_values, before, jnp.arange(groups)
+    )
+
+  return run
+
+
+def writer(
   config: config_lib.TransformerConfig,
   *,
   new_tokens: int,
   samples: int = 1,
   sampler: controllers.Sampler = _GREEDY,
-) -> Callable[[Any, Int[Array, "G T"], Key[Array, ""]], Int[Array, "G R W"]]:
-  """Our `generate`: (params, prompts, key) -> tokens, as one program.
+  dtype: Any = jnp.float32,
+) -> Callable[..., Int[Array, "G R W"]]:
+  """Goes on from prompts: (params, cache, prompts, key) -> tokens.
 
   Args:
     config: sizes of the model.
     new_tokens: W, tokens to write after each prompt, all of them.
     samples: R, rows that continue each prompt and share its cache.
     sampler: how tokens are drawn.
+    dtype: of parameters, keys and values.
   """
-  model = transformer.Transformer(config)
+  model = transformer.Transformer(config, dtype)
   # At temperature 0 the draw takes the best token itself.
   bend = controllers.identity()
   if sampler.temperature > 0:
     bend = sampler.controller(config.vocab_size)
   widths = [w for w in (32, 64, 128, 256) if w < new_tokens] + [new_tokens]
 
-  @jax.jit
-  def run(params, prompts, key):
+  def run(params, cache, prompts, key):
     groups, width = prompts.shape
     before = jnp.full((groups,), width - 1, jnp.int32)
-    keys_values, _ = generation.prefill(model, params, prompts, before)
-    cache = tree_cache.init(config, groups, width)
-    cache = tree_cache.write_prompt(
-      cache, keys_values, before, jnp.arange(groups)
+    rows = generation.idle_rows(
+      config, groups, samples, widths[0], width, bend, dtype
     )
-    rows = generation.idle_rows(config, groups, samples, widths[0], width, bend)
     work = requests(prompts, before, samples, new_tokens, key)
     path = tree_cache.path_mask(
       cache.owner, jnp.full((groups, 1), -1, jnp.int32), work.node
@@ -79,6 +100,28 @@ def generator(
     return generation.span_tokens(rows, new_tokens)
 
   return run
+
+
+def generator(
+  config: config_lib.TransformerConfig,
+  *,
+  new_tokens: int,
+  samples: int = 1,
+  sampler: controllers.Sampler = _GREEDY,
+) -> Callable[[Any, Int[Array, "G T"], Key[Array, ""]], Int[Array, "G R W"]]:
+  """Our `generate`: (params, prompts, key) -> tokens, as one program.
+
+  Arguments as of `writer`, in float32.
+  """
+  read = reader(config)
+  write = writer(
+    config, new_tokens=new_tokens, samples=samples, sampler=sampler
+  )
+  return jax.jit(
+    lambda params, prompts, key: write(
+      params, read(params, prompts), prompts, key
+    )
+  )
 
 
 def requests(

@@ -23,32 +23,52 @@ def llama(
   Returns:
     The model in evaluation mode, its end-of-sequence token disabled.
   """
-  model = transformers.LlamaForCausalLM(
-    transformers.LlamaConfig(
-      vocab_size=config.vocab_size,
-      hidden_size=config.width,
-      intermediate_size=config.mlp_width,
-      num_hidden_layers=config.layers,
-      num_attention_heads=config.heads,
-      num_key_value_heads=config.kv_heads,
-      head_dim=config.head_dim,
-      # Room for longer prompts; rotary angles do not depend on it.
-      max_position_embeddings=max(config.max_length, 2048),
-      rms_norm_eps=config.norm_eps,
-      rope_parameters={
-        "rope_type": "default",
-        "rope_theta": config.rope_theta,
-      },
-      tie_word_embeddings=config.tie_embeddings,
-      bos_token_id=None,
-      eos_token_id=None,
-      pad_token_id=0,
-      attn_implementation="sdpa",
-    )
-  )
+  model = transformers.LlamaForCausalLM(_config(config))
   model.load_state_dict(_state(config, params))
   model.generation_config.eos_token_id = None
   return model.eval()
+
+
+def untrained(
+  config: config_lib.TransformerConfig, device: str, dtype: torch.dtype
+) -> transformers.LlamaForCausalLM:
+  """A torch model of that shape with weights of its own, made on the device.
+
+  What it writes means nothing; how fast it writes does not depend on that.
+  """
+  before = torch.get_default_dtype()
+  torch.set_default_dtype(dtype)
+  try:
+    with torch.device(device):
+      model = transformers.LlamaForCausalLM(_config(config))
+  finally:
+    torch.set_default_dtype(before)
+  model.generation_config.eos_token_id = None
+  return model.eval()
+
+
+def _config(config) -> transformers.LlamaConfig:
+  return transformers.LlamaConfig(
+    vocab_size=config.vocab_size,
+    hidden_size=config.width,
+    intermediate_size=config.mlp_width,
+    num_hidden_layers=config.layers,
+    num_attention_heads=config.heads,
+    num_key_value_heads=config.kv_heads,
+    head_dim=config.head_dim,
+    # Room for longer prompts; rotary angles do not depend on it.
+    max_position_embeddings=max(config.max_length, 2048),
+    rms_norm_eps=config.norm_eps,
+    rope_parameters={
+      "rope_type": "default",
+      "rope_theta": config.rope_theta,
+    },
+    tie_word_embeddings=config.tie_embeddings,
+    bos_token_id=None,
+    eos_token_id=None,
+    pad_token_id=0,
+    attn_implementation="sdpa",
+  )
 
 
 def _state(config, params) -> dict[str, torch.Tensor]:
@@ -110,7 +130,7 @@ def generate(
   Returns:
     i64[B * samples, new_tokens].
   """
-  ids = torch.from_numpy(np.asarray(prompts, np.int64))
+  ids = torch.from_numpy(np.asarray(prompts, np.int64)).to(model.device)
   out = model.generate(
     ids,
     attention_mask=torch.ones_like(ids),
@@ -120,7 +140,7 @@ def generate(
     use_cache=True,
     **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if sample else {}),
   )
-  return out[:, prompts.shape[1] :].numpy()
+  return out[:, prompts.shape[1] :].cpu().numpy()
 
 
 def logits(

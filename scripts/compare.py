@@ -21,6 +21,7 @@ import jax
 from ml_collections import config_flags
 import rich
 
+from jaxttc import mesh as mesh_lib
 from jaxttc import results
 from jaxttc.evaluation import comparing, comparison_report, tables
 
@@ -36,6 +37,9 @@ _OUT = flags.DEFINE_string(
   "out", None, "Where .json, .csv and .png go; default <workdir>/decoders."
 )
 _PROGRESS = flags.DEFINE_bool("progress", True, "Show a progress bar.")
+_MESH = flags.DEFINE_string(
+  "mesh", "", "Devices, such as data=4,tensor=2; one if empty."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -44,7 +48,10 @@ def main(argv: list[str]) -> None:
   out = _OUT.value or str(pathlib.Path(_WORKDIR.value) / "decoders")
   try:
     found = comparing.run(
-      _CONFIG.value, _WORKDIR.value, progress=_PROGRESS.value
+      _CONFIG.value,
+      _WORKDIR.value,
+      progress=_PROGRESS.value,
+      mesh=mesh_lib.parse(_MESH.value),
     )
     paths = comparison_report.write(found, out, command=results.command_line())
   except ValueError as error:

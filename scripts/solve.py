@@ -9,6 +9,12 @@
     python scripts/solve.py --config.policy=http://localhost:8000/v1 \
       --config.model=NAME --config.decoder="self_consistency(n=8)"
 
+    python scripts/solve.py --mesh=data=4,tensor=2
+    python scripts/solve.py --processes=auto --mesh=data=8,tensor=4
+
+--mesh spreads problems and models over devices, --processes joins those of
+other hosts: docs/scaling_out.md says which to use when.
+
 Run the same command again after a stop, or a kill, and it goes on after the
 last problem answered. Override any field of the recipe: --config.seed=1.
 """
@@ -24,6 +30,7 @@ import jax
 from ml_collections import config_flags
 import rich
 
+from jaxttc import mesh as mesh_lib
 from jaxttc.evaluation import solving
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -35,14 +42,24 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _OUT = flags.DEFINE_string("out", "runs/solve/answers.jsonl", "Answers.")
 _PROGRESS = flags.DEFINE_bool("progress", True, "Show a progress bar.")
+_MESH = flags.DEFINE_string(
+  "mesh", "", "Devices, such as data=4,tensor=2; one if empty."
+)
+_PROCESSES = flags.DEFINE_string(
+  "processes", "", "Join others: auto, or HOST:PORT,COUNT,INDEX."
+)
 
 
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   try:
+    mesh_lib.join(_PROCESSES.value)
     rows = solving.solve_to_file(
-      _CONFIG.value, _OUT.value, progress=_PROGRESS.value
+      _CONFIG.value,
+      _OUT.value,
+      progress=_PROGRESS.value,
+      mesh=mesh_lib.parse(_MESH.value),
     )
   except ValueError as error:
     raise SystemExit(f"solve.py: {error}") from None
@@ -53,8 +70,9 @@ def main(argv: list[str]) -> None:
       file=sys.stderr,
     )
     raise SystemExit(130) from None
-  rich.print(solving.summary(rows))
-  print(f"answers: {_OUT.value}")
+  if mesh_lib.is_first():
+    rich.print(solving.summary(rows))
+    print(f"answers: {_OUT.value}")
 
 
 if __name__ == "__main__":

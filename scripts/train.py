@@ -24,8 +24,8 @@ _WORKDIR = flags.DEFINE_string(
 _EXPORT = flags.DEFINE_string(
   "export", None, "Write the trained model here, as .safetensors."
 )
-_MULTIHOST = flags.DEFINE_bool(
-  "multihost", False, "Join the other hosts of this job (jax.distributed)."
+_PROCESSES = flags.DEFINE_string(
+  "processes", "", "Join others: auto, or HOST:PORT,COUNT,INDEX."
 )
 
 
@@ -36,13 +36,12 @@ def main(argv: list[str]) -> None:
   if _CONFIG.value is None:
     raise app.UsageError("--config is required, e.g. configs/arithmetic_lm.py")
   logging.set_verbosity(logging.WARNING)  # orbax is talkative
-  if _MULTIHOST.value:
-    jax.distributed.initialize()
-  mesh = mesh_lib.make_mesh() if jax.device_count() > 1 else None
   recipe = _CONFIG.value
   try:
+    mesh_lib.join(_PROCESSES.value)
+    mesh = mesh_lib.make_mesh() if jax.device_count() > 1 else None
     params = recipe.run(_WORKDIR.value, mesh)
-    if _EXPORT.value and jax.process_index() == 0:
+    if _EXPORT.value and mesh_lib.is_first():
       recipe.export(params, _EXPORT.value)
   except (ValueError, FloatingPointError) as error:
     raise SystemExit(f"train.py: {error}") from None

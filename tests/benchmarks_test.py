@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 
 from benchmarks import (
+  accelerator,
   decoding,
   endpoint_faults,
   server_load,
+  sharding,
   slot_refill,
   timing,
   tree_reuse,
 )
 from jaxttc import serving
 from jaxttc.cost import budget as budget_lib
-from jaxttc.cost import costs
+from jaxttc.cost import costs, transformer_flops
+from jaxttc.cost import hardware as hardware_lib
 from jaxttc.inference import engine as engine_lib
 from jaxttc.models import config as config_lib
 from jaxttc.models import transformer
@@ -201,3 +204,66 @@ def test_disagreements_with_the_books_are_seen(change, wrong):
   if change == {}:  # by the meter, and by the books
     row = endpoint_faults.compared(found, {0: good}, server, [tight])
     assert row["overspends"] == 2
+
+
+def test_accelerator_measures_every_batch_of_the_tiny_shape(capsys):
+  hardware = hardware_lib.lookup("cpu-core-avx2")
+  sizes = {"prompt": 8, "new": 4}
+  rows = accelerator.measure(
+    {"tiny": _TINY},
+    hardware,
+    jnp.float32,
+    batches=(1, 3),
+    turns=1,
+    limit_s=600.0,
+    **sizes,
+  )
+  assert [row["batch"] for row in rows] == [1, 3]
+  for row in rows:
+    assert row["share"] == pytest.approx(row["floor_s"] / row["step_s"])
+    assert row["step_s"] > 0 and row["prefill_s"] > 0
+    # By hand: every weight once, and each row's keys and values.
+    values = 2 * 2 * 2 * 8 * (8 + 4 // 2 + 1) * row["batch"]
+    blocks = 2 * (32 * 2 * 4 * 8 + 4 * 8 * 32 + 3 * 32 * 48)
+    moved = 4 * (97 * 32 + blocks + values)
+    assert row["floor_s"] >= moved / hardware.bandwidth_bytes_per_s
+  assert "'batch': 3" in capsys.readouterr().out
+  names = [claim.name for claim in accelerator.claims(rows)]
+  assert names[0] == "roofline_tiny_b1"
+
+
+def test_accelerator_begins_nothing_after_its_limit(capsys):
+  hardware = hardware_lib.lookup("cpu-core-avx2")
+  rows = accelerator.measure(
+    {"tiny": _TINY},
+    hardware,
+    jnp.float32,
+    batches=(1,),
+    prompt=8,
+    new=4,
+    turns=1,
+    limit_s=-1.0,
+  )
+  assert not rows and "not begun" in capsys.readouterr().out
+
+
+def test_accelerator_shapes_have_the_parameters_of_their_names():
+  count = {
+    name: transformer_flops.parameters(config.shape())
+    for name, config in accelerator.SHAPES.items()
+  }
+  assert count["1b"] == pytest.approx(1.236e9, rel=1e-3)
+  assert count["8b"] == pytest.approx(8.030e9, rel=1e-3)
+
+
+def test_one_sequence_that_differs_misses_the_bar():
+  row = {"sequences": 32, "equal_tokens": 32}
+  spanning = {"problems": 4, "equal_answers": 4, "files": 1}
+  held = sharding.claims([row, row], spanning)
+  assert [claim.holds for claim in held] == [True] * 3
+  missed = sharding.claims(
+    [row, row | {"equal_tokens": 31}],
+    spanning | {"equal_answers": 3, "files": 2},
+  )
+  assert [claim.holds for claim in missed] == [False] * 3
+  assert missed[0].value == 63 / 64 and missed[1].value == 3 / 4

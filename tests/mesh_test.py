@@ -137,3 +137,73 @@ def test_shard_batch_and_replicate_place_every_leaf(batch):
 def test_shard_batch_refuses_rows_that_do_not_divide():
   with pytest.raises(ValueError, match=r"batch\['x'\].*multiple of 8"):
     mesh_lib.shard_batch({"x": np.zeros((12, 2))}, mesh_lib.make_mesh())
+
+
+@pytest.mark.parametrize(
+  ("text", "shape"),
+  [
+    ("data=8", (8, 1)),
+    ("tensor=2", (4, 2)),
+    ("tensor=4, data=2", (2, 4)),
+    ("data=1,tensor=8", (1, 8)),
+  ],
+)
+def test_parse_reads_sizes_in_any_order(text, shape):
+  mesh = mesh_lib.parse(text)
+  assert (mesh.shape["data"], mesh.shape["tensor"]) == shape
+
+
+def test_parse_of_nothing_is_one_device():
+  assert mesh_lib.parse("") is None
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("data=2,model=4", "'model=4' is no axis"),
+    ("8", "'8' is no axis; expected data=N"),
+    ("data=2,", "'' is no axis"),
+    ("data=4,data=2", "data is given twice"),
+    ("data=x", "data=x; expected a whole number above 0"),
+    ("tensor=0", "tensor=0; expected a whole number"),
+    ("data=-1", "data=-1; expected"),
+    ("data=2,tensor=2", "data=2 x tensor=2 does not fit 8 devices"),
+  ],
+)
+def test_parse_says_in_one_line_what_is_wrong(text, message):
+  with pytest.raises(ValueError, match=message) as caught:
+    mesh_lib.parse(text)
+  assert "\n" not in str(caught.value)
+
+
+def test_constrain_splits_rows_within_data_parallel_only():
+  mesh = mesh_lib.make_mesh(4, 2)
+  seen = []
+
+  def split(x):
+    seen.append(mesh_lib.tensor_parts())
+    return mesh_lib.constrain(x, jax.P(None, "tensor"))
+
+  x = np.arange(32.0, dtype=np.float32).reshape(8, 4)
+  out = mesh_lib.data_parallel(split, mesh)(x)
+  assert {s.data.shape for s in out.addressable_shards} == {(2, 2)}
+  np.testing.assert_array_equal(out, x)
+  assert split(x) is x and seen == [2, 1]
+  assert mesh_lib.data_parallel(split, mesh_lib.make_mesh(8))(x).shape == (8, 4)
+  assert seen[-1] == 1
+
+
+def test_data_parallel_gives_up_what_is_donated(batch):
+  mesh = mesh_lib.make_mesh()
+  run = mesh_lib.data_parallel(lambda x: x + 1, mesh, donate_argnums=(0,))
+  given = mesh_lib.shard_batch(batch, mesh)
+  np.testing.assert_allclose(run(given), batch + 1)
+  assert given.is_deleted()
+
+
+def test_fetch_makes_whole_arrays_of_the_host(batch):
+  mesh = mesh_lib.make_mesh(tensor=2)
+  tree = {"x": mesh_lib.shard_batch(batch, mesh), "n": np.int32(3)}
+  got = mesh_lib.fetch(tree)
+  assert isinstance(got["x"], np.ndarray) and got["n"] == 3
+  np.testing.assert_array_equal(got["x"], batch)

@@ -17,6 +17,7 @@ import json
 import pathlib
 import time
 
+import jax
 import numpy as np
 from rich import console as rich_console
 from rich import progress as rich_progress
@@ -187,7 +188,11 @@ class _Group:
 
 
 def run(
-  recipe: CompareRecipe, workdir: str, *, progress: bool = True
+  recipe: CompareRecipe,
+  workdir: str,
+  *,
+  progress: bool = True,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> Comparison:
   """Runs what is missing of a comparison.
 
@@ -195,17 +200,24 @@ def run(
     recipe: what to compare.
     workdir: folder of the cells; it is made if need be.
     progress: whether to show a bar, on the standard error stream.
+    mesh: devices of this process to spread models and problems over; None for
+      one device.
 
   Returns:
     All runs, new and old.
 
   Raises:
-    ValueError: if the recipe cannot be run, a problem has no answer, or a
-      cell cannot be written. The cells that are done are kept, also after an
-      interrupt.
+    ValueError: if the recipe cannot be run, a problem has no answer, there
+      are several processes, or a cell cannot be written. The cells that are
+      done are kept, also after an interrupt.
   """
   recipe.validate()
-  bench = _Bench(recipe, pathlib.Path(workdir) / "cells")
+  if jax.process_count() > 1:
+    raise ValueError(
+      f"a comparison runs in one process, found {jax.process_count()}; start "
+      "one with a part of the methods on each host (config.only)"
+    )
+  bench = _Bench(recipe, pathlib.Path(workdir) / "cells", mesh)
   groups = _groups(recipe, bench)
   finished: list[tuple[_Group, dict[int, cells_lib.Cell]]] = []
   with _bar(progress) as bar:
@@ -261,8 +273,8 @@ def _groups(recipe: CompareRecipe, bench: "_Bench") -> list[_Group]:
 class _Bench:
   """The problems and models that all groups share."""
 
-  def __init__(self, recipe: CompareRecipe, folder: pathlib.Path):
-    self.recipe, self.folder = recipe, folder
+  def __init__(self, recipe: CompareRecipe, folder: pathlib.Path, mesh):
+    self.recipe, self.folder, self.mesh = recipe, folder, mesh
     self.problems = recipe.problems.load()
     for problem in self.problems:
       problems_lib.gold(problem)
@@ -274,7 +286,7 @@ class _Bench:
     if needed and not recipe.verifier:
       raise ValueError("verifier: some decoder needs rewards; expected a model")
     self.policy, self.verifier = solving.load_models(
-      recipe.policy, recipe.verifier if needed else ""
+      recipe.policy, recipe.verifier if needed else "", mesh
     )
     self._scorers = {"": self.verifier}
     for kind in recipe.controls:
@@ -401,6 +413,7 @@ class _Bench:
       settings=settings,
       seed=seed,
       batch=self.recipe.batch,
+      mesh=self.mesh,
     )
 
   def sample(self, kind: str) -> samples_lib.Samples:

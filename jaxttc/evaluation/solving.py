@@ -23,6 +23,7 @@ from rich import console as rich_console
 from rich import progress as rich_progress
 from rich import table as rich_table
 
+from jaxttc import mesh as mesh_lib
 from jaxttc.cost import budget as budget_lib
 from jaxttc.decoders import base
 from jaxttc.evaluation import decoder_text, problem_sets, served_models
@@ -150,8 +151,12 @@ class Job:
       self.served.close()
 
 
-def prepare(recipe: SolveRecipe) -> Job:
+def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
   """Loads what a recipe names, and refuses what could never run.
+
+  Args:
+    recipe: what to run.
+    mesh: devices to spread the models over; None for one device.
 
   Raises:
     ValueError: in one line: what, where, and what was expected.
@@ -166,6 +171,11 @@ def prepare(recipe: SolveRecipe) -> Job:
   problems = recipe.problems.load()
   prompts = recipe.problems.prompts(problems)
   if any(map(served_models.is_url, (recipe.policy, recipe.verifier))):
+    if mesh is not None:
+      raise ValueError(
+        "mesh: a served model is not spread over devices of this process; "
+        "leave the mesh out"
+      )
     blind = served_models.is_url(recipe.policy) and not recipe.endpoint.logprobs
     if blind and decoder_text.reads_logprobs(recipe.decoder):
       raise ValueError(
@@ -191,7 +201,7 @@ def prepare(recipe: SolveRecipe) -> Job:
     )
   settings = fit_slots(settings, decoder, budget.generated_tokens)
   policy, verifier = load_models(
-    recipe.policy, recipe.verifier if decoder.needs_reward else ""
+    recipe.policy, recipe.verifier if decoder.needs_reward else "", mesh
   )
   if decoder.needs_reward and verifier is None:
     raise ValueError(
@@ -235,15 +245,21 @@ def fit_slots(
 
 
 def load_models(
-  policy: str, verifier: str
+  policy: str, verifier: str, mesh: jax.sharding.Mesh | None = None
 ) -> tuple[bundle_lib.Bundle, bundle_lib.Bundle | None]:
   """Reads the two models; the verifier is None if its name is "".
 
+  Args:
+    policy: a model file, or the name of one that ships.
+    verifier: likewise, or "".
+    mesh: devices to spread them over; None for one device.
+
   Raises:
-    ValueError: if a file is missing or damaged, or the two do not fit.
+    ValueError: if a file is missing or damaged, or the two do not fit each
+      other or the mesh.
   """
-  ours = bundle_lib.load(policy)
-  theirs = bundle_lib.load(verifier) if verifier else None
+  ours = bundle_lib.load(policy, mesh=mesh)
+  theirs = bundle_lib.load(verifier, mesh=mesh) if verifier else None
   bundle_lib.check_pair(ours, theirs)
   return ours, theirs
 
@@ -275,26 +291,36 @@ def check_prompts(
 
 
 def weights_fingerprint(bundle: bundle_lib.Bundle | None) -> str:
-  """Sixteen hex digits that tell apart any two models; "" for None."""
+  """Sixteen hex digits that tell apart any two models; "" for None.
+
+  A collective for a model that spans processes.
+  """
   if bundle is None:
     return ""
   digest = hashlib.sha256(bundle.tokenizer.fingerprint.encode())
   digest.update(json.dumps(bundle.config.to_dict(), sort_keys=True).encode())
   for path, leaf in jax.tree_util.tree_leaves_with_path(bundle.params):
     digest.update(jax.tree_util.keystr(path).encode())
-    digest.update(np.asarray(leaf).tobytes())
+    digest.update(mesh_lib.fetch(leaf).tobytes())
   return digest.hexdigest()[:16]
 
 
 def solve_to_file(
-  recipe: SolveRecipe, path: str | os.PathLike[str], *, progress: bool = True
+  recipe: SolveRecipe,
+  path: str | os.PathLike[str],
+  *,
+  progress: bool = True,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> list[dict[str, Any]]:
   """Solves a recipe's problems, one JSON line each; resumes what is there.
 
   Args:
     recipe: what to run.
-    path: the file; its folder is made if need be.
+    path: the file; its folder is made if need be. Of several processes the
+      first alone reads and writes it.
     progress: whether to show a bar, on the standard error stream.
+    mesh: devices to spread models and problems over; None for one device. If
+      it spans processes, all must make this call.
 
   Returns:
     The rows of the file: id, answer, correct (None if unknown), completion,
@@ -306,11 +332,13 @@ def solve_to_file(
       is damaged before its last line, or cannot be written. What was written
       stays and can be resumed, also after an interrupt.
   """
-  with contextlib.closing(prepare(recipe)) as job:
+  with contextlib.closing(prepare(recipe, mesh)) as job:
     header = _header(recipe, job)
     path = pathlib.Path(path)
-    rows, offset = _kept(path, header, job)
-    solved = _solved(job, recipe, {row["id"] for row in rows})
+    rows, offset = mesh_lib.from_first(lambda: _kept(path, header, job))
+    solved = _solved(job, recipe, {row["id"] for row in rows}, mesh)
+    if not mesh_lib.is_first():
+      return rows + list(solved)
     with contextlib.closing(solved), _Lines(path, offset) as lines:
       if not offset:
         lines.append(header)
@@ -391,7 +419,10 @@ def _parsed(path: pathlib.Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 def _solved(
-  job: Job, recipe: SolveRecipe, done: set[str]
+  job: Job,
+  recipe: SolveRecipe,
+  done: set[str],
+  mesh: jax.sharding.Mesh | None,
 ) -> Iterator[dict[str, Any]]:
   """The rows of the problems that are not done; checks them at once."""
   left = [i for i, p in enumerate(job.problems) if p.id not in done]
@@ -414,6 +445,7 @@ def _solved(
       settings=job.settings,
       seed=recipe.seed,
       batch=recipe.batch,
+      mesh=mesh,
     )
   return _rows([job.problems[i] for i in left], results)
 

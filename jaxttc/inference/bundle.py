@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxttc.cost import transformer_flops
 from jaxttc.inference import generation, stop, weights
 from jaxttc.models import config as config_lib
-from jaxttc.models import transformer
+from jaxttc.models import sharding, transformer
 from jaxttc.tasks import tokenizer as tokenizer_lib
 
 _KINDS = {
@@ -88,17 +88,24 @@ def save(path: str, bundle: Bundle) -> None:
   )
 
 
-def load(path: str, dtype: jax.typing.DTypeLike = jnp.float32) -> Bundle:
+def load(
+  path: str,
+  dtype: jax.typing.DTypeLike = jnp.float32,
+  mesh: jax.sharding.Mesh | None = None,
+) -> Bundle:
   """Reads what `save` wrote.
 
   Args:
     path: a .safetensors file, or the name of a model that ships with the
       package ("arithmetic_lm", "arithmetic_prm").
     dtype: to compute in.
+    mesh: devices to spread the parameters over, as `shard` does; None for
+      one device.
 
   Raises:
     ValueError: naming the file and what was expected, if it is missing,
-      damaged, lacks its description, or its tensors do not fit its config.
+      damaged, lacks its description, or its tensors do not fit its config; or
+      as `shard`.
   """
   file = pathlib.Path(path)
   if not file.suffix and not file.exists():
@@ -135,6 +142,9 @@ def load(path: str, dtype: jax.typing.DTypeLike = jnp.float32) -> Bundle:
     lambda key: transformer.init(key, model), jax.random.key(0)
   )
   params, _ = weights.load_safetensors(str(file), expected)
+  if mesh is not None:  # each device is sent its own part, from the host
+    params = jax.tree.map(lambda x: x.astype(dtype), params)
+    params = sharding.place(config, params, mesh)
   return Bundle(
     kind=metadata["kind"],
     config=config,
@@ -142,6 +152,23 @@ def load(path: str, dtype: jax.typing.DTypeLike = jnp.float32) -> Bundle:
     tokenizer=tokenizer,
     recipe=recipe,
   )
+
+
+def shard(bundle: Bundle, mesh: jax.sharding.Mesh) -> Bundle:
+  """The same model with its parameters spread over a mesh.
+
+  They are split over "tensor" as `models.sharding` says, and whole along
+  "data".
+
+  Args:
+    bundle: the model; with several processes, each has the whole of it.
+    mesh: a mesh of `mesh.make_mesh`.
+
+  Raises:
+    ValueError: if the model's sizes do not divide; names the field.
+  """
+  params = sharding.place(bundle.config, bundle.params, mesh)
+  return dataclasses.replace(bundle, params=params)
 
 
 def check_pair(policy: Bundle, verifier: Bundle | None) -> None:
@@ -163,4 +190,19 @@ def check_pair(policy: Bundle, verifier: Bundle | None) -> None:
     raise ValueError(
       "the reward model reads another vocabulary than the policy writes "
       f"(fingerprint {theirs}, expected {ours})"
+    )
+
+
+def check_one_device(bundle: Bundle) -> None:
+  """Refuses a model that is spread over devices, where only one is used.
+
+  Raises:
+    ValueError: saying how many, and what does use them.
+  """
+  leaf = jax.tree.leaves(bundle.params)[0]
+  devices = len(leaf.sharding.device_set) if isinstance(leaf, jax.Array) else 1
+  if devices > 1:
+    raise ValueError(
+      f"the {bundle.kind} is spread over {devices} devices, and the host-"
+      "driven form runs on one; use runtime.solve(mesh=...)"
     )

@@ -27,9 +27,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 import numpy as np
 
+from jaxttc import mesh as mesh_lib
 from jaxttc.inference import controllers, stop, tree_cache
 from jaxttc.models import config as config_lib
-from jaxttc.models import transformer
+from jaxttc.models import sharding, transformer
 
 STEP, END = 0, 1  # how far a row samples; `decoders.base.Until` says it too
 
@@ -284,7 +285,9 @@ def decode(
     busy = rows.active.sum() >= jnp.maximum(min_active, 1)
     return busy & (rows.column < last)
 
-  carried = rows.replace(scratch=transformer.flattened(rows.scratch))
+  carried = sharding.pin(rows)
+  if mesh_lib.tensor_parts() == 1:  # split key-value heads cannot be merged
+    carried = rows.replace(scratch=transformer.flattened(rows.scratch))
   done = jax.lax.while_loop(going, body, carried)
   shaped = jax.tree.map(
     lambda new, old: new.reshape(old.shape), done.scratch, rows.scratch
@@ -311,6 +314,8 @@ def _step(model, params, cache, rows, rule, controller, draw) -> Rows:
     context,
   )
   logits = model.apply({"params": params}, hidden[:, :, 0], method="logits")
+  # Whole on every device, so that all draw the same token.
+  logits = mesh_lib.constrain(logits, mesh_lib.REPLICATED)
   shape = rows.active.shape
   flat = lambda x: x.reshape(-1)  # noqa: E731
   keys = jax.vmap(jax.random.fold_in)(

@@ -138,10 +138,11 @@ class LocalEngine:
       slots: cached tokens a search to make room for at first.
 
     Raises:
-      ValueError: if the bundle is no language model, a size is below 1, or
-        the sampler or the hardware cannot be.
+      ValueError: if the bundle is no language model or is spread over
+        devices, a size is below 1, or the sampler or the hardware cannot be.
     """
     bundle_lib.check_pair(policy, None)
+    bundle_lib.check_one_device(policy)
     sizes = {"groups": groups, "rows": rows, "steps": steps}
     sizes |= {"nodes": nodes, "columns": columns, "slots": slots}
     for name, size in sizes.items():

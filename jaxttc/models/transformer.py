@@ -268,10 +268,8 @@ class GatedMLP(nn.Module):
     init = nn.initializers.lecun_normal(in_axis=0, out_axis=-1)
     gate_up = self.param("gate_up", init, (cfg.width, 2, cfg.mlp_width))
     down = self.param("down", init, (cfg.mlp_width, cfg.width))
-    h = jnp.einsum(
-      "...d,df->...f", x, gate_up.reshape(cfg.width, -1).astype(self.dtype)
-    )
-    h = jax.nn.silu(h[..., : cfg.mlp_width]) * h[..., cfg.mlp_width :]
+    h = jnp.einsum("...d,dgf->...gf", x, gate_up.astype(self.dtype))
+    h = jax.nn.silu(h[..., 0, :]) * h[..., 1, :]
     return jnp.einsum("...f,fd->...d", h, down.astype(self.dtype))
 
 

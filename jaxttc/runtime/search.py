@@ -27,6 +27,7 @@ from jaxttc.decoders import base
 from jaxttc.decoders import tree as tree_lib
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import controllers, generation
+from jaxttc.models import sharding
 from jaxttc.runtime import compiled, funding
 from jaxttc.runtime import settings as settings_lib
 
@@ -133,8 +134,10 @@ def solve(
     seed: of all sampling.
     batch: problems searched at once.
     controller: bends the logits after the sampler's own controllers.
-    mesh: devices to spread a batch over; `batch` must be a multiple of its
-      data axis.
+    mesh: devices to spread the search over. A batch is split over its "data"
+      axis, of which `batch` must be a multiple; models over its "tensor" axis
+      (`inference.shard`, which is done here for those that are not). If it
+      spans processes, all must make this call, and all are given all results.
 
   Yields:
     A result a problem, in order.
@@ -142,16 +145,22 @@ def solve(
   Raises:
     ValueError: for no prompts or empty ones, prompts that leave the model no
       room, names that are not one a prompt and unique, budgets on measured
-      fields (seconds: use the host-driven form), or models that do not fit.
+      fields (seconds: use the host-driven form), models that do not fit each
+      other or the mesh, or a batch that is no multiple of its data axis.
   """
   if batch < 1:
     raise ValueError(f"batch must be at least 1, got {batch}")
+  if mesh is not None and batch % mesh.shape[mesh_lib.DATA]:
+    raise ValueError(
+      f"batch={batch} cannot be split over data={mesh.shape[mesh_lib.DATA]} "
+      "devices; expected a multiple"
+    )
   _check_names(prompts, names)
   budgets = _budgets(budget, len(prompts))
   tokens = encode(policy, prompts, settings)
   used = verifier if decoder.needs_reward else None
   program = _program(policy, verifier, decoder, settings, controller, mesh)
-  params = (policy.params, None if used is None else used.params)
+  params = tuple(_params(bundle, mesh) for bundle in (policy, used))
   slots = _Slots(program, params, batch, mesh)
   longest = settings.prompt_tokens or max(map(len, tokens))
   width = generation.bucket(longest)
@@ -253,6 +262,7 @@ class _Program(NamedTuple):
   read: Callable[..., compiled.Prompts]
   start: Callable[..., compiled.Search]
   advance: Callable[..., tuple[compiled.Search, Any, base.Answer]]
+  blank: Callable[[compiled.Search, int], compiled.Search]
   grow: Callable[[compiled.Search], compiled.Search]
   put: Callable[..., compiled.Search]
 
@@ -263,6 +273,9 @@ def _reader(policy, verifier, mesh):
   read = functools.partial(compiled.read_prompts, policy, verifier)
   if mesh is None:
     return jax.jit(read)
+  read = lambda *args: sharding.pin(  # noqa: E731
+    compiled.read_prompts(policy, verifier, *args)
+  )
   return mesh_lib.data_parallel(read, mesh, replicated_argnums=(0, 1))
 
 
@@ -284,27 +297,53 @@ def _program(
 
   def advance(policy_params, verifier_params, state, idle):
     state = search.advance(policy_params, verifier_params, state, most, idle)
-    return state, search.crowded(state), search.answer(state)
+    return sharding.pin(state), search.crowded(state), search.answer(state)
+
+  def settled(state):
+    """Keeps the state on its devices, where rows move between them."""
+    if mesh is None:
+      return state
+    return jax.lax.with_sharding_constraint(
+      state, sharding.state_shardings(state, mesh)
+    )
+
+  def blank(fresh, rows):
+    """A batch of nobody's problems, in the shapes of `fresh`."""
+    first = jnp.zeros((rows,), jnp.int32)
+    state = jax.tree.map(lambda x: x[first], fresh)
+    return settled(state.replace(running=jnp.zeros((rows,), bool)))
 
   def put(state, fresh, at):
-    return jax.tree.map(
-      lambda old, new: old.at[at].set(new, mode="drop"), state, fresh
+    return settled(
+      jax.tree.map(
+        lambda old, new: old.at[at].set(new, mode="drop"), state, fresh
+      )
     )
 
   if mesh is None:
     start, advance = jax.jit(search.start), jax.jit(advance, donate_argnums=2)
   else:
-    start = mesh_lib.data_parallel(search.start, mesh)
+    start = mesh_lib.data_parallel(
+      lambda *args: sharding.pin(search.start(*args)), mesh
+    )
     advance = mesh_lib.data_parallel(
-      advance, mesh, replicated_argnums=(0, 1, 3)
+      advance, mesh, replicated_argnums=(0, 1, 3), donate_argnums=(2,)
     )
   return _Program(
     read=_reader(policy.model, None if used is None else used.model, mesh),
     start=start,
     advance=advance,
-    grow=search.grow,
+    blank=jax.jit(blank, static_argnums=1),
+    grow=jax.jit(lambda state: settled(search.grow(state))),
     put=jax.jit(put, donate_argnums=0),
   )
+
+
+def _params(bundle: bundle_lib.Bundle | None, mesh: jax.sharding.Mesh | None):
+  """A model's parameters, on the mesh if there is one."""
+  if bundle is None or mesh is None:
+    return bundle and bundle.params
+  return sharding.place(bundle.config, bundle.params, mesh)
 
 
 class _Slots:
@@ -316,6 +355,7 @@ class _Slots:
 
   def __init__(self, program, params, size, mesh):
     self.program, self.params, self.size = program, params, size
+    self.mesh = mesh
     self.devices = 1 if mesh is None else mesh.shape[mesh_lib.DATA]
     self.refill = self.devices * -(-size // (4 * self.devices))
     self.problem = np.full((size,), -1)
@@ -330,16 +370,17 @@ class _Slots:
     """Moves problems into free slots; the arrays have `refill` rows."""
     at = np.flatnonzero(self.problem < 0)[: len(problems)]
     self.problem[at] = problems
-    prompts = self.program.read(*self.params, tokens, length)
-    fresh = self.program.start(prompts, tokens, length, keys, meters)
-    if self.state is None:  # no problem is anybody's yet
-      nobody = np.zeros((self.size,), np.int32)
-      blank = jax.tree.map(lambda x: x[nobody], fresh)
-      self.state = blank.replace(running=jnp.zeros((self.size,), bool))
-    while fresh.policy.capacity < self.state.policy.capacity:
-      fresh = self.program.grow(fresh)
     rows = np.full((self.refill,), self.size, np.int32)
     rows[: len(at)] = at
+    work = (tokens, length, keys, meters)
+    if self.mesh is not None:
+      work = mesh_lib.shard_batch(work, self.mesh)
+    prompts = self.program.read(*self.params, *work[:2])
+    fresh = self.program.start(prompts, *work)
+    if self.state is None:
+      self.state = self.program.blank(fresh, self.size)
+    while fresh.policy.capacity < self.state.policy.capacity:
+      fresh = self.program.grow(fresh)
     self.state = self.program.put(self.state, fresh, rows)
 
   def advance(self, waiting: bool) -> Iterator[tuple[int, Any, Any]]:
@@ -356,10 +397,10 @@ class _Slots:
       self.state, crowded, answer = self.program.advance(
         *self.params, self.state, np.int32(idle)
       )
-      if not np.asarray(crowded).any():
+      if not mesh_lib.fetch(crowded).any():
         break
       self.state = self.program.grow(self.state)
-    state, answer = jax.device_get((_without_caches(self.state), answer))
+    state, answer = mesh_lib.fetch((_without_caches(self.state), answer))
     stopped = (self.problem >= 0) & ~state.running
     for slot in np.flatnonzero(stopped):
       one = jax.tree.map(lambda x, slot=slot: x[slot], (state, answer))

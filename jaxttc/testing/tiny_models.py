@@ -26,7 +26,11 @@ _LOUD = 6.0  # how far the head lifts these above all other tokens
 
 
 def tiny_bundles(
-  seed: int = 0, *, layers: int = 1, max_length: int = 256
+  seed: int = 0,
+  *,
+  layers: int = 1,
+  kv_heads: int = 1,
+  max_length: int = 256,
 ) -> tuple[bundle_lib.Bundle, bundle_lib.Bundle]:
   """A policy and a verifier of width 16 over the library's vocabulary.
 
@@ -36,6 +40,7 @@ def tiny_bundles(
   Args:
     seed: of all weights.
     layers: of the policy, and of the verifier's trunk.
+    kv_heads: key-value heads, each with two query heads.
     max_length: longest sequence they take, in tokens.
 
   Returns:
@@ -46,8 +51,8 @@ def tiny_bundles(
     vocab_size=tokenizer.vocab_size,
     width=WIDTH,
     layers=layers,
-    heads=2,
-    kv_heads=1,
+    heads=2 * kv_heads,
+    kv_heads=kv_heads,
     head_dim=8,
     mlp_width=32,
     max_length=max_length,

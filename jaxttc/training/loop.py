@@ -206,7 +206,9 @@ def fit(
     tx: the optimizer; `optimizer(config)` if None.
     evaluate: (params, step) -> figures to record, run every
       `evaluate_every` steps and at the end.
-    mesh: devices to spread the batch over; None for one device.
+    mesh: devices to spread the batch over; None for one device. If it spans
+      processes, all must make this call, with a `workdir` that all can reach;
+      the first writes the metrics.
     meta: JSON-ready description kept beside each checkpoint; a run is not
       resumed under another one.
 
@@ -243,7 +245,7 @@ def fit(
     if restored is not None:
       state = _resume(restored, meta, workdir)
     start = int(state.step)
-    log = metrics_lib.MetricWriter(workdir, first_step=start)
+    log = metrics_lib.MetricWriter(workdir, start, mesh_lib.is_first())
     step_fn = train_step(objective, tx)
     pending = None  # metrics are read one step late, to keep devices busy
     for step, batch in _prefetch(batches, start, config.steps):
@@ -312,6 +314,7 @@ class _progress_bar:  # noqa: N801
       rich_progress.MofNCompleteColumn(),
       rich_progress.TimeRemainingColumn(),
       rich_progress.TextColumn("{task.fields[figures]}"),
+      disable=not mesh_lib.is_first(),
     )
     self._task = self._bar.add_task("train", total=steps, figures="")
 

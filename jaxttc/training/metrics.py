@@ -20,13 +20,18 @@ class MetricWriter:
     last: the figures last written, for a progress bar.
   """
 
-  def __init__(self, workdir: str, first_step: int = 0):
+  def __init__(self, workdir: str, first_step: int = 0, writes: bool = True):
     """Opens the files.
 
     Args:
       workdir: made if absent.
       first_step: records of later steps are dropped.
+      writes: whether to write at all: of many processes, one does.
     """
+    self.last: dict[str, float] = {}
+    self._file = self._board = None
+    if not writes:
+      return
     folder = pathlib.Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "metrics.jsonl"
@@ -35,11 +40,10 @@ class MetricWriter:
     partial.write_text("".join(kept), encoding="utf-8")
     os.replace(partial, path)
     self._file = path.open("a", encoding="utf-8")
-    self.last: dict[str, float] = {}
     try:
       import tensorboardX
     except ImportError:
-      self._board = None
+      pass
     else:
       self._board = tensorboardX.SummaryWriter(
         str(folder / "tensorboard"), purge_step=first_step + 1
@@ -55,13 +59,15 @@ class MetricWriter:
     if self._board is not None:
       for name, value in scalars.items():
         self._board.add_scalar(name, value, step)
-    self._file.write(json.dumps({"step": step} | scalars) + "\n")
-    self._file.flush()
+    if self._file is not None:
+      self._file.write(json.dumps({"step": step} | scalars) + "\n")
+      self._file.flush()
     self.last = self.last | scalars
 
   def close(self) -> None:
     """Closes the files."""
-    self._file.close()
+    if self._file is not None:
+      self._file.close()
     if self._board is not None:
       self._board.close()
 

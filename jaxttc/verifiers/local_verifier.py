@@ -74,13 +74,14 @@ class LocalVerifier:
       slots: cached tokens a search to make room for at first.
 
     Raises:
-      ValueError: if the bundle is no reward model, a size is below 1, or the
-        hardware is unknown.
+      ValueError: if the bundle is no reward model or is spread over devices,
+        a size is below 1, or the hardware is unknown.
     """
     if verifier.kind != "process_reward":
       raise ValueError(
         f"the verifier is a {verifier.kind}; expected process_reward"
       )
+    bundle_lib.check_one_device(verifier)
     sizes = {"groups": groups, "nodes": nodes, "slots": slots}
     for name, size in sizes.items():
       if size < 1:
