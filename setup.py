@@ -26,7 +26,7 @@ _CORE = [
 ]
 
 _EXTRAS = {
-  "hf": ["tokenizers>=0.22,<1", "jinja2>=3.1,<4"],
+  "hf": ["tokenizers>=0.22,<1", "jinja2>=3.1.6,<4"],
   "data": ["grain>=0.2.18,<0.3"],
   "math": ["math-verify>=0.9,<0.10"],
   "serve": [
@@ -40,6 +40,7 @@ _EXTRAS = {
   "bench": ["torch>=2.8,<3", "transformers>=5,<6", "mctx>=0.0.71,<0.1"],
 }
 _EXTRAS["test"] = [
+  *_EXTRAS["hf"],
   *_EXTRAS["math"],
   *_EXTRAS["plot"],
   *_EXTRAS["log"],

@@ -85,7 +85,11 @@ def matmul_weights(shape: TransformerShape) -> int:
 
 
 def parameters(shape: TransformerShape) -> int:
-  """All parameters: matrices, embedding table, and RMSNorm scales."""
+  """All parameters: matrices, embedding table, and RMSNorm scales.
+
+  What some families have beside Llama's, biases and further norms, is left
+  out: a few numbers a thousand, and no matrix product.
+  """
   stacks = 2 if shape.reading_layers else 1
   norms = (2 * shape.layers + stacks) * shape.width
   heads = shape.outputs is None or shape.reading_layers > 0

@@ -181,7 +181,8 @@ def astar(
     return settle(grown)
 
   answer = functools.partial(_answer, select=select)
-  return base_lib.Decoder(init, ask, tell, answer, shape)
+  votes = select in ("vote", "weighted_vote")
+  return base_lib.Decoder(init, ask, tell, answer, shape, votes=votes)
 
 
 def _require_numbers(**numbers: float) -> None:

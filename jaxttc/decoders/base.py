@@ -139,6 +139,7 @@ class Decoder(NamedTuple):
       is left out of its compiled search.
     revisits: whether it may ask for nodes that it has closed (beside the
       root). If not, the engine frees what no open node descends from.
+    votes: whether it needs to know which answers are the same.
   """
 
   init: Callable[[Root, budget_lib.Budget], State]
@@ -149,6 +150,7 @@ class Decoder(NamedTuple):
   needs_reward: bool = True
   until: tuple[Until, ...] = (Until.STEP, Until.END)
   revisits: bool = False
+  votes: bool = False
 
 
 def nothing(shape: SearchShape) -> Expansion:

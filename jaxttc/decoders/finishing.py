@@ -150,6 +150,7 @@ def with_finish(
     shape,
     decoder.needs_reward,
     revisits=decoder.revisits,
+    votes=decoder.votes,
   )
 
 

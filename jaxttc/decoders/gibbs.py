@@ -176,6 +176,7 @@ def particle_gibbs(
     answer,
     shape,
     revisits=True,  # the reference path is forked where it was closed
+    votes=select == "vote",
   )
 
 

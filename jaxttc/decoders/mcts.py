@@ -266,6 +266,7 @@ def _decoder(search: _Search) -> base.Decoder:
     tell=functools.partial(_tell, search),
     answer=functools.partial(_answer, search),
     shape=shape,
+    votes=search.select == "vote",
   )
 
 

@@ -251,6 +251,7 @@ def particle_filter(
     answer,
     shape,
     revisits=True,  # a particle that was not paid for waits at its parent
+    votes=select == "vote",
   )
 
 

@@ -145,4 +145,5 @@ def rebase(
       return base_lib.best_finished(state.tree, reward)[0]
     return base_lib.vote_finished(state.tree, reward)
 
-  return base_lib.Decoder(init, ask, tell, answer, shape)
+  votes = select != "best"
+  return base_lib.Decoder(init, ask, tell, answer, shape, votes=votes)

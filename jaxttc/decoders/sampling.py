@@ -39,6 +39,7 @@ def pool(
   *,
   settled: Callable[[PoolState], Array] | None = None,
   needs_reward: bool = True,
+  votes: bool = False,
 ) -> base_lib.Decoder:
   """Draws solutions in waves; what differs is when it stops and how it chooses.
 
@@ -50,6 +51,7 @@ def pool(
     answer: PoolState -> Answer.
     settled: PoolState -> bool[], whether to stop early; never if None.
     needs_reward: whether `answer` reads rewards.
+    votes: whether it, or `settled`, counts answers.
 
   Returns:
     A decoder whose expansions are one row of as many children as the largest
@@ -94,6 +96,7 @@ def pool(
     shape,
     needs_reward,
     until=(base_lib.Until.END,),
+    votes=votes,
   )
 
 
@@ -170,4 +173,5 @@ def weighted_best_of_n(n: int, *, wave: int | None = None) -> base_lib.Decoder:
   return pool(
     waves("weighted_best_of_n", n, wave),
     lambda state: base_lib.vote_finished(state.tree, state.tree.reward),
+    votes=True,
   )

@@ -136,4 +136,5 @@ def _consistency(
     answer,
     settled=None if stop == "none" else settled,
     needs_reward=False,
+    votes=True,
   )

@@ -95,7 +95,7 @@ def _step_logits(verifier, params) -> np.ndarray:
   rows = []
   for index in range(_SAMPLE):
     prompt, completion = arithmetic.training_example(index)
-    ids = [tokenizer.bos_id, *tokenizer.encode(prompt + completion)]
+    ids = tokenizer.encode_prompt(prompt + completion)
     rows.append(ids[: verifier.config.max_length])
   tokens = np.zeros((_SAMPLE, max(map(len, rows))), np.int32)
   for row, ids in zip(tokens, rows, strict=True):

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model with all that running it takes: sizes, weights, tokenizer.
 
-One .safetensors file holds the weights and, in its metadata, the config, the
-tokenizer and the recipe that made them, so a file explains itself. A reward
-model is refused beside a policy of another vocabulary.
+A model of this library is one .safetensors file: the weights and, in its
+metadata, the config, the tokenizer and the recipe that made them, so a file
+explains itself. A published model is a Hugging Face directory. A reward model
+is refused beside a policy of another vocabulary.
 """
 
+from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import json
 import pathlib
 from typing import Any
@@ -15,15 +18,20 @@ import jax
 import jax.numpy as jnp
 
 from jaxttc.cost import transformer_flops
-from jaxttc.inference import generation, stop, weights
+from jaxttc.inference import generation, hugging_face, stop, weights
+from jaxttc.inference import step_format as step_format_lib
 from jaxttc.models import config as config_lib
-from jaxttc.models import sharding, transformer
+from jaxttc.models import families, sharding, transformer
+from jaxttc.tasks import pretrained_tokenizer
 from jaxttc.tasks import tokenizer as tokenizer_lib
 
 _KINDS = {
   "language_model": transformer.Transformer,
   "process_reward": transformer.ProcessRewardModel,
 }
+Tokenizer = (
+  tokenizer_lib.WordTokenizer | pretrained_tokenizer.PretrainedTokenizer
+)
 _PRETRAINED = pathlib.Path(__file__).parent.parent / "pretrained"
 
 
@@ -37,18 +45,21 @@ class Bundle:
     params: its parameters.
     tokenizer: what its token ids mean.
     recipe: how it was trained; empty if nobody said.
+    step_format: how a published reward model is shown steps; None for all
+      other models, which read what the policy wrote.
   """
 
   kind: str
   config: config_lib.TransformerConfig
   params: Any
-  tokenizer: tokenizer_lib.WordTokenizer
+  tokenizer: Tokenizer
   recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
+  step_format: step_format_lib.StepFormat | None = None
 
   @property
   def dtype(self) -> jnp.dtype:
-    """Of the parameters, and of all that is computed with them."""
-    return jax.tree.leaves(self.params)[0].dtype
+    """Of the matrices, and of all that is computed with them."""
+    return self.params.get("trunk", self.params)["embed"]["embedding"].dtype
 
   @property
   def model(self) -> transformer.Transformer | transformer.ProcessRewardModel:
@@ -57,25 +68,73 @@ class Bundle:
 
   def shape(self) -> transformer_flops.TransformerShape:
     """The sizes that its cost depends on."""
-    outputs = 1 if self.kind == "process_reward" else None
-    return self.config.shape(outputs)
+    if self.kind != "process_reward":
+      return self.config.shape()
+    return self.config.shape(1 + self.config.reward_width)
+
+  @functools.cached_property
+  def stop_rule(self) -> generation.StopRule:
+    """Where steps and solutions end.
+
+    A model of this library ends a step with the line, and a solution with the
+    answer line. A published one ends a step with a blank line, and a solution
+    with any of its end tokens.
+    """
+    tokenizer = self.tokenizer
+    if isinstance(tokenizer, tokenizer_lib.WordTokenizer):
+      return generation.StopRule(
+        eos_id=tokenizer.eos_id,
+        step_end=stop.build([[tokenizer.newline_id]]),
+        answer_marker_id=tokenizer.answer_marker_id,
+      )
+    return generation.StopRule(
+      eos_id=tokenizer.eos_id,
+      step_end=stop.blank_line(tokenizer.token_texts),
+      other_eos_ids=tokenizer.eos_ids[1:],
+    )
 
   @property
-  def stop_rule(self) -> generation.StopRule:
-    """Steps end with a line; a solution ends with its answer line."""
-    return generation.StopRule(
-      eos_id=self.tokenizer.eos_id,
-      step_end=stop.build([[self.tokenizer.newline_id]]),
-      answer_marker_id=self.tokenizer.answer_marker_id,
+  def chats(self) -> bool:
+    """Whether the model has a chat template."""
+    tokenizer = self.tokenizer
+    return (
+      isinstance(tokenizer, pretrained_tokenizer.PretrainedTokenizer)
+      and tokenizer.has_template
     )
+
+  def chat(
+    self,
+    messages: Sequence[Mapping[str, Any]],
+    variables: Mapping[str, Any] | None = None,
+  ) -> str:
+    """The prompt that the model's chat template makes of messages.
+
+    Args:
+      messages: each with "role" and "content", oldest first.
+      variables: further names for the template, such as "enable_thinking".
+
+    Raises:
+      ValueError: if the model has no chat template, or it refuses.
+    """
+    if isinstance(self.tokenizer, tokenizer_lib.WordTokenizer):
+      raise ValueError(
+        "a model of this library has no chat template; give it a plain prompt"
+      )
+    return self.tokenizer.chat(messages, variables)
 
 
 def save(path: str, bundle: Bundle) -> None:
   """Writes one self-explaining .safetensors file.
 
   Raises:
-    ValueError: if the file cannot be written.
+    ValueError: if the file cannot be written, or the bundle has the tokenizer
+      of a published model, which `export` writes.
   """
+  if not isinstance(bundle.tokenizer, tokenizer_lib.WordTokenizer):
+    raise ValueError(
+      f"{path}: a published model's tokenizer does not fit into one file; "
+      "expected a directory (inference.export)"
+    )
   weights.save_safetensors(
     path,
     bundle.params,
@@ -88,19 +147,52 @@ def save(path: str, bundle: Bundle) -> None:
   )
 
 
+def export(directory: str, bundle: Bundle) -> None:
+  """Writes a Hugging Face directory, which transformers can load.
+
+  Args:
+    directory: made if need be.
+    bundle: a language model with the tokenizer of a published one.
+
+  Raises:
+    ValueError: if the bundle is something else, no known architecture can say
+      what its config says, or a file cannot be written.
+  """
+  if bundle.kind != "language_model" or isinstance(
+    bundle.tokenizer, tokenizer_lib.WordTokenizer
+  ):
+    raise ValueError(
+      f"{directory}: expected a language model with a published model's "
+      "tokenizer; `save` writes models of this library"
+    )
+  name = bundle.recipe.get("architecture")
+  hugging_face.write(
+    pathlib.Path(directory),
+    hugging_face.Checkpoint(
+      name or families.family_of(bundle.config),
+      bundle.config,
+      bundle.params,
+      bundle.tokenizer,
+    ),
+  )
+
+
 def load(
   path: str,
   dtype: jax.typing.DTypeLike = jnp.float32,
   mesh: jax.sharding.Mesh | None = None,
+  step_format: step_format_lib.StepFormat | None = None,
 ) -> Bundle:
-  """Reads what `save` wrote.
+  """Reads what `save` wrote, or a Hugging Face directory.
 
   Args:
-    path: a .safetensors file, or the name of a model that ships with the
-      package ("arithmetic_lm", "arithmetic_prm").
+    path: a .safetensors file, the name of a model that ships with the package
+      ("arithmetic_lm", "arithmetic_prm"), or a directory with config.json,
+      safetensors and tokenizer.json.
     dtype: to compute in.
     mesh: devices to spread the parameters over, as `shard` does; None for
       one device.
+    step_format: of a directory with a reward model: how it is shown steps.
 
   Raises:
     ValueError: naming the file and what was expected, if it is missing,
@@ -108,6 +200,18 @@ def load(
       as `shard`.
   """
   file = pathlib.Path(path)
+  if file.is_dir():
+    placement = None if mesh is None else sharding.placement(mesh)
+    found = hugging_face.read(file, dtype, placement, step_format)
+    judges = found.step_format is not None
+    return Bundle(
+      kind="process_reward" if judges else "language_model",
+      config=found.config,
+      params=found.params,
+      tokenizer=found.tokenizer,
+      recipe={"architecture": found.architecture},
+      step_format=found.step_format,
+    )
   if not file.suffix and not file.exists():
     file = _PRETRAINED / f"{path}.safetensors"
     if not file.exists():
@@ -185,6 +289,8 @@ def check_pair(policy: Bundle, verifier: Bundle | None) -> None:
     raise ValueError(
       f"the verifier is a {verifier.kind}; expected process_reward"
     )
+  if verifier.step_format is not None:
+    return  # it reads text
   ours, theirs = policy.tokenizer.fingerprint, verifier.tokenizer.fingerprint
   if ours != theirs:
     raise ValueError(

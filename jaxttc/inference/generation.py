@@ -41,6 +41,7 @@ class StopRule:
 
   Attributes:
     eos_id: the token that ends a solution.
+    other_eos_ids: others that do, too.
     step_end: automaton of the token sequences that end a step.
     answer_marker_id: the token that opens the answer; the step that it is in
       is the solution's last. -1 if solutions end at `eos_id` only.
@@ -49,6 +50,7 @@ class StopRule:
   eos_id: int
   step_end: stop.Automaton
   answer_marker_id: int = -1
+  other_eos_ids: tuple[int, ...] = ()
 
 
 @flax.struct.dataclass
@@ -114,6 +116,11 @@ class Rows:
   def columns(self) -> int:
     """Scratch columns, S."""
     return self.written.shape[2]
+
+  @property
+  def first_position(self) -> Int[Array, "G R"]:
+    """Position of the token that each row began by feeding."""
+    return self.request.position - self.length
 
   @property
   def answer_class(self) -> Int[Array, "G R"]:
@@ -305,6 +312,7 @@ def _step(model, params, cache, rows, rule, controller, draw) -> Rows:
     arena_mask=rows.path,
     scratch=rows.scratch,
     column=rows.column,
+    arena_position=cache.position,
   )
   hidden, scratch = model.apply(
     {"params": params},
@@ -342,6 +350,8 @@ def _record(rows, rule, token, logprob, step_done) -> Rows:
   active, request = rows.active, rows.request
   drawn = active & (token >= 0)
   ends = token == rule.eos_id
+  for other in rule.other_eos_ids:
+    ends |= token == other
   answering = rows.answering | (drawn & (token == rule.answer_marker_id))
   # Equal answers hash equally: a polynomial in the tokens after the marker.
   spells = drawn & rows.answering & ~ends & ~step_done

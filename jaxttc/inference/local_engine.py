@@ -12,7 +12,7 @@ does not fit, and never shrink; `compilations` counts the programs traced.
 """
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any, NamedTuple
 
@@ -74,6 +74,7 @@ class _Search:
     waiting: requests without a row.
     open: tickets that are waiting or running.
     loose: parent and tokens of the spans that may still be filed.
+    classify: class of a whole solution's answer; None if the device says.
   """
 
   prompt: tuple[int, ...]
@@ -81,6 +82,7 @@ class _Search:
   waiting: collections.deque[engine_lib.Request]
   open: set[int]
   loose: dict[int, tuple[int, tuple[int, ...]]]
+  classify: Callable[[str], int] | None
 
   def prefix(self, node: int) -> list[int]:
     """Tokens from the start of the prompt to the end of a node."""
@@ -112,6 +114,7 @@ class LocalEngine:
     sampler: controllers.Sampler = _PLAIN,
     controller: controllers.Controller | None = None,
     row_samplers: bool = False,
+    classify: Callable[[], Callable[[str], int]] | None = None,
     hardware: str | None = None,
     groups: int = 8,
     rows: int = 16,
@@ -129,6 +132,10 @@ class LocalEngine:
         `init` is told the tokens before the span.
       row_samplers: whether requests may bring samplers of their own, which
         are then data of their rows; `sampler` is for those that bring none.
+      classify: makes, for each problem, a function of a whole solution that
+        returns the class of its answer, -1 for none. Only asked about models
+        without a token that marks the answer; None leaves them without
+        classes.
       hardware: a name of the hardware table, to price joules and dollars.
       groups: G.
       rows: R.
@@ -155,6 +162,8 @@ class LocalEngine:
     )
     self.tariff, _ = local_prices.local_tariff(policy, hardware, "policy")
     self.compilations = 0
+    marked = policy.stop_rule.answer_marker_id >= 0
+    self._classify = None if marked else classify
     self._sampler, self._row_samplers, self._steps = (
       sampler,
       row_samplers,
@@ -199,8 +208,7 @@ class LocalEngine:
 
   def encode(self, text: str) -> tuple[int, ...]:
     """Token ids of a prompt, after the one that begins a text."""
-    tokenizer = self.policy.tokenizer
-    return (tokenizer.bos_id, *tokenizer.encode(text))
+    return tuple(self.policy.tokenizer.encode_prompt(text))
 
   def open(self, prompts: Mapping[int, engine_lib.Prompt]) -> None:
     """Starts searches, their prompts read in one batch.
@@ -221,7 +229,12 @@ class LocalEngine:
     for g, prompt in prompts.items():
       self._table.open(g, len(prompt.tokens) - 1)
       self._searches[g] = _Search(
-        prompt.tokens, {}, collections.deque(), set(), {}
+        prompt.tokens,
+        {},
+        collections.deque(),
+        set(),
+        {},
+        self._classify and self._classify(),
       )
 
   def submit(self, requests: Sequence[engine_lib.Request]) -> None:
@@ -419,6 +432,10 @@ class LocalEngine:
     length = int(report.length[row])
     tokens = tuple(report.tokens[row][:length].tolist())
     stopped, finished = bool(report.stopped[row]), bool(report.finished[row])
+    answer = int(report.answer[row])
+    if finished and search.classify is not None:
+      whole = [*search.prefix(request.node)[len(search.prompt) :], *tokens]
+      answer = search.classify(self.policy.tokenizer.decode(whole))
     if stopped and not finished:
       search.loose[request.ticket] = (request.node, tokens)
       self._table.add(request.group, request.ticket, request.node, length)
@@ -431,7 +448,7 @@ class LocalEngine:
       stopped=stopped,
       finished=finished,
       logprob=float(report.logprob[row]),
-      answer=int(report.answer[row]),
+      answer=answer,
     )
 
   def _needed(self) -> int:
@@ -515,6 +532,7 @@ class LocalEngine:
       jnp.where(kept, node_table.loose(work.ticket), -1),
       rows.start,
       rows.length,
+      rows.first_position,
     )
     return (
       cache,

@@ -117,6 +117,39 @@ def from_strings(strings: Sequence[str], tokenizer: Tokenizer) -> Automaton:
   return build(sequences)
 
 
+def blank_line(texts: Sequence[str]) -> Automaton:
+  r"""An automaton that matches where a text's tokens spell a blank line.
+
+  Published vocabularies spell "\n\n" in many ways: as a token, within longer
+  ones such as ".\n\n", or as the end of one token and the start of the next.
+  All of them match, at the token that completes the blank line.
+
+  Args:
+    texts: what each token adds to a text, by id.
+
+  Returns:
+    The automaton. After a match, the search for the next one begins afresh.
+  """
+  alphabet = [i for i, text in enumerate(texts) if not text or "\n" in text]
+  # States: nothing, the text ends with a line, matched by one token or by two.
+  table = np.zeros((4, len(alphabet) + 1), np.int32)
+  for column, token in enumerate(alphabet):
+    text = texts[token]
+    if not text:  # says nothing, such as a special token
+      table[1, column] = 1
+      continue
+    fresh = 2 if "\n\n" in text else int(text.endswith("\n"))
+    table[:, column] = fresh
+    if fresh != 2 and text.startswith("\n"):
+      table[1, column] = 3
+  return Automaton(
+    alphabet=np.asarray(alphabet, np.int32),
+    table=table,
+    length=np.asarray([0, 0, 1, 2], np.int32),
+    sequence=np.asarray([-1, -1, 0, 0], np.int32),
+  )
+
+
 def start(batch: int) -> Int[Array, " b"]:
   """The state i32[B] of rows that have written nothing."""
   return jnp.zeros(batch, jnp.int32)

@@ -38,10 +38,13 @@ class TreeCache:
   Attributes:
     arena: a `KeyValues` a layer: keys [G, K, E, C], values [G, K, C, E].
     owner: i32[G, C], the node whose token a slot holds; `FREE` if none.
+    position: i32[G, C], that token's position; None if no layer of the model
+      is local, since then nobody asks.
   """
 
   arena: tuple[transformer.KeyValues, ...]
   owner: Int[Array, "G C"]
+  position: Int[Array, "G C"] | None = None
 
   @property
   def capacity(self) -> int:
@@ -60,9 +63,11 @@ def init(
   dtype: jax.typing.DTypeLike = jnp.float32,
 ) -> TreeCache:
   """An empty cache for `groups` trees of `capacity` tokens each."""
+  owner = jnp.full((groups, capacity), FREE, jnp.int32)
   return TreeCache(
     arena=transformer.empty_key_values(config, (groups,), capacity, dtype),
-    owner=jnp.full((groups, capacity), FREE, jnp.int32),
+    owner=owner,
+    position=jnp.zeros_like(owner) if config.window else None,
   )
 
 
@@ -77,9 +82,12 @@ def resize(cache: TreeCache, capacity: int) -> TreeCache:
     raise ValueError(
       f"a tree cache of {cache.capacity} slots cannot shrink to {capacity}"
     )
+  wider = ((0, 0), (0, more))
+  position = cache.position
   return TreeCache(
     arena=transformer.widen(cache.arena, more),
-    owner=jnp.pad(cache.owner, ((0, 0), (0, more)), constant_values=FREE),
+    owner=jnp.pad(cache.owner, wider, constant_values=FREE),
+    position=None if position is None else jnp.pad(position, wider),
   )
 
 
@@ -154,9 +162,13 @@ def write_prompt(
       old.v.at[group, :, :width].set(new.v[:, 0], mode="drop"),
     )
 
+  position = cache.position
+  if position is not None:
+    position = position.at[group].set(slots[None], mode="drop")
   return TreeCache(
     arena=tuple(map(put, cache.arena, keys_values)),
     owner=cache.owner.at[group].set(owner.astype(jnp.int32), mode="drop"),
+    position=position,
   )
 
 
@@ -166,6 +178,7 @@ def commit(
   node: Int[Array, "G R"],
   start: Int[Array, "G R"],
   length: Int[Array, "G R"],
+  position: Int[Array, "G R"] | None = None,
 ) -> TreeCache:
   """Moves rows' private keys and values to free slots, owned by new nodes.
 
@@ -175,11 +188,20 @@ def commit(
     node: id that each row's tokens are filed under; -1 to keep nothing.
     start: first column of the row's tokens.
     length: how many columns it has.
+    position: of the row's first token; a model with local layers needs it.
 
   Returns:
     The cache. Tokens that find no free slot are lost: the caller reserves
     room beforehand (`used`).
+
+  Raises:
+    ValueError: if the cache keeps positions, and none are given.
   """
+  if cache.position is not None and position is None:
+    raise ValueError(
+      "the tree cache of a model with local layers keeps positions; give the "
+      "position of each row's first token"
+    )
   groups, rows, _, columns, _ = keys_values[0].v.shape
   column = jnp.arange(columns)[None, None]
   wanted = (
@@ -209,9 +231,15 @@ def commit(
 
   def file(cache):
     owner = jnp.repeat(node, columns, axis=1)
+    where = cache.position
+    if where is not None:
+      at = position[..., None] + column - start[..., None]
+      at = at.reshape(groups, rows * columns)
+      where = where.at[g, slot].set(at, mode="drop")
     return TreeCache(
       arena=tuple(map(put, cache.arena, keys_values)),
       owner=cache.owner.at[g, slot].set(owner, mode="drop"),
+      position=where,
     )
 
   # A scatter walks what it drops, too: skipped where nothing is to be kept.

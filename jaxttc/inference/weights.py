@@ -51,18 +51,31 @@ def save_safetensors(
       no array that safetensors can hold, or the folder is missing.
     TypeError: if metadata holds anything but text.
   """
-  path = pathlib.Path(path)
   tensors = _flatten(params)
   for name, text in (metadata or {}).items():
     if not isinstance(name, str) or not isinstance(text, str):
       raise TypeError(f"metadata {name!r}: {text!r}; expected text by text")
+  save_tensors(pathlib.Path(path), tensors, dict(metadata or {}))
+
+
+def save_tensors(
+  path: pathlib.Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]
+) -> None:
+  """Writes named tensors to one file, all or nothing.
+
+  Args:
+    path: the file; its folder must exist.
+    tensors: contiguous arrays by name.
+    metadata: any text by any name.
+
+  Raises:
+    ValueError: if the folder is missing, or the file cannot be written.
+  """
   if not path.parent.is_dir():
     raise ValueError(f"{path}: no such folder {path.parent}")
   partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
   try:
-    safetensors.numpy.save_file(
-      tensors, partial, dict(metadata) if metadata else None
-    )
+    safetensors.numpy.save_file(tensors, partial, metadata or None)
     _settle(partial)
     os.replace(partial, path)
   except safetensors.SafetensorError as error:
@@ -176,20 +189,20 @@ def _conform(
 ) -> dict[str, np.ndarray]:
   """The tensors, cast; or a ValueError that names up to three that differ."""
   wanted = traverse_util.flatten_dict(dict(abstract), sep=".")
-  _refuse(path, "missing tensors", sorted(wanted.keys() - tensors.keys()))
-  _refuse(path, "unexpected tensors", sorted(tensors.keys() - wanted.keys()))
+  refuse(path, "missing tensors", sorted(wanted.keys() - tensors.keys()))
+  refuse(path, "unexpected tensors", sorted(tensors.keys() - wanted.keys()))
   bad = [
     f"{name} is {tensors[name].shape}, expected {tuple(spec.shape)}"
     for name, spec in wanted.items()
     if tensors[name].shape != tuple(spec.shape)
   ]
-  _refuse(path, "ill-shaped tensors", bad)
+  refuse(path, "ill-shaped tensors", bad)
   bad = [
     f"{name} is {tensors[name].dtype}, expected {np.dtype(spec.dtype)}"
     for name, spec in wanted.items()
     if not _castable(tensors[name].dtype, np.dtype(spec.dtype))
   ]
-  _refuse(path, "ill-typed tensors", bad)
+  refuse(path, "ill-typed tensors", bad)
   return {
     name: tensors[name].astype(spec.dtype, copy=False)
     for name, spec in wanted.items()
@@ -200,7 +213,8 @@ def _castable(given: np.dtype, wanted: np.dtype) -> bool:
   return given == wanted or (given in _FLOATS and wanted in _FLOATS)
 
 
-def _refuse(path: pathlib.Path, what: str, found: list[str]) -> None:
+def refuse(path: pathlib.Path, what: str, found: list[str]) -> None:
+  """Raises ValueError that names up to three of what was found, if any."""
   if found:
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     raise ValueError(f"{path}: {what}: {', '.join(found[:3])}{more}")

@@ -10,6 +10,7 @@ over "data": parameters are whole along it, and the rows of a batch are what
 `mesh.data_parallel` splits.
 """
 
+from collections.abc import Callable
 import re
 from typing import Any
 
@@ -24,6 +25,7 @@ from jaxttc.models import transformer
 # leaves the width.
 _RULES = (
   (r"attention_\d+/qkv$", jax.P(None, mesh_lib.TENSOR)),
+  (r"attention_\d+/qkv_bias$", jax.P(mesh_lib.TENSOR)),
   (r"attention_\d+/out$", jax.P(mesh_lib.TENSOR)),
   (r"mlp_\d+/gate_up$", jax.P(None, None, mesh_lib.TENSOR)),
   (r"mlp_\d+/down$", jax.P(mesh_lib.TENSOR)),
@@ -32,8 +34,11 @@ _RULES = (
   (r"head/kernel$", jax.P(None, mesh_lib.TENSOR)),
   (r"head/kernel$", jax.P(mesh_lib.TENSOR)),
 )
-# What must divide; query heads then do, being a multiple of key-value heads.
-_FIELDS = ("kv_heads", "mlp_width")
+# (names of a parameter's path, shape) -> where it lies.
+Placement = Callable[[tuple[str, ...], tuple[int, ...]], jax.sharding.Sharding]
+# What must divide: parameter, field, axis. Query heads then do, being a
+# multiple of key-value heads.
+_DIVIDED = {"qkv": ("kv_heads", 1), "gate_up": ("mlp_width", 2)}
 
 
 def check(config: config_lib.TransformerConfig, parts: int) -> None:
@@ -42,15 +47,18 @@ def check(config: config_lib.TransformerConfig, parts: int) -> None:
   Raises:
     ValueError: naming the field, and the numbers of devices that divide it.
   """
-  for name in _FIELDS:
-    size = getattr(config, name)
-    if size % parts:
-      fits = [n for n in range(1, size + 1) if not size % n]
-      shown = ", ".join(map(str, fits[:8])) + (", .." if fits[8:] else "")
-      raise ValueError(
-        f"model.{name}={size} cannot be split over tensor={parts} devices; "
-        f"expected one of {shown}"
-      )
+  for name, _ in _DIVIDED.values():
+    _check_divides(name, getattr(config, name), parts)
+
+
+def _check_divides(name: str, size: int, parts: int) -> None:
+  if size % parts:
+    fits = [n for n in range(1, size + 1) if not size % n]
+    shown = ", ".join(map(str, fits[:8])) + (", .." if fits[8:] else "")
+    raise ValueError(
+      f"model.{name}={size} cannot be split over tensor={parts} devices; "
+      f"expected one of {shown}"
+    )
 
 
 def spec(
@@ -97,6 +105,24 @@ def shardings(
     return jax.NamedSharding(mesh, spec(name, leaf.shape, parts))
 
   return jax.tree_util.tree_map_with_path(of, params)
+
+
+def placement(mesh: jax.sharding.Mesh) -> Placement:
+  """`shardings` for who reads one parameter at a time.
+
+  Returns:
+    (names of the path, shape) -> the parameter's sharding. It raises as
+    `check`, on a parameter that does not divide.
+  """
+  parts = mesh.shape[mesh_lib.TENSOR]
+
+  def of(path, shape):
+    if path[-1] in _DIVIDED:
+      field, axis = _DIVIDED[path[-1]]
+      _check_divides(field, shape[axis], parts)
+    return jax.NamedSharding(mesh, spec("/".join(path), shape, parts))
+
+  return of
 
 
 def place(

@@ -3,7 +3,8 @@
 
 The shape is Llama's: RMSNorm before each sublayer, rotary positions, grouped-
 query attention, gated SiLU MLP, no biases (Touvron et al. 2023; Ainslie et
-al. 2023). One forward pass serves training, prefill, decoding and scoring.
+al. 2023). Other families differ from it by fields of the config. One forward
+pass serves training, prefill, decoding and scoring.
 
 Sequences come in `G` groups of `R` rows. The rows of a group are branches of
 one search tree. They attend to
@@ -30,6 +31,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxttc.models import config as config_lib
+from jaxttc.models import rotary
 
 _MASKED = -1e30  # finite, so that a row with nothing to attend to is no NaN
 _LEAST_LOGPROB = -16.0  # surprise has an end
@@ -118,6 +120,8 @@ class Context(NamedTuple):
       own tokens are all that is private.
     scratch_mask: bool[G, R, S], columns the row may see, its own included.
     column: i32[], the column that this call's single token is written to.
+    arena_position: i32[G, C], positions of the arena's tokens; local layers
+      need it.
   """
 
   arena: tuple[KeyValues, ...] | None = None
@@ -125,33 +129,24 @@ class Context(NamedTuple):
   scratch: tuple[KeyValues, ...] | None = None
   scratch_mask: Bool[Array, "G R S"] | None = None
   column: Int[Array, ""] | None = None
+  arena_position: Int[Array, "G C"] | None = None
 
 
 _NO_CONTEXT = Context()
 
 
-def rotate(
-  x: Float[Array, "G R T *heads E"],
-  positions: Int[Array, "G R T"],
-  theta: float,
-) -> Float[Array, "G R T *heads E"]:
-  """Rotary position embedding, halves paired (Su et al. 2021)."""
-  half = x.shape[-1] // 2
-  frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  frequency = frequency.reshape((1,) * (x.ndim - 1) + (half,))
-  # One angle for all heads.
-  positions = positions.reshape(positions.shape + (1,) * (x.ndim - 3))
-  angle = positions.astype(jnp.float32) * frequency
-  cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
-  a, b = x[..., :half], x[..., half:]
-  return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
-
-
 class Attention(nn.Module):
-  """Grouped-query attention over an arena and a private part."""
+  """Grouped-query attention over an arena and a private part.
+
+  Attributes:
+    config: sizes.
+    dtype: to compute in.
+    local: whether it sees no more than the last `config.window` tokens.
+  """
 
   config: config_lib.TransformerConfig
   dtype: jnp.dtype = jnp.float32
+  local: bool = False
 
   @nn.compact
   def __call__(self, x_GRTD, positions, own_mask, arena, context):
@@ -184,8 +179,20 @@ class Attention(nn.Module):
       x_GRTD,
       qkv.reshape(cfg.width, -1).astype(self.dtype),
     ).reshape(groups, rows, steps, cfg.kv_heads, queries + 2, cfg.head_dim)
-    qk = rotate(h[..., :-1, :], positions, cfg.rope_theta)
-    q_GRTKQE = qk[..., :-1, :] * (cfg.head_dim**-0.5)
+    if cfg.qkv_bias:
+      bias = self.param(
+        "qkv_bias", nn.initializers.zeros, qkv.shape[1:], jnp.float32
+      )
+      h = h + bias.astype(self.dtype)[None, None, None]
+    qk = h[..., :-1, :]
+    if cfg.qk_norm:
+      qk = self._normalised(qk)
+    if self.local and cfg.rope_theta_local:
+      qk = rotary.rotate(qk, positions, cfg.rope_theta_local)
+    else:
+      stretch = rotary.stretch(cfg)
+      qk = rotary.rotate(qk, positions, cfg.rope_theta, stretch)
+    q_GRTKQE = qk[..., :-1, :] * ((cfg.query_width or cfg.head_dim) ** -0.5)
     k_GRKET = qk[..., -1, :].transpose(0, 1, 3, 4, 2)
     v_GRKTE = h[..., -1, :].swapaxes(2, 3)
 
@@ -200,8 +207,9 @@ class Attention(nn.Module):
           v, v_GRKTE.reshape(*k.shape[:-2], 1, -1), context.column, v.ndim - 2
         ),
       )
+    own_mask = self._own_mask(positions, own_mask, context)
     q_GRKTQE = q_GRTKQE.transpose(0, 1, 3, 2, 4, 5)
-    scores = _scores(q_GRKTQE, own.k)
+    scores = _capped(_scores(q_GRKTQE, own.k), cfg.score_cap)
     scores = jnp.where(own_mask[:, :, None, :, None, :], scores, _MASKED)
     if arena[0] is None:
       mixed = _mixed(_softmax(scores, self.dtype), own.v)
@@ -213,7 +221,8 @@ class Attention(nn.Module):
       shared = shared.reshape(
         groups, cfg.kv_heads, rows, steps, queries, -1
       ).transpose(0, 2, 1, 3, 4, 5)
-      mask = context.arena_mask[:, :, None, None, None, :]
+      shared = _capped(shared, cfg.score_cap)
+      mask = self._arena_mask(positions, context)
       shared = jnp.where(mask, shared, _MASKED)
       slots = shared.shape[-1]
       weights = _softmax(jnp.concatenate([shared, scores], axis=-1), self.dtype)
@@ -231,6 +240,37 @@ class Attention(nn.Module):
     flat = mixed.transpose(0, 1, 3, 2, 4, 5).reshape(groups, rows, steps, -1)
     weight = out.reshape(cfg.heads * cfg.head_dim, cfg.width)
     return jnp.einsum("...f,fd->...d", flat, weight.astype(self.dtype)), own
+
+  def _normalised(self, qk):
+    """Queries and keys [.., Q + 1, E], each divided by its own size."""
+    eps = self.config.norm_eps
+    q = nn.RMSNorm(epsilon=eps, dtype=self.dtype, name="query_norm")
+    k = nn.RMSNorm(epsilon=eps, dtype=self.dtype, name="key_norm")
+    return jnp.concatenate([q(qk[..., :-1, :]), k(qk[..., -1:, :])], axis=-2)
+
+  def _own_mask(self, positions, mask, context):
+    """Which private keys [G, R, T, S] this layer sees, of those in `mask`."""
+    if not self.local:
+      return mask
+    if context.scratch is None:
+      key = positions[:, :, None, :]
+    else:  # a row writes a column a token, up to this one
+      columns = jnp.arange(mask.shape[-1])
+      key = positions[..., None] - context.column + columns[None, None, None]
+    return mask & (positions[..., None] - key < self.config.window)
+
+  def _arena_mask(self, positions, context):
+    """Which slots this layer sees, to broadcast to [G, R, K, T, Q, C]."""
+    mask = context.arena_mask[:, :, None, None, None, :]
+    if not self.local:
+      return mask
+    away = positions[..., None] - context.arena_position[:, None, None, :]
+    return mask & (away < self.config.window)[:, :, None, :, None, :]
+
+
+def _capped(x, cap):
+  """Scores or logits within (-cap, cap); as they are if `cap` is 0."""
+  return cap * jnp.tanh(x / cap) if cap else x
 
 
 def _scores(q_GRKTQE, k):
@@ -256,7 +296,7 @@ def _softmax(scores, dtype):
 
 
 class GatedMLP(nn.Module):
-  """SiLU-gated MLP; gate and up projections are one matrix."""
+  """Gated MLP; gate and up projections are one matrix."""
 
   config: config_lib.TransformerConfig
   dtype: jnp.dtype = jnp.float32
@@ -269,23 +309,35 @@ class GatedMLP(nn.Module):
     gate_up = self.param("gate_up", init, (cfg.width, 2, cfg.mlp_width))
     down = self.param("down", init, (cfg.mlp_width, cfg.width))
     h = jnp.einsum("...d,dgf->...gf", x, gate_up.astype(self.dtype))
-    h = jax.nn.silu(h[..., 0, :]) * h[..., 1, :]
+    gate = h[..., 0, :]
+    if cfg.activation == "silu":
+      gate = jax.nn.silu(gate)
+    else:
+      gate = jax.nn.gelu(gate, approximate=True)
+    h = gate * h[..., 1, :]
     return jnp.einsum("...f,fd->...d", h, down.astype(self.dtype))
 
 
-def _layers(config, count, dtype):
-  """Attention norms, attentions, MLP norms and MLPs, and the norm at the end.
+def _add_layers(module, first, count):
+  """Gives a module, in its `setup`, the layers from `first` on, and a norm.
 
   Unrolled: one cache tensor a layer decodes best.
   """
-  norm = lambda: nn.RMSNorm(epsilon=config.norm_eps, dtype=dtype)  # noqa: E731
-  return (
-    [norm() for _ in range(count)],
-    [Attention(config, dtype) for _ in range(count)],
-    [norm() for _ in range(count)],
-    [GatedMLP(config, dtype) for _ in range(count)],
-    norm(),
-  )
+  cfg, dtype = module.config, module.dtype
+  layers = range(first, first + count)
+
+  def norms():
+    norm = lambda: nn.RMSNorm(epsilon=cfg.norm_eps, dtype=dtype)  # noqa: E731
+    return [norm() for _ in layers]
+
+  module.attention_norm = norms()
+  module.attention = [Attention(cfg, dtype, cfg.is_local(i)) for i in layers]
+  module.mlp_norm = norms()
+  module.mlp = [GatedMLP(cfg, dtype) for _ in layers]
+  if cfg.post_norms:
+    module.attention_post_norm = norms()
+    module.mlp_post_norm = norms()
+  module.final_norm = nn.RMSNorm(epsilon=cfg.norm_eps, dtype=dtype)
 
 
 def _run_layers(module, first, x, positions, own_mask, context):
@@ -299,8 +351,13 @@ def _run_layers(module, first, x, positions, own_mask, context):
     h, private = attention(
       module.attention_norm[i](x), positions, own_mask, parts, context
     )
+    if module.config.post_norms:
+      h = module.attention_post_norm[i](h)
     x = x + h
-    x = x + module.mlp[i](module.mlp_norm[i](x))
+    h = module.mlp[i](module.mlp_norm[i](x))
+    if module.config.post_norms:
+      h = module.mlp_post_norm[i](h)
+    x = x + h
     own.append(private)
   return x, tuple(own)
 
@@ -320,13 +377,7 @@ class Transformer(nn.Module):
       dtype=self.dtype,
       embedding_init=nn.initializers.normal(cfg.width**-0.5),
     )
-    (
-      self.attention_norm,
-      self.attention,
-      self.mlp_norm,
-      self.mlp,
-      self.final_norm,
-    ) = _layers(cfg, cfg.layers, self.dtype)
+    _add_layers(self, 0, cfg.layers)
     if not cfg.tie_embeddings:
       self.head = nn.Dense(cfg.vocab_size, use_bias=False, dtype=self.dtype)
 
@@ -352,14 +403,18 @@ class Transformer(nn.Module):
       values: the call's own, or the updated scratch.
     """
     x = self.embed(tokens)
+    if self.config.embed_scale != 1.0:
+      x = x * self.config.embed_scale
     x, own = _run_layers(self, 0, x, positions, own_mask, context)
     return self.final_norm(x), own
 
   def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
     """Next-token logits of hidden states, in float32."""
     if self.config.tie_embeddings:
-      return self.embed.attend(hidden).astype(jnp.float32)
-    return self.head(hidden).astype(jnp.float32)
+      logits = self.embed.attend(hidden)
+    else:
+      logits = self.head(hidden)
+    return _capped(logits.astype(jnp.float32), self.config.logit_cap)
 
   def everything(self, tokens, positions, own_mask) -> Float[Array, "G R T V"]:
     """Logits of whole sequences; also what initialises all parameters."""
@@ -401,15 +456,11 @@ class ProcessRewardModel(nn.Module):
     cfg, reading = self.config, self.config.reading_layers
     self.trunk = Transformer(cfg.trunk(), self.dtype)
     self.reward = nn.Dense(1, dtype=jnp.float32)
+    if cfg.reward_width:
+      self.reward_hidden = nn.Dense(cfg.reward_width, dtype=self.dtype)
     if reading:
       self.surprise = nn.Dense(cfg.width, use_bias=False, dtype=self.dtype)
-      (
-        self.attention_norm,
-        self.attention,
-        self.mlp_norm,
-        self.mlp,
-        self.final_norm,
-      ) = _layers(cfg, reading, self.dtype)
+      _add_layers(self, cfg.layers - reading, reading)
 
   def __call__(
     self,
@@ -434,7 +485,7 @@ class ProcessRewardModel(nn.Module):
     """
     hidden, own = self.trunk(tokens, positions, own_mask, context)
     if not self.config.reading_layers:
-      return Judgement(self.reward(hidden)[..., 0], hidden[..., :0]), own
+      return Judgement(self._reward(hidden), hidden[..., :0]), own
     if before is None:
       before = jnp.zeros_like(hidden[:, :, 0])
     expected = jnp.concatenate([before[:, :, None], hidden[:, :, :-1]], axis=2)
@@ -449,12 +500,17 @@ class ProcessRewardModel(nn.Module):
       own_mask,
       context,
     )
-    logits = self.reward(self.final_norm(x))[..., 0]
-    return Judgement(logits, hidden), own + read
+    return Judgement(self._reward(self.final_norm(x)), hidden), own + read
 
   def everything(self, tokens, positions, own_mask) -> Float[Array, "G R T"]:
     """Reward logits of whole sequences; also initialises all parameters."""
     return self(tokens, positions, own_mask)[0].logits
+
+  def _reward(self, hidden):
+    """Reward logits [..] of the last hidden states [.., D]."""
+    if self.config.reward_width:
+      hidden = jax.nn.relu(self.reward_hidden(hidden))
+    return self.reward(hidden)[..., 0]
 
   def _found(self, expected, tokens):
     """How tokens compare with what was expected: f32[G, R, T, READ]."""

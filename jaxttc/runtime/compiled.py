@@ -204,6 +204,18 @@ def compiled_search(
       "needs none (greedy, sample, self_consistency)"
     )
   bundle_lib.check_pair(policy, verifier)
+  if decoder.votes and policy.stop_rule.answer_marker_id < 0:
+    raise ValueError(
+      "the decoder votes, and a compiled search cannot tell which answers of "
+      "a published model are the same; use the host-driven form "
+      "(runtime.driver.drive), or a decoder that does not vote (best_of_n, "
+      "select='best')"
+    )
+  if verifier is not None and verifier.step_format is not None:
+    raise ValueError(
+      "the reward model is shown steps as text, with separators, which a "
+      "compiled search cannot; use the host-driven form (runtime.driver.drive)"
+    )
   parts = _Parts(policy, verifier, decoder, settings, controller)
   return CompiledSearch(
     read=functools.partial(
@@ -362,11 +374,21 @@ class _Parts:
     policy, verifier = search.policy, search.verifier
     if self.extends:
       policy = tree_cache.commit(
-        policy, sampled.scratch, deeper, sampled.start, spans.length
+        policy,
+        sampled.scratch,
+        deeper,
+        sampled.start,
+        spans.length,
+        sampled.first_position,
       )
     if self.extends and verifier is not None:
       verifier = tree_cache.commit(
-        verifier, theirs_kv, deeper, jnp.zeros_like(deeper), spans.length
+        verifier,
+        theirs_kv,
+        deeper,
+        jnp.zeros_like(deeper),
+        spans.length,
+        context,
       )
     read = search.read and jax.tree.map(
       lambda old, new: _file(old, ids, new), search.read, read

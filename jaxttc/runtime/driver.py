@@ -48,7 +48,7 @@ from jaxttc.runtime import jobs as jobs_lib
 from jaxttc.runtime import search as search_lib
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.runtime import slots as slots_lib
-from jaxttc.verifiers import local_verifier
+from jaxttc.verifiers import answer_classes, local_verifier
 
 _UNLIMITED = 2**30  # cached tokens, where nothing but memory limits them
 
@@ -93,6 +93,7 @@ def local_engines(
     sampler=settings.sampler,
     controller=controller,
     row_samplers=row_samplers,
+    classify=lambda: answer_classes.AnswerClasses().of_solution,
     hardware=settings.hardware,
     groups=slots,
     rows=min(shape.asks * shape.children, 32) if rows is None else rows,

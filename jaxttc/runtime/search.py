@@ -204,7 +204,7 @@ def encode(
   for i, prompt in enumerate(prompts):
     if not prompt.strip():
       raise ValueError(f"problem {i}: the prompt is empty")
-    ids = [policy.tokenizer.bos_id, *policy.tokenizer.encode(prompt)]
+    ids = policy.tokenizer.encode_prompt(prompt)
     if len(ids) > room:
       raise ValueError(
         f"problem {i}: its prompt has {len(ids)} tokens; the model takes "

@@ -2,23 +2,13 @@
 """From the messages of a chat to the text that a model continues."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.serving import errors
 
 
-@runtime_checkable
-class ChatModel(Protocol):
-  """A model that brings a chat template."""
-
-  def chat(self, messages: Sequence[dict[str, str]]) -> str:
-    """The text of a conversation, up to where the answer begins."""
-    ...
-
-
 def prompt_of(
-  bundle: bundle_lib.Bundle | ChatModel, messages: Sequence[dict[str, str]]
+  bundle: bundle_lib.Bundle, messages: Sequence[dict[str, str]]
 ) -> str:
   """The prompt of a conversation.
 
@@ -33,7 +23,7 @@ def prompt_of(
     ApiError: 400, if the template refuses the messages, or there is no
       question in them.
   """
-  if isinstance(bundle, ChatModel):
+  if bundle.chats:
     try:
       return bundle.chat(messages)
     except ValueError as error:

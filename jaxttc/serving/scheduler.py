@@ -178,8 +178,8 @@ class Scheduler:
       size //= 2
 
   def _read_blank(self, length: int, count: int) -> None:
-    """Has the engine continue some prompts of empty lines by a token."""
-    blank = (self._engine.policy.tokenizer.newline_id,) * length
+    """Has the engine continue some prompts that say nothing by a token."""
+    blank = (self._engine.policy.tokenizer.eos_id,) * length
     prompt = engine_lib.Prompt(text="", tokens=blank)
     self._engine.open(dict.fromkeys(range(count), prompt))
     order = Order(

@@ -224,7 +224,7 @@ class Service:
   def _encode(self, text: str, where: str) -> engine_lib.Prompt:
     tokenizer = self.policy.tokenizer
     try:
-      tokens = (tokenizer.bos_id, *tokenizer.encode(text))
+      tokens = tuple(tokenizer.encode_prompt(text))
     except UnicodeEncodeError:
       raise errors.bad(
         where, f"{where} holds half a surrogate pair; expected valid text"

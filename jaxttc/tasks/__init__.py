@@ -14,12 +14,14 @@ from jaxttc.tasks.arithmetic import (
   solution,
   training_example,
 )
+from jaxttc.tasks.pretrained_tokenizer import PretrainedTokenizer
 from jaxttc.tasks.problems import STYLES, Problem, prompt
 from jaxttc.tasks.tokenizer import WordTokenizer
 
 __all__ = (
   "FAMILIES",
   "STYLES",
+  "PretrainedTokenizer",
   "Problem",
   "TrainingMix",
   "WordTokenizer",

@@ -171,6 +171,14 @@ class WordTokenizer:
         ids.append(i)
     return ids
 
+  def encode_prompt(self, text: str) -> list[int]:
+    """Token ids of a text from its beginning: those of `encode` after <bos>.
+
+    Raises:
+      ValueError: As `encode`.
+    """
+    return [self.bos_id, *self.encode(text)]
+
   def _spell(self, piece: str) -> list[int]:
     """A piece outside the vocabulary: digit by digit, or its bytes."""
     if piece[-1] in "0123456789":

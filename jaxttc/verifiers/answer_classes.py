@@ -69,6 +69,10 @@ class AnswerClasses:
       self._ids[text] = self._place(answer)
     return self._ids[text]
 
+  def of_solution(self, text: str) -> int:
+    """Id of the class of a whole solution's answer, -1 if it has none."""
+    return self.class_id(answers.extract_answer(text))
+
   def class_ids(self, texts: Iterable[str | None]) -> list[int]:
     """Ids of many answers, in order; see `class_id`."""
     return [self.class_id(text) for text in texts]

@@ -6,6 +6,11 @@ over all spans that are to be scored, of however many searches. Only the
 searches that have spans take part in a pass: their arenas are gathered, and
 written back with the spans' keys and values. Shapes are powers of two;
 `compilations` counts the programs traced.
+
+A published reward model (one with a `step_format`) is shown the text of each
+step in its own vocabulary, with its separators. What it reads is then another
+number of tokens than the policy wrote, which no budget is told beforehand: it
+meters calls, not tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +31,9 @@ from jaxttc.inference import (
 )
 from jaxttc.verifiers import process_reward
 
+_CALLS_ONLY = frozenset(
+  {"prompt_tokens", "generated_tokens", "verifier_calls", "tool_calls"}
+)
 # What is kept of a node's prefix, and where it ends.
 _State = tuple[process_reward.Prefixes, int]
 
@@ -39,6 +47,7 @@ class _Pass(NamedTuple):
   position: Any  # i32[P, R]
   tokens: Any  # i32[P, R, W], -1 beyond the span
   finished: Any  # bool[P, R]
+  ends: Any  # bool[P, R, W], where rewards are read; None to look for them
   read: Any  # Prefixes [P, R] of the parents
 
 
@@ -49,7 +58,8 @@ class LocalVerifier:
     verifier: the model.
     groups: G, searches served at once.
     tariff: what reading costs.
-    metered: all fields; joules and dollars only on known hardware.
+    metered: all fields; joules and dollars only on known hardware; of a model
+      with a `step_format`, calls and what others spend.
     compilations: programs traced so far.
   """
 
@@ -90,6 +100,8 @@ class LocalVerifier:
     self.tariff, self.metered = local_prices.local_tariff(
       verifier, hardware, "verifier"
     )
+    if verifier.step_format is not None:
+      self.metered = _CALLS_ONLY
     self.compilations = 0
     self._nodes: dict[int, dict[int, _State]] = {}
     self._loose: dict[int, dict[int, _State]] = {}
@@ -112,6 +124,7 @@ class LocalVerifier:
       return
     for group, prompt in prompts.items():
       prompt_batch.check_open(group, self.groups, self._nodes, prompt)
+    prompts = {g: self._own(prompt) for g, prompt in prompts.items()}
     ids, length, group = prompt_batch.padded_prompts(prompts, self.groups)
     self._fit(ids.shape[1])
     self._cache, read = self._prefill(
@@ -136,20 +149,22 @@ class LocalVerifier:
     for span in spans:
       self._check(span)
       self._table.reserve(span.ticket)
+    texts = [self._text(span) for span in spans]
     groups = sorted({span.group for span in spans})
     needed = {g: self._table.used(g) for g in groups}
-    for span in spans:
-      needed[span.group] += len(span.tokens)
+    for span, (tokens, _) in zip(spans, texts, strict=True):
+      needed[span.group] += len(tokens)
     self._fit(max(needed.values()))
-    work, place = self._batched(spans, groups)
+    work, place = self._batched(spans, texts, groups)
     names = self._table.take()
     self._cache, reward, read = self._read(
       self.verifier.params, self._cache, names, work
     )
     reward, read = jax.device_get((reward, read))
-    for span, at in zip(spans, place, strict=True):
+    for span, (tokens, _), at in zip(spans, texts, place, strict=True):
       if not span.finished:
-        self._keep(span, jax.tree.map(lambda x, at=at: x[at], read))
+        own = jax.tree.map(lambda x, at=at: x[at], read)
+        self._keep(span, own, len(tokens))
     return [float(reward[at]) for at in place]
 
   def file(self, group: int, nodes: Mapping[int, int]) -> None:
@@ -203,9 +218,22 @@ class LocalVerifier:
         f"ticket {span.ticket} of group {span.group} has no tokens to score"
       )
 
-  def _keep(self, span, read) -> None:
+  def _own(self, prompt: engine_lib.Prompt) -> engine_lib.Prompt:
+    """A prompt as the reward model reads it."""
+    if self.verifier.step_format is None:
+      return prompt
+    ids = self.verifier.tokenizer.encode_prompt(prompt.text)
+    return engine_lib.Prompt(text=prompt.text, tokens=tuple(ids))
+
+  def _text(self, span: engine_lib.Span) -> tuple[Sequence[int], Any]:
+    """A span's tokens, and where rewards are read; None to look for it."""
+    form = self.verifier.step_format
+    if form is None:
+      return span.tokens, None
+    return form.encode(self.verifier.tokenizer, span.text, span.parent == 0)
+
+  def _keep(self, span, read, size) -> None:
     _, end = self._nodes[span.group][span.parent]
-    size = len(span.tokens)
     self._loose[span.group][span.ticket] = (read, end + size)
     self._table.add(span.group, span.ticket, span.parent, size)
 
@@ -215,7 +243,7 @@ class LocalVerifier:
       self.compilations += 1
       self._cache = self._resize(self._cache, slots)
 
-  def _batched(self, spans, groups):
+  def _batched(self, spans, texts, groups):
     """Spans as arrays, and where in them each span is."""
     column = dict.fromkeys(groups, 0)
     place = []
@@ -224,7 +252,8 @@ class LocalVerifier:
       column[span.group] += 1
     count = generation.bucket(len(groups), least=1)
     rows = generation.bucket(max(column.values()), least=1)
-    width = generation.bucket(max(len(span.tokens) for span in spans))
+    width = generation.bucket(max(len(tokens) for tokens, _ in texts))
+    by_text = self.verifier.step_format is not None
     work = _Pass(
       group=np.full((count,), self.groups, np.int32),
       parent=np.full((count, rows), -1, np.int32),
@@ -232,17 +261,20 @@ class LocalVerifier:
       position=np.zeros((count, rows), np.int32),
       tokens=np.full((count, rows, width), -1, np.int32),
       finished=np.zeros((count, rows), bool),
+      ends=np.zeros((count, rows, width), bool) if by_text else None,
       read=jax.tree.map(
         lambda x: np.zeros((count, rows, *np.shape(x)), x.dtype),
         self._nodes[spans[0].group][spans[0].parent][0],
       ),
     )
     work.group[: len(groups)] = groups
-    for span, at in zip(spans, place, strict=True):
+    for span, (tokens, ends), at in zip(spans, texts, place, strict=True):
       read, end = self._nodes[span.group][span.parent]
       work.parent[at], work.position[at] = span.parent, end
       work.ticket[at], work.finished[at] = span.ticket, span.finished
-      work.tokens[at][: len(span.tokens)] = span.tokens
+      work.tokens[at][: len(tokens)] = tokens
+      if by_text:
+        work.ends[at][: len(ends)] = ends
       jax.tree.map(
         lambda whole, one, at=at: whole.__setitem__(at, one), work.read, read
       )
@@ -272,14 +304,16 @@ class LocalVerifier:
       work.tokens,
       work.read.hidden,
     )
-    rule = self.verifier.stop_rule
-    ends = process_reward.step_ends(work.tokens, work.finished, rule.step_end)
+    ends = work.ends
+    if ends is None:
+      rule = self.verifier.stop_rule
+      ends = process_reward.step_ends(work.tokens, work.finished, rule.step_end)
     stepped = work.read.rewards.extended(reward, ends)
     length = (work.tokens >= 0).sum(-1)
     kept = (work.parent >= 0) & ~work.finished
     owner = jnp.where(kept, node_table.loose(work.ticket), -1)
     some = tree_cache.commit(
-      some, keys_values, owner, jnp.zeros_like(length), length
+      some, keys_values, owner, jnp.zeros_like(length), length, work.position
     )
     cache = jax.tree.map(
       lambda whole, part: whole.at[work.group].set(part, mode="drop"),

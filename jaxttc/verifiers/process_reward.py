@@ -157,7 +157,9 @@ def score(
     jnp.maximum(tokens, 0),
     position[..., None] + jnp.arange(width)[None, None],
     own,
-    transformer.Context(arena=cache.arena, arena_mask=path),
+    transformer.Context(
+      arena=cache.arena, arena_mask=path, arena_position=cache.position
+    ),
     before,
   )
   last = jnp.maximum((tokens >= 0).sum(-1) - 1, 0)[..., None, None]

@@ -139,3 +139,18 @@ def test_pairs_must_be_of_the_right_kinds_and_of_one_vocabulary(pair):
   with pytest.raises(ValueError, match="another vocabulary") as caught:
     bundle_lib.check_pair(policy, stranger)
   assert policy.tokenizer.fingerprint in str(caught.value)
+
+
+def test_models_of_this_library_have_no_chat_template(pair):
+  with pytest.raises(ValueError, match="no chat template; give it a plain"):
+    pair[0].chat([{"role": "user", "content": "3 + 4"}])
+
+
+def test_configs_of_before_there_were_families_still_load(pair, saved):
+  old = (
+    "vocab_size width layers heads kv_heads head_dim mlp_width max_length"
+    " rope_theta norm_eps tie_embeddings reading_layers"
+  ).split()
+  fields = {name: getattr(pair[0].config, name) for name in old}
+  back = bundle_lib.load(_rewrite(saved, config=json.dumps(fields)))
+  assert back.config == pair[0].config

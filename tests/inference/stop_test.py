@@ -128,3 +128,24 @@ def test_build_refuses_ids_that_are_no_integers():
 def test_from_strings_refuses_what_cannot_be_written(text, message):
   with pytest.raises(ValueError, match=message):
     stop.from_strings(["ok", text], _Letters())
+
+
+_SPELLINGS = ("a", "\n", "\n\n", ".\n", "\nb", ".\n\n", "\n\nc", "a\n\nb\n", "")
+
+
+@hypothesis.given(
+  st.lists(st.integers(0, len(_SPELLINGS) - 1), min_size=1, max_size=12)
+)
+@hypothesis.settings(max_examples=200)
+def test_blank_lines_are_found_however_they_are_spelled(tokens):
+  automaton = stop.blank_line(_SPELLINGS)
+  state, since = stop.start(1), ""
+  for token in tokens:
+    state = stop.advance(
+      automaton, state, jnp.asarray([token]), jnp.asarray([True])
+    )
+    since += _SPELLINGS[token]
+    expected = "\n\n" in since
+    assert bool(stop.matched(automaton, state)[0]) == expected
+    if expected:  # the next search begins afresh
+      since = ""

@@ -56,11 +56,16 @@ def test_shape_carries_every_size_that_a_price_depends_on():
     ("tie_embeddings", 1),
     ("heads", 3),
     ("head_dim", 7),
-    ("width", 18),
+    ("activation", "relu"),
+    ("window", -1),
+    ("logit_cap", True),
+    ("rope_low", 8.0),
   ],
 )
 def test_refuses_sizes_that_do_not_fit_and_names_the_field(field, value):
-  config = config_lib.TransformerConfig(**_SIZES | {field: value})
+  config = config_lib.TransformerConfig(
+    **_SIZES | {"rope_original": 64, field: value}
+  )
   with pytest.raises(ValueError, match=f"model.{field}"):
     config.validate()
 

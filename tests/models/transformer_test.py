@@ -89,31 +89,6 @@ def test_causal_mask_against_the_definition():
         assert mask[b, i, j] == sees
 
 
-def test_rotation_depends_on_relative_positions_only():
-  rng = np.random.default_rng(0)
-  x = jnp.asarray(rng.normal(size=(1, 1, 2, 3, 8)), jnp.float32)
-
-  def scores(shift):
-    positions = jnp.asarray([[[4, 9]]]) + shift
-    q, k = jnp.moveaxis(transformer.rotate(x, positions, 10_000.0)[0, 0], 0, 0)
-    return (q * k).sum(-1)
-
-  np.testing.assert_allclose(scores(0), scores(37), atol=1e-4)
-  assert np.abs(scores(0) - (x[0, 0, 0] * x[0, 0, 1]).sum(-1)).max() > 0.1
-
-
-def test_rotation_against_complex_numbers():
-  rng = np.random.default_rng(0)
-  x = rng.normal(size=(2, 1, 3, 8)).astype(np.float32)
-  positions = np.asarray([[[0, 1, 5]], [[2, 2, 100]]])
-  frequency = 100.0 ** (-np.arange(4) / 4)
-  turn = np.exp(1j * positions[..., None] * frequency)
-  turned = (x[..., :4] + 1j * x[..., 4:]) * turn
-  expected = np.concatenate([turned.real, turned.imag], axis=-1)
-  got = transformer.rotate(jnp.asarray(x), jnp.asarray(positions), 100.0)
-  np.testing.assert_allclose(got, expected, atol=1e-5)
-
-
 def test_shifting_all_positions_changes_nothing(params, forward):
   tokens = _tokens(2, 8)
   segments, positions = _one_segment(tokens)

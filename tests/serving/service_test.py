@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """From requests to work, and what cannot be served at all."""
 
+import dataclasses
 import json
+import pathlib
 import queue
 
 import hypothesis
 from hypothesis import strategies as st
 import pytest
 
-from jaxttc import serving
+from jaxttc import serving, tasks
 from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
 from jaxttc.evaluation import solving
@@ -151,21 +153,31 @@ def test_models_that_do_not_fit_are_refused(models):
     _service(models[::-1])
 
 
-class _Templated:
-  """A model with a chat template."""
+_TEMPLATE = """
+{%- if messages[0].role != "system" -%}
+  {{ raise_exception("this template wants a system message") }}
+{%- endif -%}
+{%- for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor -%}
+"""
 
-  def chat(self, messages):
-    if messages[0]["role"] != "system":
-      raise ValueError("this template wants\na system message")
-    return "".join(f"<{m['role']}>{m['content']}" for m in messages)
+
+def _templated(model):
+  """The same model, with a tokenizer that brings a chat template."""
+  folder = pathlib.Path(__file__).parents[1] / "data" / "hf" / "tokenizer"
+  files = {path.name: path.read_text("utf-8") for path in folder.iterdir()}
+  tokenizer = tasks.PretrainedTokenizer(
+    files | {"chat_template.jinja": _TEMPLATE}, [0]
+  )
+  return dataclasses.replace(model, tokenizer=tokenizer)
 
 
 def test_a_template_is_used_where_there_is_one(models):
   system = {"role": "system", "content": "s"}
   user = {"role": "user", "content": "u"}
-  assert prompts.prompt_of(_Templated(), [system, user]) == "<system>s<user>u"
-  with pytest.raises(errors.ApiError, match="this template wants$"):
-    prompts.prompt_of(_Templated(), [user])
+  model = _templated(models[0])
+  assert prompts.prompt_of(model, [system, user]) == "<system>s<user>u"
+  with pytest.raises(errors.ApiError, match="template wants a system message"):
+    prompts.prompt_of(model, [user])
   assert prompts.prompt_of(models[0], [system, user]) == "u\n"
   for last in ({"role": "assistant", "content": "a"}, system):
     with pytest.raises(errors.ApiError, match="last message must be the user"):
