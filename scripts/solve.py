@@ -9,8 +9,17 @@
     python scripts/solve.py --config.policy=http://localhost:8000/v1 \
       --config.model=NAME --config.decoder="self_consistency(n=8)"
 
+    python scripts/solve.py --task=math500:particle_filter \
+      --problems=test.jsonl --model=Llama-3.2-1B-Instruct \
+      --reward=Qwen2.5-Math-PRM-7B
+
     python scripts/solve.py --mesh=data=4,tensor=2
     python scripts/solve.py --processes=auto --mesh=data=8,tensor=4
+
+--task, --problems, --model and --reward are short for --config=configs/TASK.py,
+--config.problems.path, --config.policy with --config.problems.chat, and
+--config.verifier. What the task's recipe leaves open (PROBLEMS, POLICY,
+VERIFIER) must be named.
 
 --mesh spreads problems and models over devices, --processes joins those of
 other hosts: docs/scaling_out.md says which to use when.
@@ -31,9 +40,18 @@ from ml_collections import config_flags
 import rich
 
 from jaxttc import mesh as mesh_lib
-from jaxttc.evaluation import solving
+from jaxttc.evaluation import protocols, solving
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
+for _name, _help in protocols.SHORT.items():
+  flags.DEFINE_string(_name, None, _help)
+
+if __name__ == "__main__":  # config flags read the arguments when defined
+  try:
+    sys.argv = protocols.written_out(sys.argv, _ROOT / "configs")
+  except ValueError as error:
+    raise SystemExit(f"solve.py: {error}") from None
+
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
   str(_ROOT / "configs" / "solve.py"),

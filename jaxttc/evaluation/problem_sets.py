@@ -7,9 +7,10 @@ comparing final answers as mathematics.
 """
 
 import dataclasses
+import pathlib
 from typing import Any
 
-from jaxttc.tasks import arithmetic, jsonl
+from jaxttc.tasks import arithmetic, jsonl, pretrained_tokenizer
 from jaxttc.tasks import problems as problems_lib
 from jaxttc.verifiers import answers
 
@@ -28,6 +29,9 @@ class ProblemSource:
     start: number of problems passed over.
     count: number of problems; 0 takes all of a file.
     style: what the prompt asks for, one of `tasks.problems.STYLES`.
+    instruction: text put before each problem; "" for none.
+    chat: folder of the tokenizer (a model's folder will do) whose chat template
+      the prompt is made with; "" for a plain prompt.
   """
 
   path: str = ""
@@ -38,6 +42,8 @@ class ProblemSource:
   start: int = 0
   count: int = 50
   style: str = "free"
+  instruction: str = ""
+  chat: str = ""
 
   def load(self) -> list[problems_lib.Problem]:
     """The problems, in order.
@@ -78,8 +84,37 @@ class ProblemSource:
     ]
 
   def prompts(self, problems: list[problems_lib.Problem]) -> list[str]:
-    """What the policy is given for each problem."""
-    return [problems_lib.prompt(problem, self.style) for problem in problems]
+    """What the policy is given for each problem.
+
+    Raises:
+      ValueError: if `chat` is no folder with a tokenizer and a chat template.
+    """
+    asked = [
+      "\n\n".join(filter(None, (self.instruction, text)))
+      for text in (problems_lib.prompt(p, self.style) for p in problems)
+    ]
+    if not self.chat:
+      return asked
+    return chats(
+      pretrained_tokenizer.PretrainedTokenizer.from_directory(
+        pathlib.Path(self.chat)
+      ),
+      asked,
+    )
+
+
+def chats(
+  tokenizer: pretrained_tokenizer.PretrainedTokenizer, asked: list[str]
+) -> list[str]:
+  """Prompts in which a user asks each of some texts.
+
+  Raises:
+    ValueError: if there is no chat template, or it refuses.
+  """
+  return [
+    tokenizer.chat([{"role": "user", "content": text.rstrip("\n")}])
+    for text in asked
+  ]
 
 
 def answer_of(

@@ -124,7 +124,7 @@ class EndpointOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Served:
-  """An engine and a verifier of which one at least is served.
+  """An engine and a verifier of a host-driven search.
 
   Attributes:
     engine: samples.
@@ -162,6 +162,34 @@ class Served:
         model, endpoint.EndpointEngine | endpoint_verifier.EndpointVerifier
       ):
         model.shutdown()
+
+
+def hosted(
+  policy: bundle_lib.Bundle,
+  verifier: bundle_lib.Bundle | None,
+  decoder: base.Decoder,
+  settings: settings_lib.SearchSettings,
+  *,
+  slots: int,
+  shown: Callable[[str], str] | None = None,
+) -> Served:
+  """Models in this process that a compiled search cannot serve.
+
+  Args:
+    policy: the language model.
+    verifier: the reward model; None if the decoder needs no rewards.
+    decoder: the strategy.
+    settings: sampling and sizes.
+    slots: problems searched at once.
+    shown: from a prompt to what the reward model is shown of it.
+
+  Raises:
+    ValueError: if the models do not fit each other or the decoder.
+  """
+  engine, reader = driver.local_engines(
+    policy, verifier, decoder, settings, slots=slots, shown=shown
+  )
+  return Served(engine=engine, verifier=reader)
 
 
 def is_url(name: str) -> bool:

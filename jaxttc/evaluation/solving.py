@@ -133,7 +133,8 @@ class SolveRecipe:
 class Job:
   """A recipe with all that it names, loaded and checked.
 
-  Either `policy`, or `served` is there.
+  `served` is there for host-driven searches, `policy` for models in this
+  process.
   """
 
   problems: list[problems_lib.Problem]
@@ -208,6 +209,16 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
       f"decoder {recipe.decoder!r} needs rewards: give a verifier"
     )
   check_prompts(problems, prompts, policy, verifier, budget, settings)
+  served = None
+  if _host_driven(policy, verifier, decoder):
+    served = served_models.hosted(
+      policy,
+      verifier,
+      decoder,
+      settings,
+      slots=recipe.batch,
+      shown=_shown(verifier, problems, prompts),
+    )
   return Job(
     problems=problems,
     prompts=prompts,
@@ -216,7 +227,29 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
     decoder=decoder,
     settings=settings,
     budget=budget,
+    served=served,
   )
+
+
+def _host_driven(policy, verifier, decoder) -> bool:
+  """Whether text must be read between rounds, which a compiled search cannot.
+
+  That is where answers are to be told apart, or steps to be shown, that only
+  their text says.
+  """
+  by_text = decoder.votes and policy.stop_rule.answer_marker_id < 0
+  return by_text or (verifier is not None and verifier.step_format is not None)
+
+
+def _shown(verifier, problems, prompts):
+  """From a prompt to what a published reward model is shown of it.
+
+  One with a chat template is asked the problem as a user would ask it.
+  """
+  if verifier is None or verifier.step_format is None or not verifier.chats:
+    return None
+  texts = problem_sets.chats(verifier.tokenizer, [p.text for p in problems])
+  return dict(zip(prompts, texts, strict=True)).__getitem__
 
 
 def fit_slots(

@@ -212,6 +212,8 @@ def load(
       recipe={"architecture": found.architecture},
       step_format=found.step_format,
     )
+  if len(file.parts) > 1 and not file.exists():
+    raise ValueError(f"{file}: no such file or directory")
   if not file.suffix and not file.exists():
     file = _PRETRAINED / f"{path}.safetensors"
     if not file.exists():

@@ -64,6 +64,7 @@ def local_engines(
   steps: int = 16,
   controller: controllers.Controller | None = None,
   row_samplers: bool = False,
+  shown: Callable[[str], str] | None = None,
 ) -> tuple[local_engine.LocalEngine, local_verifier.LocalVerifier | None]:
   """An engine and a verifier in this process, of a search's sizes.
 
@@ -78,6 +79,8 @@ def local_engines(
     steps: most tokens a row samples in a segment.
     controller: bends the logits after the sampler's own controllers.
     row_samplers: whether problems may bring samplers of their own.
+    shown: from a prompt to what a published reward model is shown of it, as
+      `LocalVerifier` takes it.
 
   Raises:
     ValueError: if the models do not fit each other or the decoder, or the
@@ -109,6 +112,7 @@ def local_engines(
   return engine, local_verifier.LocalVerifier(
     verifier,
     aggregate=settings.aggregate,
+    shown=shown,
     hardware=settings.hardware,
     groups=slots,
     nodes=shape.nodes,

@@ -13,7 +13,7 @@ number of tokens than the policy wrote, which no budget is told beforehand: it
 meters calls, not tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -68,6 +68,7 @@ class LocalVerifier:
     verifier: bundle_lib.Bundle,
     *,
     aggregate: process_reward.Aggregate = process_reward.Aggregate.LAST,
+    shown: Callable[[str], str] | None = None,
     hardware: str | None = None,
     groups: int = 8,
     nodes: int = 64,
@@ -78,6 +79,8 @@ class LocalVerifier:
     Args:
       verifier: the model.
       aggregate: how step rewards become the reward of a prefix.
+      shown: of a model with a `step_format`: from the policy's prompt to what
+        this model is shown before the steps; None for the prompt itself.
       hardware: a name of the hardware table, to price joules and dollars.
       groups: G.
       nodes: nodes a search to make room for at first.
@@ -102,6 +105,7 @@ class LocalVerifier:
     )
     if verifier.step_format is not None:
       self.metered = _CALLS_ONLY
+    self._shown = shown
     self.compilations = 0
     self._nodes: dict[int, dict[int, _State]] = {}
     self._loose: dict[int, dict[int, _State]] = {}
@@ -222,8 +226,9 @@ class LocalVerifier:
     """A prompt as the reward model reads it."""
     if self.verifier.step_format is None:
       return prompt
-    ids = self.verifier.tokenizer.encode_prompt(prompt.text)
-    return engine_lib.Prompt(text=prompt.text, tokens=tuple(ids))
+    text = prompt.text if self._shown is None else self._shown(prompt.text)
+    ids = self.verifier.tokenizer.encode_prompt(text)
+    return engine_lib.Prompt(text=text, tokens=tuple(ids))
 
   def _text(self, span: engine_lib.Span) -> tuple[Sequence[int], Any]:
     """A span's tokens, and where rewards are read; None to look for it."""
