@@ -25,14 +25,16 @@ _STYLES: Mapping[str, tuple[str, str, str]] = {
   "best_of_n": ("best-of-N", "#CC79A7", "D"),
   "weighted_best_of_n": ("weighted best-of-N", "#A4527F", "d"),
   "self_consistency": ("self-consistency", "#56B4E9", "v"),
+  "adaptive_sc": ("adaptive SC", "#117733", "<"),
+  "particle_gibbs": ("particle Gibbs", "#332288", ">"),
   "mcts": ("MCTS", "#8C6D1F", "P"),
   "rebase": ("REBASE", "#E69F00", "X"),
   "dvts": ("DVTS", "#4B4B9F", "h"),
   "sample": ("single sample", "#777777", "p"),
   "greedy": ("greedy", "#000000", "8"),
 }
-_SPARE_COLOURS = ("#332288", "#117733", "#882255", "#44AA99", "#999933")
-_SPARE_MARKERS = ("<", ">", "H", "D", "s", "v", "^")
+_SPARE_COLOURS = ("#882255", "#44AA99", "#999933", "#661100", "#6699CC")
+_SPARE_MARKERS = ("H", "D", "s", "v", "^")
 
 _FIELDS: Mapping[str, str] = {
   "generated_tokens": "generated tokens per problem",
