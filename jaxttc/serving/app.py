@@ -130,6 +130,7 @@ class App:
       "object": "model",
       "created": 0,
       "owned_by": "jaxttc",
+      "max_model_len": self.service.context,  # as vLLM says it
     }
 
   async def _completions(self, request: requests.Request) -> responses.Response:

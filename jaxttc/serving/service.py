@@ -69,6 +69,9 @@ class Service:
     policy: the language model.
     verifier: the reward model; None if there is none.
     limits: of requests.
+    context: most tokens of a prompt and its completion.
+    settings: sampling and sizes of searches.
+    ceiling: the budget that no search exceeds.
     scheduler: samples plain completions.
     searches: runs searches.
   """
@@ -99,7 +102,7 @@ class Service:
     self.settings = recipe.sampling.build()
     row_sampling.check(self.settings.sampler)
     self.ceiling = budget_lib.Budget.parse(recipe.budget)
-    self._context = min(
+    self.context = min(
       recipe.limits.context or policy.config.max_length,
       policy.config.max_length,
     )
@@ -192,7 +195,7 @@ class Service:
     return Work(call=call, orders=orders, search=None, prompt_tokens=total)
 
   def _make_engine(self) -> local_engine.LocalEngine:
-    longest = min(self._context, self.settings.max_tokens)
+    longest = min(self.context, self.settings.max_tokens)
     return local_engine.LocalEngine(
       self.policy,
       row_samplers=True,
@@ -252,13 +255,13 @@ class Service:
 
   def _limit(self, call: calls.Call, length: int) -> int:
     """Most tokens of a completion after so many tokens of a prompt."""
-    room = self._context - length
+    room = self.context - length
     wanted = call.max_tokens or min(self.settings.max_tokens, max(room, 1))
     if wanted > room:
       raise errors.bad(
         "messages" if call.chat else "prompt",
         f"a prompt of {length} tokens and a completion of {wanted} exceed the "
-        f"context of {self._context} tokens",
+        f"context of {self.context} tokens",
         code="context_length_exceeded",
       )
     return wanted
@@ -302,12 +305,12 @@ class Service:
     text = fields.decoder or self._recipe.decoder
     decoder = self._decoder(text, wanted=True)
     prompt = encoded[0]
-    room = self._context - len(prompt.tokens)
+    room = self.context - len(prompt.tokens)
     if room < self.settings.step_tokens:
       raise errors.bad(
         "messages" if call.chat else "prompt",
         f"a prompt of {len(prompt.tokens)} tokens leaves {room} of a context "
-        f"of {self._context}; a step needs {self.settings.step_tokens}",
+        f"of {self.context}; a step needs {self.settings.step_tokens}",
         code="context_length_exceeded",
       )
     temperature = decoder_text.parse(text).temperature

@@ -389,7 +389,8 @@ def test_a_body_of_unknown_length_is_cut_off(server):
 
 def test_models_health_and_metrics(client, server):
   assert [model.id for model in client.models.list()] == ["tiny"]
-  assert client.models.retrieve("tiny").owned_by == "jaxttc"
+  card = client.models.retrieve("tiny")
+  assert card.owned_by == "jaxttc" and card.max_model_len == 256
   assert httpx.get(f"{server.url}/health").json() == {"status": "ok"}
   before = _metric(server, "jaxttc_completion_tokens_total")
   used = _complete(client).usage.completion_tokens

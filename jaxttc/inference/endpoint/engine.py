@@ -273,7 +273,7 @@ class EndpointEngine:
     if not known:
       raise ValueError(
         f"{self._line.clean(self.spec.connection.url)}: the server does not "
-        "say how long its context is; set max_length"
+        "say how long its context is; set endpoint.max_length"
       )
     return min(known)
 
