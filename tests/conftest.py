@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sets up JAX, type checks and property tests before any test is imported."""
 
+from collections.abc import Iterator
+import gc
 import os
 import pathlib
 from typing import Any
@@ -10,6 +12,7 @@ from beartype import roar
 import hypothesis
 import jax
 import jaxtyping
+import pytest
 
 _CACHE = pathlib.Path(__file__).resolve().parents[1] / ".cache" / "jax"
 
@@ -44,3 +47,21 @@ def check_signature(fn: Any) -> Any:
 
 
 jaxtyping.install_import_hook("jaxttc", f"{__name__}.check_signature")
+
+
+# Linux lets a process have 65,530 memory maps, and XLA for CPU dies without a
+# word when there are no more. A compiled program takes about ten.
+_MAPS = pathlib.Path("/proc/self/maps")
+_MANY_MAPS = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs() -> Iterator[None]:
+  """Lets compiled programs go before there are too many in one process."""
+  yield
+  if _MAPS.exists():
+    with _MAPS.open("rb") as maps:
+      many = sum(1 for _ in maps) > _MANY_MAPS
+    if many:
+      jax.clear_caches()
+      gc.collect()

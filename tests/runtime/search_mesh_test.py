@@ -93,7 +93,6 @@ def _same(got, expected):
     ("sample", 8, 1),
     ("sample", 1, 2),
     ("best_of_n", 2, 4),
-    ("prm_beam", 4, 2),
     ("astar", 2, 4),
   ],
 )
