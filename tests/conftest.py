@@ -18,6 +18,9 @@ _CACHE = pathlib.Path(__file__).resolve().parents[1] / ".cache" / "jax"
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Compiling is most of the tests' time, and the programs are small. Scripts that
+# a test starts, and the benchmarks, run as users run them.
+jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update(
   "jax_compilation_cache_dir",
   os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_CACHE)),
