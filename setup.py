@@ -67,7 +67,11 @@ setuptools.setup(
   license_files=["LICENSE"],
   packages=setuptools.find_packages(include=["jaxttc*"]),
   package_data={
-    "jaxttc": ["pretrained/*.safetensors", "pretrained/*.json"],
+    "jaxttc": [
+      "pretrained/*.safetensors",
+      "pretrained/*.json",
+      "tasks/multitask/*.npz",
+    ],
   },
   python_requires=">=3.11",
   install_requires=_CORE,
