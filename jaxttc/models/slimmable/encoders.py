@@ -219,7 +219,8 @@ class VisionTransformerEncoder(nn.Module):
     places = self.param(
       "places", nn.initializers.normal(0.02), (rows * columns, self.width)
     )
-    x = x._replace(values=x.values.reshape(batch, -1, self.width) + places)
+    patches = x.values.reshape(batch, rows * columns, self.width)
+    x = x._replace(values=patches + places[None])
     for i, (depth, heads, mlp) in enumerate(self.segments):
       for _ in range(depth):
         mix = layers.Attention(heads, self.head_dim)
