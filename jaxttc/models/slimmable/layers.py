@@ -71,8 +71,16 @@ def along(values: jax.Array, vector: jax.Array) -> jax.Array:
 
 
 def kept(features: int, count: Count) -> int:
-  """Channels to compute: those in use if that is known, else all."""
-  return count if isinstance(count, int) else features
+  """Channels to compute: those in use if that is known, else all.
+
+  Raises:
+    ValueError: if so many channels cannot be.
+  """
+  if not isinstance(count, int):
+    return features
+  if not 0 < count <= features:
+    raise ValueError(f"{count} of {features} channels cannot be used")
+  return count
 
 
 def silenced(values: jax.Array, count: Count, axis: int = -1) -> jax.Array:
