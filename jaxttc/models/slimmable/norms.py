@@ -70,7 +70,7 @@ class Norm(nn.Module):
 
   Raises:
     ValueError: if groups do not divide the channels, or statistics of a batch
-      are asked for that nobody measured.
+      are asked for that nobody measured, or that are of another width.
   """
 
   kind: str = "group"
@@ -135,6 +135,11 @@ class Norm(nn.Module):
     else:
       mean = self.get_variable("batch_stats", "mean")
       variance = self.get_variable("batch_stats", "variance")
+      if mean.shape != x.values.shape[-1:]:
+        raise ValueError(
+          f"norm {self.kind!r} has statistics of {mean.size} channels, not of "
+          f"{x.values.shape[-1]}: they are another configuration's"
+        )
     scale = jax.lax.rsqrt(variance + _EPSILON)
     away = x.values - layers.along(x.values, mean)
     return away * layers.along(x.values, scale)
