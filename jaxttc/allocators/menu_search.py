@@ -8,35 +8,25 @@ i32[N, places] -> f64[N], and return the best choice whose price is at most
 """
 
 from collections.abc import Callable
-import itertools
 
 import numpy as np
+
+from jaxttc.models.slimmable import widths
 
 OfChoices = Callable[[np.ndarray], np.ndarray]
 _AT_ONCE = 1 << 16
 
 
-def every_choice(places: int, entries: int) -> np.ndarray:
-  """All choices, i32[entries ** places, places]; the last place turns fastest.
-
-  Raises:
-    ValueError: if they are more than four million.
-  """
-  if entries**places > 1 << 22:
-    raise ValueError(
-      f"{entries} ** {places} choices are too many to list; search greedily or "
-      "by evolution"
-    )
-  every = itertools.product(range(entries), repeat=places)
-  return np.array(list(every), np.int32).reshape(-1, places)
-
-
 def exhaustive(
   value: OfChoices, price: OfChoices, limit: float, places: int, entries: int
 ) -> np.ndarray | None:
-  """Looks at every choice: the oracle. Ties go to the cheaper choice."""
+  """Looks at every choice: the oracle. Ties go to the cheaper choice.
+
+  Raises:
+    ValueError: as `widths.every_choice`.
+  """
   best, best_key = None, (-np.inf, -np.inf)
-  every = every_choice(places, entries)
+  every = widths.every_choice(places, entries)
   for start in range(0, len(every), _AT_ONCE):
     some = every[start : start + _AT_ONCE]
     prices = price(some)

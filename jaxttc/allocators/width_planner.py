@@ -128,7 +128,7 @@ def plan(
     preference: how much each task matters; only ratios count.
     budget: the most that the configuration may cost.
     prices: of configurations.
-    scores: menu indices i32[N, groups] -> f64[N, K].
+    scores: menu indices i32[N, groups] -> f64[N, K]; higher is better.
     unit: of the budget, one of `width_prices.UNITS`.
     rule: one of `RULES`.
     search: one of `menu_search.SEARCHES`; over the encoder's widths for the
@@ -138,7 +138,8 @@ def plan(
     The plan; its price is never above the budget.
 
   Raises:
-    ValueError: for a preference, budget, unit, rule or search that cannot be.
+    ValueError: for a preference, budget, unit, rule or search that cannot be,
+      and for scores that are no finite numbers.
     InfeasibleBudget: if not even the narrowest configuration fits.
   """
   shares = preference_vector(space.tasks, preference)
@@ -153,6 +154,7 @@ def plan(
   if least > budget:
     raise InfeasibleBudget(budget, least, unit)
   look = menu_search.SEARCHES[search]
+  scores = _finite(scores, space)
   if rule == "value":
     value = lambda indices: scores(indices) @ shares  # noqa: E731
     found = look(value, price, budget, len(space.groups), len(space.menu))
@@ -166,6 +168,27 @@ def plan(
     unit,
     dict(zip(space.tasks, map(float, scores(found[None])[0]), strict=True)),
   )
+
+
+def _finite(scores, space):
+  """The same scores, refused if one is missing or no finite number."""
+
+  def checked(indices):
+    found = np.asarray(scores(indices), np.float64)
+    if found.shape != (len(indices), len(space.tasks)):
+      raise ValueError(
+        f"expected a score for each of {len(indices)} configurations and "
+        f"{len(space.tasks)} tasks, got an array of {found.shape}"
+      )
+    if not np.isfinite(found).all():
+      row, task = np.argwhere(~np.isfinite(found))[0]
+      raise ValueError(
+        f"task {space.tasks[task]!r} has the score {found[row, task]} at the "
+        f"widths {space.at(indices[row]).ratios}; expected a finite number"
+      )
+    return found
+
+  return checked
 
 
 def decoder_indices(
@@ -187,7 +210,7 @@ def _proportional(space, shares, budget, price, scores, look, share):
       [encoders, np.repeat(decoders[None], len(encoders), 0)], 1
     ).astype(np.int32)
 
-  # No part of the encoder falls below the floor while decoders can shrink.
+  # Decoders shrink until an encoder fits of which no part is below the floor.
   floor = np.searchsorted(space.menu, min(0.5, share) - 1e-9)
   lowest = np.full((1, stages), floor)
   for step in range(_STEPS):

@@ -11,14 +11,17 @@ one and does not cost more.
 import collections
 from collections.abc import Callable, Iterable
 import dataclasses
+import functools
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxttc.models.slimmable import costs, network, widths
+
+_REMEMBERED = 4096  # configurations whose price is at hand
 
 
 @dataclasses.dataclass
@@ -39,7 +42,23 @@ class Counters:
 
 
 class NotCompiled(ValueError):
-  """No program serves this width, or a narrower one, at this input shape."""
+  """No program serves this width, or a cheaper one, at this input shape."""
+
+
+class _Program(NamedTuple):
+  """A width's program: run(params, variables, inputs) -> predictions.
+
+  Attributes:
+    run: compiled for one input shape and dtype.
+    variables: what it reads besides parameters.
+    indices: places of its ratios in the menu, i32[groups].
+    macs: what it costs an example.
+  """
+
+  run: Callable[..., dict[str, jax.Array]]
+  variables: dict[str, Any]
+  indices: np.ndarray
+  macs: int
 
 
 class CompiledWidths:
@@ -69,12 +88,14 @@ class CompiledWidths:
       raise ValueError(f"capacity must be at least 1, got {capacity}")
     self.counters = Counters()
     self._net = net
-    self._params = params
+    self._space = net.space
+    self._params = jax.tree.map(jnp.asarray, params)  # on the device, once
     self._statistics = statistics or (lambda config: {})
     self._capacity = capacity
     self._programs: collections.OrderedDict = collections.OrderedDict()
-    self._macs: dict[widths.WidthConfig, int] = {}
-    self._lock = threading.Lock()
+    self._macs = functools.lru_cache(_REMEMBERED)(self._count_macs)
+    self._lock = threading.Lock()  # of programs and counters
+    self._compiling = threading.Lock()  # no program is made twice
 
   def prewarm(
     self,
@@ -93,87 +114,103 @@ class CompiledWidths:
       raise ValueError(
         f"{len(configs)} widths exceed the capacity of {self._capacity}"
       )
-    space = self._net.space
-    indices = np.array([space.indices(config) for config in configs])
-    prices = costs.tabulate(self._net, indices).macs
+    for config in configs:
+      self._space.check(config)
     inputs = jax.ShapeDtypeStruct(
       (batch, *self._net.input_shape), jnp.dtype(dtype)
     )
-    for config, price in zip(configs, prices, strict=True):
-      key = (config, inputs.shape, inputs.dtype)
-      with self._lock:
-        self._macs[config] = int(price)
-        if key in self._programs:
-          continue
-      entry = self._compile(config, inputs)
-      with self._lock:
-        self.counters.compiled += 1
-        self._programs[key] = entry
-        while len(self._programs) > self._capacity:
-          self._programs.popitem(last=False)
-          self.counters.evicted += 1
+    with self._compiling:
+      for config in configs:
+        self._keep(config, inputs)
+
+  def _keep(self, config, inputs):
+    """Makes a program unless it is there; it is now the newest."""
+    key = (config, inputs.shape, inputs.dtype)
+    with self._lock:
+      if key in self._programs:
+        self._programs.move_to_end(key)
+        return
+    program = self._compile(config, inputs)
+    with self._lock:
+      self.counters.compiled += 1
+      self._programs[key] = program
+      while len(self._programs) > self._capacity:
+        self._programs.popitem(last=False)
+        self.counters.evicted += 1
 
   def __call__(
-    self, inputs: jax.Array, config: widths.WidthConfig
+    self, inputs: jax.Array | np.ndarray, config: widths.WidthConfig
   ) -> dict[str, jax.Array]:
     """Predictions by task; compiles nothing.
 
     Raises:
       NotCompiled: if no program takes such inputs at this cost or less.
+      UnknownWidth: if the network is not trained at this width.
     """
     key = (config, inputs.shape, inputs.dtype)
     with self._lock:
       if key not in self._programs:
-        key = (self._nearest(config, *key[1:]), *key[1:])
+        key = (self._nearest(*key), *key[1:])
         self.counters.snapped += 1
       self._programs.move_to_end(key)
       self.counters.served += 1
-      program, variables = self._programs[key]
-    return program(self._params, variables, inputs)
+      program = self._programs[key]
+    return program.run(self._params, program.variables, inputs)
 
   def nearest(
-    self, config: widths.WidthConfig, batch: int, dtype=jnp.float32
+    self,
+    config: widths.WidthConfig,
+    batch: int,
+    dtype: jax.typing.DTypeLike = jnp.float32,
   ) -> widths.WidthConfig:
     """The width that a call would be served at.
 
     Raises:
       NotCompiled: if there is none.
+      UnknownWidth: if the network is not trained at this width.
     """
-    shape = (batch, *self._net.input_shape)
+    key = (config, (batch, *self._net.input_shape), jnp.dtype(dtype))
     with self._lock:
-      if (config, shape, jnp.dtype(dtype)) in self._programs:
-        return config
-      return self._nearest(config, shape, jnp.dtype(dtype))
+      return config if key in self._programs else self._nearest(*key)
 
   def _nearest(self, config, shape, dtype):
-    space = self._net.space
-    indices = space.indices(config)
-    most = self._macs.get(config)
-    if most is None:
-      most = int(costs.tabulate(self._net, indices[None]).macs[0])
-      self._macs[config] = most
-    known = [
-      other
-      for other, *inputs in self._programs
-      if tuple(inputs) == (shape, dtype) and self._macs[other] <= most
-    ]
+    """Fewest steps of the menu away; of those that are as near, the dearest."""
+    indices = self._space.indices(config)
+    most = self._macs(config)
+    known = {
+      other: program
+      for (other, *inputs), program in self._programs.items()
+      if tuple(inputs) == (shape, dtype)
+    }
     if not known:
       raise NotCompiled(
-        f"no compiled width costs at most {most} multiply-adds for inputs of "
-        f"shape {list(shape)}, {dtype}; prewarm a narrower one"
+        f"no width is compiled for inputs of shape {list(shape)}, {dtype}; "
+        "prewarm one"
       )
-    away = lambda other: (  # noqa: E731
-      int(np.abs(space.indices(other) - indices).sum()),
-      -self._macs[other],
-    )
-    return min(known, key=away)
+    away = {
+      other: (int(np.abs(program.indices - indices).sum()), -program.macs)
+      for other, program in known.items()
+      if program.macs <= most
+    }
+    if not away:
+      raise NotCompiled(
+        f"no width compiled for inputs of shape {list(shape)}, {dtype} costs "
+        f"at most {most} multiply-adds; prewarm a narrower one"
+      )
+    return min(away, key=lambda other: away[other])
+
+  def _count_macs(self, config):
+    indices = self._space.indices(config)[None]
+    return int(costs.tabulate(self._net, indices).macs[0])
 
   def _compile(self, config, inputs):
-    counts = self._net.space.counts(config)
-    variables = self._statistics(config)
+    counts = self._space.counts(config)
+    variables = jax.tree.map(jnp.asarray, self._statistics(config))
 
     def predict(params, variables, inputs):
       return self._net.apply({"params": params} | variables, inputs, counts)[0]
 
-    program = jax.jit(predict).lower(self._params, variables, inputs).compile()
-    return program, variables
+    run = jax.jit(predict).lower(self._params, variables, inputs).compile()
+    # Counting compiles as well, once a network: now, not when a call snaps.
+    macs = self._macs(config)
+    return _Program(run, variables, self._space.indices(config), macs)

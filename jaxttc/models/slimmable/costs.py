@@ -37,8 +37,8 @@ def tabulate(
   """Costs at menu indices i32[N, groups]; exact.
 
   Multiply-adds count every tap of a window, also those in the padding.
-  Nonlinearities and the enlargement of images are not counted, norms only in
-  parameters and activations.
+  Nonlinearities, sums and the enlargement of images are not counted, norms only
+  in parameters and activations.
   """
   rows = len(indices)
   padded = np.zeros((1 << max(rows - 1, 0).bit_length(), indices.shape[1]))

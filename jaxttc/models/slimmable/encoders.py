@@ -142,7 +142,7 @@ class MobileNetV2Encoder(nn.Module):
   def __call__(self, x: layers.Prefix, counts, train=False) -> layers.Prefix:
     """Maps images [B, H, W, C] to a smaller map of features."""
     relu6 = lambda x: layers.elementwise(nn.relu6, x)  # noqa: E731
-    norm = lambda *args: self.norm.layer(args[0], train, *args[1:])  # noqa: E731
+    norm = lambda group, times=1: self.norm.layer(group, train, times)  # noqa: E731
     groups = self.groups()
     x = layers.Conv(self.stem, 3, self.stem_stride)(x, counts[0])
     x = relu6(norm(groups[0])(x))
@@ -219,7 +219,9 @@ class VisionTransformerEncoder(nn.Module):
     places = self.param(
       "places", nn.initializers.normal(0.02), (rows * columns, self.width)
     )
-    x = x._replace(values=x.values.reshape(batch, -1, self.width) + places)
+    patches = x.values.reshape(batch, rows * columns, self.width)
+    x = x._replace(values=patches + places[None])
+    layers.charge(self, 0, places.size, 0)
     for i, (depth, heads, mlp) in enumerate(self.segments):
       for _ in range(depth):
         mix = layers.Attention(heads, self.head_dim)

@@ -65,9 +65,22 @@ def add(x: Prefix, y: Prefix) -> Prefix:
   return x._replace(values=x.values + y.values)
 
 
+def along(values: jax.Array, vector: jax.Array) -> jax.Array:
+  """A vector f32[C] shaped [1, .., C], to be added to values f32[.., C]."""
+  return vector.reshape((1,) * (values.ndim - 1) + vector.shape)
+
+
 def kept(features: int, count: Count) -> int:
-  """Channels to compute: those in use if that is known, else all."""
-  return count if isinstance(count, int) else features
+  """Channels to compute: those in use if that is known, else all.
+
+  Raises:
+    ValueError: if so many channels cannot be.
+  """
+  if not isinstance(count, int):
+    return features
+  if not 0 < count <= features:
+    raise ValueError(f"{count} of {features} channels cannot be used")
+  return count
 
 
 def silenced(values: jax.Array, count: Count, axis: int = -1) -> jax.Array:
@@ -112,7 +125,8 @@ class Dense(nn.Module):
     )
     bias = self.param("bias", nn.initializers.zeros, (self.features,))
     out = kept(self.features, count)
-    y = x.values @ kernel[: x.values.shape[-1], :out] + bias[:out]
+    y = x.values @ kernel[: x.values.shape[-1], :out]
+    y = y + along(y, bias[:out])
     charge(
       self,
       x.places * x.count * count,
@@ -155,7 +169,7 @@ class Conv(nn.Module):
       self.stride,
       self.dilation,
     )
-    y = silenced(y + bias[:out], count)
+    y = silenced(y + along(y, bias[:out]), count)
     result = Prefix(y, count, self.features)
     charge(
       self,
@@ -191,7 +205,8 @@ class DepthwiseConv(nn.Module):
     y = _convolve(
       x.values, kernel[..., :channels], self.stride, groups=channels
     )
-    result = x._replace(values=silenced(y + bias[:channels], x.count))
+    y = silenced(y + along(y, bias[:channels]), x.count)
+    result = x._replace(values=y)
     charge(
       self,
       taps * result.places * x.count,

@@ -12,7 +12,7 @@ small program, counts that are arrays make one program for all.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -37,6 +37,8 @@ class MultiTaskNetwork(nn.Module):
     input_shape: of one example.
     menu: ratios that it is trained at.
   """
+
+  preserve_adopted_names: ClassVar[bool] = True  # parameters named by task
 
   encoder: nn.Module
   decoders: tuple[tuple[str, nn.Module], ...]
@@ -66,13 +68,21 @@ class MultiTaskNetwork(nn.Module):
       Predictions by task, and the features f32[B, .., C] that they share.
 
     Raises:
-      ValueError: if the inputs have another shape.
+      ValueError: if the inputs have another shape, or there is not one count a
+        width group.
     """
     if tuple(inputs.shape[1:]) != self.input_shape:
       expected = ", ".join(map(str, self.input_shape))
       raise ValueError(
         f"expected inputs of shape [batch, {expected}], got "
         f"{list(inputs.shape)}"
+      )
+    expected = ((len(self.encoder.groups()),), (len(self.decoders),))
+    given = (jnp.shape(counts.encoder), jnp.shape(counts.decoders))
+    if given != expected:
+      raise ValueError(
+        f"expected counts of shapes {expected[0]} for the encoder and "
+        f"{expected[1]} for the decoders, got {given[0]} and {given[1]}"
       )
     features = self.encoder(layers.whole(inputs), counts.encoder, train)
     found = {
@@ -128,7 +138,7 @@ class NetworkSpec:
       )
     decoders = []
     for (task, outputs, dense), size in zip(self.tasks, hidden, strict=True):
-      own = common | {"name": f"decoder_{task}"}  # of its parameters
+      own = common | {"name": f"decoder_{task}"}
       if dense:
         head = heads.DenseHead(outputs, size, self.scale, **own)
       else:

@@ -70,7 +70,7 @@ class Norm(nn.Module):
 
   Raises:
     ValueError: if groups do not divide the channels, or statistics of a batch
-      are asked for that nobody measured.
+      are asked for that nobody measured, or that are of another width.
   """
 
   kind: str = "group"
@@ -97,7 +97,8 @@ class Norm(nn.Module):
       row = jnp.searchsorted(jnp.asarray(self.widths), x.count)
       self.sow("rows", "row", row, reduce_fn=lambda _, new: new)
       scale, bias = scale[row], bias[row]
-    y = values * scale[:channels] + bias[:channels]
+    scale = layers.along(values, scale[:channels])
+    y = values * scale + layers.along(values, bias[:channels])
     layers.charge(self, 0, 2 * x.count, x.places * x.count)
     return x._replace(values=layers.silenced(y, x.count))
 
@@ -121,7 +122,8 @@ class Norm(nn.Module):
     axes = tuple(range(x.values.ndim - 1))
     if self.train or self.is_initializing():
       mean = x.values.mean(axes)
-      variance = jnp.square(x.values - mean).mean(axes)
+      away = x.values - layers.along(x.values, mean)
+      variance = jnp.square(away).mean(axes)
       if self.is_mutable_collection("batch_stats"):
         self.put_variable("batch_stats", "mean", mean)
         self.put_variable("batch_stats", "variance", variance)
@@ -133,7 +135,14 @@ class Norm(nn.Module):
     else:
       mean = self.get_variable("batch_stats", "mean")
       variance = self.get_variable("batch_stats", "variance")
-    return (x.values - mean) * jax.lax.rsqrt(variance + _EPSILON)
+      if mean.shape != x.values.shape[-1:]:
+        raise ValueError(
+          f"norm {self.kind!r} has statistics of {mean.size} channels, not of "
+          f"{x.values.shape[-1]}: they are another configuration's"
+        )
+    scale = jax.lax.rsqrt(variance + _EPSILON)
+    away = x.values - layers.along(x.values, mean)
+    return away * layers.along(x.values, scale)
 
 
 def _by_place(x):

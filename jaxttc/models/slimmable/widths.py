@@ -10,8 +10,6 @@ parameters.
 
 import dataclasses
 import itertools
-import json
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -41,8 +39,11 @@ class WidthGroup:
     """Channels at a ratio: the nearest multiple of the quantum, and no less.
 
     A result more than a tenth below the ratio is raised by one quantum, as
-    MobileNets do (Sandler et al. 2018), but never above all channels.
+    MobileNets do (Sandler et al. 2018), but never above all channels. Ratio 1
+    is all of them, also if they are not a multiple.
     """
+    if ratio == 1:
+      return self.channels
     q, exact = self.quantum, self.channels * ratio
     count = max(q, int(exact + q / 2) // q * q)
     if count < 0.9 * exact:
@@ -80,6 +81,8 @@ class WidthConfig:
     """
     try:
       encoder, decoders = fields["encoder"], fields["decoders"]
+      if len(fields) > 2 or isinstance(encoder, str):
+        raise ValueError
       return cls(
         tuple(float(ratio) for ratio in encoder),
         tuple((str(task), float(ratio)) for task, ratio in decoders.items()),
@@ -87,7 +90,7 @@ class WidthConfig:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
       raise ValueError(
         "a width configuration must be {encoder: [ratio, ..], decoders: "
-        f"{{task: ratio, ..}}}}, got {json.dumps(fields, default=str)[:200]}"
+        f"{{task: ratio, ..}}}}, got {str(fields)[:200]}"
       ) from error
 
 
@@ -118,7 +121,8 @@ class WidthSpace:
 
   Raises:
     ValueError: if the menu is empty, unsorted, or does not lie in (0, 1] with
-      1 at its end, or two menu widths of a group are equally wide.
+      1 at its end, two menu widths of a group are equally wide, or two tasks
+      have one name.
   """
 
   encoder: tuple[WidthGroup, ...]
@@ -127,12 +131,15 @@ class WidthSpace:
 
   def __post_init__(self) -> None:
     menu = self.menu
-    if not menu or list(menu) != sorted(set(menu)) or menu[-1] != 1:
+    ascends = all(low < high for low, high in itertools.pairwise(menu))
+    if not menu or not ascends or menu[-1] != 1:
       raise ValueError(
         f"the menu of widths must ascend and end with 1, got {menu}"
       )
     if not menu[0] > 0:
       raise ValueError(f"widths must be positive, got {menu[0]}")
+    if len(set(self.tasks)) < len(self.tasks):
+      raise ValueError(f"tasks must have names of their own, got {self.tasks}")
     for group in self.groups:
       found = [group.count(ratio) for ratio in menu]
       if len(set(found)) < len(menu):
@@ -234,14 +241,32 @@ class WidthSpace:
     return len(self.menu) ** len(self.groups)
 
   def all_indices(self, axes: int | None = None) -> np.ndarray:
-    """i32[menu ** axes, axes]: every choice for the first so many groups."""
+    """i32[menu ** axes, axes]: every choice for the first so many groups.
+
+    Raises:
+      ValueError: as `every_choice`.
+    """
     axes = len(self.groups) if axes is None else axes
-    if math.log2(len(self.menu)) * axes > 24:
-      raise ValueError(
-        f"{len(self.menu)} ** {axes} configurations are too many to list"
-      )
-    every = itertools.product(range(len(self.menu)), repeat=axes)
-    return np.array(list(every), np.int32).reshape(-1, axes)
+    return every_choice(axes, len(self.menu))
 
   def _names(self) -> str:
     return ", ".join(group.name for group in self.groups)
+
+
+def every_choice(places: int, entries: int) -> np.ndarray:
+  """All choices of one menu entry a place; the last place turns fastest.
+
+  Returns:
+    i32[entries ** places, places].
+
+  Raises:
+    ValueError: if they are more than four million.
+  """
+  if entries**places > 1 << 22:
+    raise ValueError(
+      f"{entries} ** {places} choices are too many to list; search greedily or "
+      "by evolution"
+    )
+  rows = np.arange(entries**places)[:, None]
+  steps = entries ** np.arange(places)[::-1]
+  return (rows // steps % entries).astype(np.int32)
