@@ -30,7 +30,7 @@ from jaxttc.models import slimmable
 from jaxttc.training import multitask_recipes
 
 OURS = "slimmable"
-_CONTROL_BUDGETS = (0.5, 0.75)  # at which control is claimed
+CONTROL_BUDGETS = (0.5, 0.75)  # at which control is claimed
 _FRONT = 24  # points a task, of separate networks
 
 
@@ -103,10 +103,19 @@ class StudyRecipe:
     """Preferences f64[R, K]."""
     return control.rays(len(self.recipe.load_data().tasks), self.ray_step)
 
-  def trainer(self, seed: int, workdir: str) -> slimming_cells.Trainer:
-    """Trains the cells of one seed, in a folder of their own."""
-    folder = pathlib.Path(workdir) / f"seed_{seed}"
-    return slimming_cells.Trainer(self.recipe, seed, folder, self.rays())
+
+def train(
+  recipe: StudyRecipe, seed: int, workdir: str
+) -> dict[str, dict[str, np.ndarray]]:
+  """Trains the cells of a seed that are not there yet; what all measured."""
+  folder = pathlib.Path(workdir) / f"seed_{seed}"
+  trainer = slimming_cells.Trainer(recipe.recipe, seed, folder, recipe.rays())
+  cells = recipe.cells()
+  found = {}
+  for i, cell in enumerate(cells, 1):
+    print(f"seed {seed}, model {i} of {len(cells)}: {cell.name}", flush=True)
+    found[cell.name] = trainer.run(cell)
+  return found
 
 
 @dataclasses.dataclass(frozen=True)
