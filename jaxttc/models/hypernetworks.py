@@ -172,7 +172,7 @@ class ChunkedHypernetwork(nn.Module):
     total = sum(leaf.size for leaf in leaves)
     length = min(self.chunk, total)
     chunks = -(-total // length)
-    wish = _embedding(self.preference_embedding, "preference")(preference)
+    wish = embedding(self.preference_embedding, "preference")(preference)
     place = self.param(
       "chunks",
       nn.initializers.normal(1.0),
@@ -242,7 +242,7 @@ class NormHypernetwork(nn.Module):
         f"false for {', '.join(leaf.path for leaf in leaves)}"
       )
     plain = self.param("plain", self.initial)
-    wish = _embedding(self.embedding, "preference")(preference)
+    wish = embedding(self.embedding, "preference")(preference)
     features = Trunk(self.hidden, name="trunk")(wish)
     delta = nn.Dense(
       sum(_features(leaf) for leaf in chosen),
@@ -283,7 +283,7 @@ class Trunk(nn.Module):
     return x
 
 
-def _embedding(width: int, name: str) -> nn.Module:
+def embedding(width: int, name: str) -> nn.Module:
   """A learned vector a task; the preference is their weighted sum."""
   return nn.Dense(
     width,
