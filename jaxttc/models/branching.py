@@ -325,10 +325,10 @@ def tree_of(edges: Float[Array, "S N N"] | Int[Array, "S N N"]) -> Tree:
   return tuple(tuple(int(i) for i in row) for row in parents)
 
 
-def fit_tree(
+def costliest_within(
   trees: Sequence[Tree], parts: Costs, budget: float | int
-) -> tuple[Tree, int]:
-  """The costliest of some trees that a budget pays for.
+) -> int:
+  """Which of some trees makes the most of a budget.
 
   Training pulls the compute of a tree to its share, and cannot promise it:
   make trees for a few shares, and let the count decide.
@@ -339,21 +339,20 @@ def fit_tree(
     budget: multiply-adds.
 
   Returns:
-    (tree, its multiply-adds); the first among equals.
+    Index of the costliest tree that the budget pays for, the first among
+    equals.
 
   Raises:
     ValueError: if none fits; it says what the cheapest costs.
   """
-  priced = [(macs(parts, tree), tree) for tree in trees]
-  fits = [pair for pair in priced if pair[0] <= budget]
+  prices = [macs(parts, tree) for tree in trees]
+  fits = [i for i, price in enumerate(prices) if price <= budget]
   if not fits:
-    least = min(cost for cost, _ in priced)
     raise ValueError(
       f"budget of {budget:g} multiply-adds is below the cheapest of "
-      f"{len(priced)} trees, which needs {least}"
+      f"{len(trees)} trees, which needs {min(prices)}"
     )
-  cost, tree = max(fits, key=lambda pair: pair[0])
-  return tree, cost
+  return max(fits, key=lambda i: prices[i])
 
 
 def _predictions(anchor: Anchor, params: Any, values: Any) -> dict[str, Any]:

@@ -186,14 +186,13 @@ def test_the_costliest_tree_within_a_budget():
   middle = ((0, 0, 0), (0, 1, 2))
   trees = [wide, narrow, middle]
   heads = sum(_COSTS.heads)
-  assert branching.fit_tree(trees, _COSTS, 1e9) == (wide, 240 + heads)
-  assert branching.fit_tree(trees, _COSTS, 239 + heads) == (
-    middle,
-    48 + 3 * 32 + heads,
-  )
-  assert branching.fit_tree(trees, _COSTS, 80 + heads)[0] == narrow
+  fit = lambda budget: branching.costliest_within(trees, _COSTS, budget)  # noqa: E731
+  assert branching.macs(_COSTS, wide) == 240 + heads
+  assert fit(1e9) == fit(240 + heads) == 0
+  assert fit(239 + heads) == fit(48 + 3 * 32 + heads) == 2
+  assert fit(143 + heads) == fit(80 + heads) == 1
   with pytest.raises(ValueError, match="cheapest of 3 trees, which needs 104"):
-    branching.fit_tree(trees, _COSTS, 103)
+    fit(103)
 
 
 def test_an_anchor_without_a_name_a_head_is_refused():

@@ -194,7 +194,7 @@ def test_features_without_norms_are_scaled_and_shifted():
 
 def test_selecting_nothing_is_refused():
   network = hypernetworks.NormHypernetwork(_initial, selects=lambda path: False)
-  with pytest.raises(ValueError, match="no parameter .* first/bias"):
+  with pytest.raises(ValueError, match="false for all 10 .first/bias"):
     network.init(jax.random.key(0), jnp.ones(_TASKS))
 
 
@@ -202,3 +202,9 @@ def test_paths_name_norms():
   leaves, _ = hypernetworks.leaves_of(_initial)
   found = [leaf.path for leaf in leaves if hypernetworks.is_norm(leaf.path)]
   assert found == ["norm/bias", "norm/scale"]
+
+
+@pytest.mark.parametrize("name", sorted(_KINDS))
+def test_a_batch_of_preferences_is_refused(name):
+  with pytest.raises(ValueError, match=r"got shape \(2, 3\); use jax.vmap"):
+    _KINDS[name].init(jax.random.key(0), jnp.ones((2, 3)))
