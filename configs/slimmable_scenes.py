@@ -57,6 +57,7 @@ def get_config(
       ("ray", 0.5, 1e-3, "linear"),
       ("chunked", 0.5, 1e-3, "linear"),
     ),
+    branching=(0.25,),
     static=(0.25, 0.5, 1.0),
     separate=False,
     ray_step=1 / 4,

@@ -59,6 +59,7 @@ def get_config(
       ("ray", 0.375, 1e-3, "exact"),
       ("chunked", 0.375, 1e-3, "linear"),
     ),
+    branching=(0.25, 0.375),
     static=(0.25, 0.5, 0.75, 1.0),
     noise=2.0,
   )

@@ -134,7 +134,9 @@ def seed_figures(recipe: StudyRecipe, seed: SeedAnalysis) -> dict[str, Any]:
     "rank_correlation": {str(b): r for b, r in rho.items()},
     "uniform": _points(seed.uniform(OURS)),
     "planned": _points(seed.planned(OURS)),
-    "models_of_one_cost": {name: _points(seed.single(name)) for name in others},
+    "models_without_widths": {
+      name: _points(seed.single(name)) for name in others
+    },
   }
 
 
@@ -229,7 +231,7 @@ def _draw_costs(axes: Axes, recipe, analyses) -> None:
   if hyper:
     draw(
       "a hypernetwork each, at its preferences",
-      lambda a: [a.single(n).costs[0] for n in hyper],
+      lambda a: [a.single(n).costs.mean() for n in hyper],
       lambda a: [weighted(a, a.single(n)).mean() for n in hyper],
       color="#2ca02c",
       marker="^",
