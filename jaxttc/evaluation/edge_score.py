@@ -8,16 +8,17 @@ image's diagonal away, and of no other; precision and recall are the shares
 that find partners. Counts are pooled over images: odsF is the best F of one
 threshold for all images, oisF that of a threshold for each.
 
-Partners are found by a maximum matching ("exact"). Without the one-to-one rule
-("dilation": is there any edge within reach?) it is faster and F never lower:
-several predictions may then share a partner.
+Partners are found by a largest matching ("exact", see `pixel_matching`), so
+that no prediction is rewarded for an edge that another one has found. The usual
+approximation, "dilation", asks whether there is any edge within reach; several
+predictions may then share a partner, and F is never lower.
 
 References:
   Martin, Fowlkes and Malik (2004), Learning to detect natural image boundaries
     using local brightness, color, and texture cues (matching, precision,
     recall). Arbelaez et al. (2011), Contour detection and hierarchical image
     segmentation (ODS, OIS). Guo and Hall (1989), Parallel thinning with
-    two-subiteration algorithms. Hopcroft and Karp (1973), by SciPy.
+    two-subiteration algorithms.
 """
 
 from collections.abc import Iterable
@@ -26,7 +27,8 @@ from typing import Any, NamedTuple
 from jaxtyping import Bool, Float, Int
 import numpy as np
 import scipy.ndimage
-import scipy.sparse
+
+from jaxttc.evaluation import pixel_matching
 
 THRESHOLDS = np.arange(1, 100) / 100
 # How far partners may be apart, as a share of the diagonal.
@@ -217,37 +219,9 @@ def _checked(
 def _matched(
   mask: np.ndarray, truth: np.ndarray, radius: float
 ) -> tuple[int, int]:
-  """Size of a largest set of pairs within a radius, each pixel in one pair."""
-  rows, columns = _pairs_within(mask, truth, radius)
-  shape = (int(mask.sum()), int(truth.sum()))
-  if not len(rows):
-    return 0, 0
-  graph = scipy.sparse.csr_array(
-    (np.ones(len(rows), np.int8), (rows, columns)), shape=shape
-  )
-  partner = scipy.sparse.csgraph.maximum_bipartite_matching(graph, "column")
-  pairs = int((partner >= 0).sum())
-  return pairs, pairs
-
-
-def _pairs_within(
-  mask: np.ndarray, truth: np.ndarray, radius: float
-) -> tuple[np.ndarray, np.ndarray]:
-  """Numbers of the pixels of both masks that are within a radius."""
-  reach = int(radius)
-  index = np.full(truth.shape, -1)
-  index[truth] = np.arange(truth.sum())
-  index = np.pad(index, reach, constant_values=-1)
-  y, x = np.nonzero(mask)
-  rows, columns = [], []
-  for dy in range(-reach, reach + 1):
-    for dx in range(-reach, reach + 1):
-      if dy * dy + dx * dx <= radius * radius:
-        other = index[y + dy + reach, x + dx + reach]
-        there = np.flatnonzero(other >= 0)
-        rows.append(there)
-        columns.append(other[there])
-  return np.concatenate(rows), np.concatenate(columns)
+  """Pixels of each mask that have a partner of their own within a radius."""
+  count = pixel_matching.pairs(mask, truth, radius)
+  return count, count
 
 
 def _within_reach(
