@@ -86,7 +86,7 @@ def image_counts(
   truth: Any,
   *,
   valid: Any | None = None,
-  max_distance: float = PASCAL_DISTANCE,
+  max_distance: int | float = PASCAL_DISTANCE,
   matching: str = "exact",
   thin: bool = True,
 ) -> EdgeCounts:
@@ -102,16 +102,16 @@ def image_counts(
     thin: whether the prediction is to be made thin.
 
   Raises:
-    ValueError: for shapes that disagree, probabilities outside [0, 1], a
-      negative distance, or an unknown matching.
+    ValueError: for shapes that disagree, probabilities or a distance outside
+      [0, 1], or an unknown matching.
   """
   edges, wanted, known = _checked(probability, truth, valid)
   if matching not in MATCHINGS:
     raise ValueError(
       f"matching must be one of {', '.join(MATCHINGS)}, got {matching!r}"
     )
-  if not max_distance >= 0:
-    raise ValueError(f"max_distance must be at least 0, got {max_distance}")
+  if not 0 <= max_distance <= 1:
+    raise ValueError(f"max_distance must lie in [0, 1], got {max_distance}")
   radius = max_distance * float(np.hypot(*edges.shape))
   if thin:
     edges = non_maximum_suppression(edges)

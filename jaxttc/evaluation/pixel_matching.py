@@ -65,7 +65,10 @@ def pairs(
 
 
 def _near_pixels(
-  small: np.ndarray, large: np.ndarray, radius: float, matching: _Matching
+  small: np.ndarray,
+  large: np.ndarray,
+  radius: int | float,
+  matching: _Matching,
 ) -> _Graph:
   """Who is near whom; free pixels are paired on the way, nearest first."""
   reach = int(radius)
@@ -90,7 +93,7 @@ def _near_pixels(
   return _Graph(right[np.argsort(left, kind="stable")], start)
 
 
-def _offsets(radius: float) -> list[tuple[int, int]]:
+def _offsets(radius: int | float) -> list[tuple[int, int]]:
   """Steps of whole pixels within a radius, shortest first."""
   reach = int(radius)
   steps = range(-reach, reach + 1)

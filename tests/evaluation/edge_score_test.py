@@ -176,7 +176,7 @@ def test_nothing_true_or_nothing_predicted_scores_nothing():
     ({"probability": np.full((4, 4), 2.0)}, r"must lie in \[0, 1\]"),
     ({"probability": np.full((4, 4), np.nan)}, r"must lie in \[0, 1\]"),
     ({"matching": "close"}, "one of exact, dilation, got 'close'"),
-    ({"max_distance": -1.0}, "max_distance must be at least 0, got -1.0"),
+    ({"max_distance": -1.0}, r"max_distance must lie in \[0, 1\], got -1.0"),
   ],
 )
 def test_bad_input_is_refused(change, said):
