@@ -4,13 +4,14 @@
 from collections.abc import Sequence
 import os
 import pathlib
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from jaxttc.tasks.multitask import base
 
 
+@runtime_checkable
 class Source(Protocol):
   """Examples without a batch axis, by number: what grain feeds on."""
 

@@ -12,7 +12,7 @@ from typing import Any
 from jaxtyping import Bool, Int32
 import numpy as np
 
-from jaxttc.tasks.multitask import array_files
+from jaxttc.tasks.multitask import mat_files
 
 PARTS = (
   "background",
@@ -48,29 +48,30 @@ def read(path: pathlib.Path) -> Int32[np.ndarray, "height width"] | None:
     no part of any person: then it does not say either that there is none.
 
   Raises:
-    ValueError: naming the file, and object and part where there are, if it is
+    ValueError: naming the file, and the object where there is one, if it is
       missing or damaged, lacks a field, names an unknown part, or holds masks
       of different sizes.
   """
-  anno = array_files.read_mat(path, "anno")
+  (anno,) = _structs_in(path, mat_files.read(path, "anno"), 1)
   parts = None
-  for number, thing in _records(path, _first(path, anno), "objects"):
-    if int(_field(path, thing, "class_ind", np.number).ravel()[0]) != _PERSON:
+  for number, thing in enumerate(_structs_in(path, _get(path, anno, "objects"))):
+    where = f"{path}, object {number}"
+    if _number(where, _get(where, thing, "class_ind")) != _PERSON:
       continue
-    for _, part in _records(path, thing, "parts"):
-      name = str(_field(path, part, "part_name", np.str_).ravel()[0])
-      mask = _field(path, part, "mask", np.number)
-      if name not in PART_OF:
+    for part in _structs_in(where, _get(where, thing, "parts")):
+      name, mask = (_get(where, part, field) for field in ("part_name", "mask"))
+      if not isinstance(name, str) or name not in PART_OF:
         raise ValueError(
-          f"{path}, object {number}: part {name!r:.40}; expected one of "
-          f"{', '.join(PART_OF)}"
+          f"{where}: part {name!r:.40}; expected one of {', '.join(PART_OF)}"
         )
+      if not isinstance(mask, np.ndarray) or mask.ndim != 2:
+        raise ValueError(f"{where}: {name} has no mask with two axes")
       if parts is None:
         parts = np.zeros(mask.shape, np.int32)
-      if mask.ndim != 2 or mask.shape != parts.shape:
+      if mask.shape != parts.shape:
         raise ValueError(
-          f"{path}, object {number}: a mask {list(mask.shape)} of {name}; "
-          f"expected {list(parts.shape)}, as others have"
+          f"{where}: a mask {list(mask.shape)} of {name}; expected "
+          f"{list(parts.shape)}, as others have"
         )
       parts[mask != 0] = PART_OF[name]
   return parts
@@ -111,7 +112,7 @@ def write(
     if person
   ]
   content = {"imname": path.stem, "objects": _structs(things)}
-  array_files.write_mat(path, "anno", content)
+  mat_files.write(path, "anno", content)
 
 
 def _structs(items: Sequence[Mapping[str, Any]]) -> np.ndarray:
@@ -124,34 +125,29 @@ def _structs(items: Sequence[Mapping[str, Any]]) -> np.ndarray:
   return structs
 
 
-def _first(path: pathlib.Path, structs: Any) -> Any:
-  if not isinstance(structs, np.ndarray) or structs.dtype.names is None:
-    raise ValueError(f"{path}: anno is no struct")
-  if structs.size != 1:
-    raise ValueError(f"{path}: anno holds {structs.size} structs; expected 1")
-  return structs.ravel()[0]
-
-
-def _records(
-  path: pathlib.Path, struct: Any, name: str
-) -> Sequence[tuple[int, Any]]:
-  """The structs in a field, numbered from 1; an empty array holds none."""
-  value = _field(path, struct, name, None)
-  if value.size and value.dtype.names is None:
-    raise ValueError(f"{path}: field {name!r} holds no structs")
-  return list(enumerate(value.ravel(), start=1)) if value.size else []
-
-
-def _field(path: pathlib.Path, struct: Any, name: str, kind: Any) -> np.ndarray:
-  """A field's array, not empty and of a kind of numbers or text if given."""
-  if name not in struct.dtype.names:
+def _structs_in(
+  where: Any, value: Any, count: int | None = None
+) -> list[dict[str, Any]]:
+  """The structs in a field; an empty array holds none."""
+  if isinstance(value, np.ndarray) and not value.size:
+    value = []
+  if not isinstance(value, list) or count not in (None, len(value)):
     raise ValueError(
-      f"{path}: no field {name!r}; fields found: "
-      f"{', '.join(struct.dtype.names)}"
+      f"{where}: {type(value).__name__} where {count or 'an array of'} structs "
+      "were expected"
     )
-  value = struct[name]
-  if not isinstance(value, np.ndarray) or (
-    kind and not (value.size and np.issubdtype(value.dtype, kind))
-  ):
-    raise ValueError(f"{path}: field {name!r} does not hold what it should")
   return value
+
+
+def _get(where: Any, struct: dict[str, Any], field: str) -> Any:
+  if field not in struct:
+    raise ValueError(
+      f"{where}: no field {field!r}; fields found: {', '.join(struct)}"
+    )
+  return struct[field]
+
+
+def _number(where: str, value: Any) -> float:
+  if not isinstance(value, np.ndarray) or value.size != 1:
+    raise ValueError(f"{where}: class_ind is not one number")
+  return float(value.item())

@@ -27,12 +27,12 @@ from jaxtyping import Bool, Integer
 import numpy as np
 
 from jaxttc.tasks.multitask import (
-  array_files,
   base,
   dense_labels,
   human_parts,
   image_files,
   image_sets,
+  mat_files,
   thinning,
 )
 from jaxttc.tasks.multitask import examples as examples_lib
@@ -180,7 +180,7 @@ def _read(
 
 
 def _label_map(path: pathlib.Path) -> Integer[np.ndarray, "height width"]:
-  label_map = array_files.read_mat(path, "LabelMap")
+  label_map = mat_files.read(path, "LabelMap")
   if (
     not isinstance(label_map, np.ndarray)
     or label_map.ndim != 2
@@ -239,7 +239,7 @@ def save(
     image_files.write_rgb(_image(root, name), known.image)
     if known.label_map is not None:
       label_map = np.asarray(known.label_map, np.uint16)
-      array_files.write_mat(paths["edges"], "LabelMap", label_map)
+      mat_files.write(paths["edges"], "LabelMap", label_map)
     if known.segmentation is not None:
       codes = np.asarray(known.segmentation, np.uint8)
       image_files.write_codes(paths["segmentation"], codes)

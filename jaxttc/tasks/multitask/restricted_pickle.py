@@ -137,7 +137,7 @@ class _DType:
 
 
 class _Constructor:
-  """Stands for a name in a pickle. It has no attributes to be tampered with."""
+  """Stands for a name in a pickle; what it can make is below, and no more."""
 
   __slots__ = ("_name",)
 
@@ -156,7 +156,9 @@ class _Constructor:
         return _DType(code)
       case "encode", (str(text), "latin1" | b"latin1"):
         return text.encode("latin1")
-    raise ValueError(f"numpy's {self._name} called in an unknown way")
+      case "bytes", ():
+        return b""
+    raise ValueError(f"{self._name} is called as NumPy's pickles do not")
 
 
 _NAMES = {
@@ -166,7 +168,9 @@ _NAMES = {
     (("numpy",), "dtype"),
     (("numpy.core.multiarray", "numpy._core.multiarray"), "_reconstruct"),
     (("numpy.core.numeric", "numpy._core.numeric"), "_frombuffer"),
-    (("_codecs",), "encode"),  # how Python 3 writes bytes for Python 2
+    # How Python 3 writes bytes for Python 2.
+    (("_codecs",), "encode"),
+    (("__builtin__", "builtins"), "bytes"),
   )
   for module in modules
 }
@@ -195,6 +199,13 @@ class _Unpickler(pickle._Unpickler):
       "of numbers"
     )
 
+  def _build(self) -> None:
+    # Anywhere else, a state would set attributes.
+    state = self.stack.pop()
+    if not isinstance(self.stack[-1], _Array | _DType):
+      self._refuse()
+    self.stack[-1].__setstate__(state)
+
   def _skip_frame(self) -> None:
     # Frames only say how far to read ahead.
     self.read(8)
@@ -204,5 +215,6 @@ class _Unpickler(pickle._Unpickler):
     self.append(self.read(size))
 
   dispatch |= dict.fromkeys((code[0] for code in _REFUSED), _refuse)
+  dispatch[pickle.BUILD[0]] = _build
   dispatch[pickle.FRAME[0]] = _skip_frame
   dispatch[pickle.BYTEARRAY8[0]] = _bytearray
