@@ -102,7 +102,7 @@ def draw(
   largest = jnp.deg2rad(recipe.degrees)
   # A window wholly inside, or, if it is the larger, wholly around the image.
   crop = jnp.array(recipe.crop or size, jnp.float32)
-  room = jnp.abs(scale[:, None] * jnp.array(size) - crop[None]) / 2
+  room = jnp.abs(scale[:, None] * jnp.array([size]) - crop[None]) / 2
   if recipe.crop is None:
     room = jnp.zeros_like(room)
   return Change(

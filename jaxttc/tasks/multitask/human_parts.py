@@ -54,13 +54,16 @@ def read(path: pathlib.Path) -> Int32[np.ndarray, "height width"] | None:
   """
   (anno,) = _structs_in(path, mat_files.read(path, "anno"), 1)
   parts = None
-  for number, thing in enumerate(_structs_in(path, _get(path, anno, "objects"))):
+  things = _structs_in(path, _get(path, anno, "objects"))
+  for number, thing in enumerate(things, start=1):
     where = f"{path}, object {number}"
     if _number(where, _get(where, thing, "class_ind")) != _PERSON:
       continue
     for part in _structs_in(where, _get(where, thing, "parts")):
       name, mask = (_get(where, part, field) for field in ("part_name", "mask"))
-      if not isinstance(name, str) or name not in PART_OF:
+      if not isinstance(name, str):
+        raise ValueError(f"{where}: part_name is no text")
+      if name not in PART_OF:
         raise ValueError(
           f"{where}: part {name!r:.40}; expected one of {', '.join(PART_OF)}"
         )
