@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxttc.tasks.multitask import image_files
 
+
 def read_npy(path: pathlib.Path) -> np.ndarray:
   """The array of numbers in a .npy file.
 

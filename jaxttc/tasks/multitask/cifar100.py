@@ -236,9 +236,11 @@ def _ids(
     )
   for at, one in enumerate(ids):
     if type(one) is not int or not 0 <= one < top:
+      # Only numbers are shown: a list may be endless to write out.
+      found = f"{one}"[:40] if type(one) is int else type(one).__name__
       raise ValueError(
-        f"{path}, image {at}: {level} label {one!r:.40}; expected a whole "
-        f"number in [0, {top})"
+        f"{path}, image {at}: {level} label {found}; expected a whole number "
+        f"in [0, {top})"
       )
   return np.array(ids, np.int32)
 

@@ -43,7 +43,8 @@ class Batches:
       seed: of the order, and of the augmentation's keys.
       augment: (key, batch) -> batch, pure JAX, compiled here and run on the
         device; the key is the step's own.
-      threads: how many examples are read at once.
+      threads: how many examples are read at once; 1 is best for a source that
+        is in memory.
 
     Raises:
       ValueError: if the source is empty, a number is not positive, or grain

@@ -196,9 +196,7 @@ def _array(parts: _Elements, depth: int = 0) -> tuple[str, Any]:
   )
 
 
-def _structs(
-  parts: _Elements, count: int, depth: int
-) -> list[dict[str, Any]]:
+def _structs(parts: _Elements, count: int, depth: int) -> list[dict[str, Any]]:
   width = int(parts.numbers().sum())
   kind, data = parts.take()
   # Every field takes at least eight bytes.

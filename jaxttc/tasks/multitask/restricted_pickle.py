@@ -30,6 +30,9 @@ _REFUSED = (
   pickle.EXT1,
   pickle.EXT2,
   pickle.EXT4,
+  pickle.EMPTY_SET,
+  pickle.ADDITEMS,
+  pickle.FROZENSET,
   pickle.NEXT_BUFFER,
   pickle.READONLY_BUFFER,
 )
@@ -42,8 +45,9 @@ def load(path: pathlib.Path) -> dict[Any, Any]:
     path: a file of any protocol.
 
   Returns:
-    The dict. Its values are lists, tuples, dicts, sets, text, bytes, numbers,
-    and, as values of the outermost dict only, arrays of numbers.
+    The dict, keyed by text, bytes and numbers. Its values are lists, tuples,
+    dicts, text, bytes, numbers, and, as values of the outermost dict only,
+    arrays of numbers.
 
   Raises:
     ValueError: naming the file and the byte, if it is missing, damaged or cut
@@ -125,11 +129,10 @@ class _DType:
 
   def __init__(self, code: Any):
     text = code.decode("ascii") if isinstance(code, bytes) else code
-    self.value = np.dtype(text) if isinstance(text, str) else np.dtype("O")
+    name = text if isinstance(text, str) else type(text).__name__
+    self.value = np.dtype(text if isinstance(text, str) else "O")
     if self.value.kind not in "biuf":
-      raise ValueError(
-        f"a pickled array of dtype {code!r:.40}; expected numbers"
-      )
+      raise ValueError(f"a pickled array of dtype {name:.40}; expected numbers")
 
   def __setstate__(self, state: tuple) -> None:
     order = state[1].decode() if isinstance(state[1], bytes) else state[1]
@@ -206,6 +209,26 @@ class _Unpickler(pickle._Unpickler):
       self._refuse()
     self.stack[-1].__setstate__(state)
 
+  def _set_items(self, target: Any, items: list[Any]) -> None:
+    # Hashing tuples that are nested deep enough crashes the process.
+    for key, value in zip(items[::2], items[1::2], strict=True):
+      if not isinstance(key, str | bytes | int | float | None):
+        raise ValueError(f"a {type(key).__name__} as key of a pickled dict")
+      target[key] = value
+
+  def _set_item(self) -> None:
+    value, key = self.stack.pop(), self.stack.pop()
+    self._set_items(self.stack[-1], [key, value])
+
+  def _set_marked_items(self) -> None:
+    items = self.pop_mark()
+    self._set_items(self.stack[-1], items)
+
+  def _dict(self) -> None:
+    items = self.pop_mark()
+    self.append({})
+    self._set_items(self.stack[-1], items)
+
   def _skip_frame(self) -> None:
     # Frames only say how far to read ahead.
     self.read(8)
@@ -216,5 +239,8 @@ class _Unpickler(pickle._Unpickler):
 
   dispatch |= dict.fromkeys((code[0] for code in _REFUSED), _refuse)
   dispatch[pickle.BUILD[0]] = _build
+  dispatch[pickle.SETITEM[0]] = _set_item
+  dispatch[pickle.SETITEMS[0]] = _set_marked_items
+  dispatch[pickle.DICT[0]] = _dict
   dispatch[pickle.FRAME[0]] = _skip_frame
   dispatch[pickle.BYTEARRAY8[0]] = _bytearray

@@ -89,7 +89,9 @@ def test_huge_npy_is_refused_before_memory_is_asked_for(tmp_path):
   )
   path = tmp_path / "huge.npy"
   path.write_bytes(file.getvalue() + b"12345678")
-  with pytest.raises(ValueError, match="expected 8000000000000128 for an array"):
+  with pytest.raises(
+    ValueError, match="expected 8000000000000128 for an array"
+  ):
     array_files.read_npy(path)
 
 
@@ -102,7 +104,9 @@ def test_pickled_objects_are_not_read(tmp_path):
   path = tmp_path / "objects.npy"
   np.save(path, np.array([_Attack()], object), allow_pickle=True)
   assert b"pytest" in path.read_bytes() or b"fail" in path.read_bytes()
-  with pytest.raises(ValueError, match="objects.npy: .* dtype object; expected"):
+  with pytest.raises(
+    ValueError, match="objects.npy: .* dtype object; expected"
+  ):
     array_files.read_npy(path)
 
 

@@ -85,8 +85,12 @@ def test_mirroring_is_numpys_and_turns_normals():
     value, valid = examples.labels[task.name]
     sign = jnp.array([-1, 1, 1]) if task.kind == "normals" else jnp.array([1])
     flipped = value[:, :, ::-1]
-    expected = flipped if flipped.ndim == 3 else flipped * sign[None, None, None]
-    _assert_same(found.labels[task.name], base.Label(expected, valid[:, :, ::-1]))
+    expected = (
+      flipped if flipped.ndim == 3 else flipped * sign[None, None, None]
+    )
+    _assert_same(
+      found.labels[task.name], base.Label(expected, valid[:, :, ::-1])
+    )
   assert found.labels["scene"] is not None
   _assert_same(found.labels["where"], examples.labels["where"])
 
@@ -105,7 +109,9 @@ def test_quarter_turns_are_numpys_and_turn_normals(quarters):
   x, y, z = np.moveaxis(turn(examples.labels["normals"].value), -1, 0)
   for _ in range(quarters % 4):
     x, y = y, -x
-  _assert_same(found.labels["normals"].value, np.stack([x, y, z], -1), atol=1e-5)
+  _assert_same(
+    found.labels["normals"].value, np.stack([x, y, z], -1), atol=1e-5
+  )
 
 
 def _surface(radians):
@@ -134,9 +140,7 @@ def test_turned_normals_are_those_of_the_turned_surface(degrees, mirrored):
   label = base.Label(
     jnp.asarray(vectors[None], jnp.float32), jnp.asarray(inside[None])
   )
-  examples = base.Examples(
-    jnp.zeros((1, *inside.shape, 3)), {"normals": label}
-  )
+  examples = base.Examples(jnp.zeros((1, *inside.shape, 3)), {"normals": label})
   change = _change(1, mirrored, radians)
   found = _apply(examples, change, inside.shape, _TASKS[2:3])
   if mirrored:
@@ -310,7 +314,10 @@ def test_standardise():
     ({"mirrored": 1.5}, r"mirrored=1.5; expected it in \[0, 1\]"),
     ({"scales": ()}, r"scales=\(\); expected positive"),
     ({"scales": (0.0, 1.0)}, r"scales=\(0.0, 1.0\); expected positive"),
-    ({"scales": (1.0,), "is_continuous": True}, "expected the smallest and the"),
+    (
+      {"scales": (1.0,), "is_continuous": True},
+      "expected the smallest and the",
+    ),
     ({"degrees": -1.0}, "degrees=-1.0; expected"),
     ({"crop": (0, 4)}, r"crop=\(0, 4\)"),
   ],
@@ -327,5 +334,7 @@ def test_examples_that_cannot_be():
     augmentation.augment(
       key, examples._replace(inputs=jnp.zeros((2, 16))), _TASKS, recipe
     )
-  with pytest.raises(ValueError, match="no labels of task 'segmentation'; .*: none"):
+  with pytest.raises(
+    ValueError, match="no labels of task 'segmentation'; .*: none"
+  ):
     augmentation.augment(key, examples._replace(labels={}), _TASKS, recipe)

@@ -60,7 +60,9 @@ def test_round_trip(root, is_inside):
   for index in range(12):
     example = data[index]
     assert example.inputs.dtype == np.float32
-    np.testing.assert_array_equal(example.inputs, _IMAGES[index] / np.float32(255))
+    np.testing.assert_array_equal(
+      example.inputs, _IMAGES[index] / np.float32(255)
+    )
     valid = {k: v for k, v in example.labels.items() if v.valid}
     assert list(example.labels) == list(cifar100.SUPERCLASSES)
     ((name, label),) = valid.items()
@@ -113,8 +115,8 @@ def _rewrite(root, split="train", **changes):
     ({"fine_labels": [1] * 11}, "fine_labels: 11; expected a list of 12"),
     ({"fine_labels": b"abc"}, "fine_labels: bytes; expected a list of 12"),
     ({"fine_labels": [0] * 11 + [100]}, "image 11: fine label 100; expected"),
-    ({"fine_labels": [0] * 11 + ["x"]}, "image 11: fine label 'x'; expected"),
-    ({"fine_labels": [True] * 12}, "image 0: fine label True"),
+    ({"fine_labels": [0] * 11 + ["x"]}, "image 11: fine label str; expected"),
+    ({"fine_labels": [True] * 12}, "image 0: fine label bool; expected"),
     ({"coarse_labels": [-1] * 12}, r"image 0: coarse label -1; .* \[0, 20\)"),
   ],
 )
@@ -147,7 +149,9 @@ def test_code_in_a_file_is_not_run(root, tmp_path):
       return (os.system, (f"touch {tmp_path}/mark",))
 
   _rewrite(root, data=Attack())
-  with pytest.raises(ValueError, match=r"train, byte \d+: .* names posix.system"):
+  with pytest.raises(
+    ValueError, match=r"train, byte \d+: .* names posix.system"
+  ):
     cifar100.load(root)
   assert not (tmp_path / "mark").exists()
 
@@ -168,7 +172,9 @@ def test_truncated_files_are_refused(root, share):
 def test_missing_folder_and_unknown_split(tmp_path, root):
   with pytest.raises(ValueError, match="none/meta: no such file"):
     cifar100.load(tmp_path / "none")
-  with pytest.raises(ValueError, match="split 'val'; expected one of train, tes"):
+  with pytest.raises(
+    ValueError, match="split 'val'; expected one of train, tes"
+  ):
     cifar100.load(root, "val")
 
 

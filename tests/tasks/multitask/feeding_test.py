@@ -176,7 +176,9 @@ def test_without_grain_the_extra_is_named(monkeypatch):
 
 def test_examples_of_two_shapes_make_no_batch():
   one, other = _Numbers(2)[0], _Numbers(2)[1]
-  with pytest.raises(ValueError, match=r"example 1 has inputs \[3\]; expected \[2"):
+  with pytest.raises(
+    ValueError, match=r"example 1 has inputs \[3\]; expected \[2"
+  ):
     examples.stack([one, other._replace(inputs=np.zeros(3))])
   with pytest.raises(ValueError, match=r"example 1 has labels \[\]; expected"):
     examples.stack([one, other._replace(labels={})])

@@ -27,7 +27,14 @@ def folder(tmp_path_factory) -> pathlib.Path:
 def test_every_name_has_one_of_six_parts():
   assert len(human_parts.PART_OF) == 24
   assert set(human_parts.PART_OF.values()) == set(range(1, 7))
-  known = {"nose": 1, "torso": 2, "ruarm": 3, "lhand": 4, "luleg": 5, "rfoot": 6}
+  known = {
+    "nose": 1,
+    "torso": 2,
+    "ruarm": 3,
+    "lhand": 4,
+    "luleg": 5,
+    "rfoot": 6,
+  }
   assert known.items() <= human_parts.PART_OF.items()
 
 
@@ -93,7 +100,10 @@ def test_other_things_are_passed_over(folder):
     ({"objects": "text"}, "str where an array of structs were"),
     ({"class_ind": np.ones(2)}, "object 1: class_ind is not one number"),
     ({"class_ind": "x"}, "object 1: class_ind is not one number"),
-    ({"part_name": "tail"}, "object 1: part 'tail'; expected one of hair, head"),
+    (
+      {"part_name": "tail"},
+      "object 1: part 'tail'; expected one of hair, head",
+    ),
     ({"part_name": 3.0}, "object 1: part_name is no text"),
     ({"mask": "x"}, "object 1: head has no mask with two axes"),
     ({"mask": np.ones((2, 2, 2))}, "object 1: head has no mask with two axes"),
@@ -111,7 +121,9 @@ def test_masks_of_two_sizes_are_refused(folder):
     {"part_name": "head", "mask": np.ones((2, 2), np.uint8)},
     {"part_name": "neck", "mask": np.ones((2, 3), np.uint8)},
   )
-  with pytest.raises(ValueError, match=r"mask \[2, 3\] of neck; expected \[2, 2\]"):
+  with pytest.raises(
+    ValueError, match=r"mask \[2, 3\] of neck; expected \[2, 2\]"
+  ):
     human_parts.read(_anno(folder, parts=parts))
 
 
@@ -128,7 +140,10 @@ def test_a_changed_byte_raises_nothing_else(folder, at, change):
   path = folder / "plain.mat"
   content = mat_files.read(_anno(folder), "anno")[0]
   content["objects"] = _structs(
-    {**content["objects"][0], "parts": _structs(*content["objects"][0]["parts"])}
+    {
+      **content["objects"][0],
+      "parts": _structs(*content["objects"][0]["parts"]),
+    }
   )
   scipy.io.savemat(path, {"anno": content})
   damaged = bytearray(path.read_bytes())

@@ -156,7 +156,9 @@ def test_colours_outside_are_refused(tmp_path, wrong):
 
 def test_colours_become_the_nearest_bytes(tmp_path):
   image = np.arange(256).reshape(1, -1, 1).repeat(3, -1) / 255
-  to_bytes = image_files.to_bytes(tmp_path / "x.png", image + 0.001 * (image < 1))
+  to_bytes = image_files.to_bytes(
+    tmp_path / "x.png", image + 0.001 * (image < 1)
+  )
   np.testing.assert_array_equal(to_bytes[0, :, 0], np.arange(256))
 
 

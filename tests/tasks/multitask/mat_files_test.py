@@ -181,7 +181,9 @@ def test_file_lacks_the_variable(folder):
 def test_version_7_3_is_named(tmp_path):
   path = tmp_path / "new.mat"
   path.write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512))
-  with pytest.raises(ValueError, match=r"version 7.3 \(HDF5\); expected version"):
+  with pytest.raises(
+    ValueError, match=r"version 7.3 \(HDF5\); expected version"
+  ):
     mat_files.read(path, "anno")
 
 

@@ -34,7 +34,9 @@ def _examples(seed=0, count=_B):
   labels = {}
   for name, value in values.items():
     mask = valid[name].reshape(valid[name].shape + (1,) * (value.ndim - 3))
-    labels[name] = base.Label(np.where(mask, value, 0).astype(value.dtype), valid[name])
+    labels[name] = base.Label(
+      np.where(mask, value, 0).astype(value.dtype), valid[name]
+    )
   inputs = np.rint(255 * smooth[None].repeat(count, 0)) / 255
   return base.Examples(inputs.astype(np.float32), labels)
 
@@ -128,7 +130,9 @@ def test_what_the_files_say_by_hand(tmp_path):
 
 
 def test_another_number_of_images_warns(root):
-  with pytest.warns(UserWarning, match="train.txt: 3 images; the release has 795"):
+  with pytest.warns(
+    UserWarning, match="train.txt: 3 images; the release has 795"
+  ):
     nyud.load(root)
 
 
@@ -147,7 +151,9 @@ def test_some_tasks_only(root):
   data = _load(root, tasks=["edges", "depth"])
   assert [task.name for task in data.tasks] == ["edges", "depth"]
   assert list(data[0].labels) == ["edges", "depth"]
-  with pytest.raises(ValueError, match=r"tasks \['parts'\]: expected some of seg"):
+  with pytest.raises(
+    ValueError, match=r"tasks \['parts'\]: expected some of seg"
+  ):
     _load(root, tasks=["parts"])
   with pytest.raises(ValueError, match=r"tasks \[\]"):
     _load(root, tasks=[])
@@ -173,7 +179,9 @@ def test_images_that_were_saved_without_labels(tmp_path, release):
 def test_a_task_without_any_file_is_refused(root):
   for path in (root / "edge").iterdir():
     path.unlink()
-  with pytest.raises(ValueError, match="edge/00000.*no image has one for edges"):
+  with pytest.raises(
+    ValueError, match="edge/00000.*no image has one for edges"
+  ):
     _load(root)
   assert len(_load(root, tasks=["depth"])) == _B
 
@@ -181,18 +189,26 @@ def test_a_task_without_any_file_is_refused(root):
 def test_a_missing_image_is_refused(root, release):
   suffix = "jpg" if release == "mti_net" else "png"
   (root / "images" / f"00002.{suffix}").unlink()
-  with pytest.raises(ValueError, match=f"00002.{suffix}: no such file, but the"):
+  with pytest.raises(
+    ValueError, match=f"00002.{suffix}: no such file, but the"
+  ):
     _load(root)
 
 
 def test_both_releases_or_neither_are_refused(root):
-  image_files.write_rgb(root / "images" / "00000.png", np.zeros((1, 1, 3), np.uint8))
-  image_files.write_rgb(root / "images" / "00000.jpg", np.zeros((1, 1, 3), np.uint8))
+  image_files.write_rgb(
+    root / "images" / "00000.png", np.zeros((1, 1, 3), np.uint8)
+  )
+  image_files.write_rgb(
+    root / "images" / "00000.jpg", np.zeros((1, 1, 3), np.uint8)
+  )
   with pytest.raises(ValueError, match="00000: both .jpg and .png; expected"):
     _load(root)
   for path in (root / "images").iterdir():
     path.unlink()
-  with pytest.raises(ValueError, match="00000: neither .jpg and .png; expected"):
+  with pytest.raises(
+    ValueError, match="00000: neither .jpg and .png; expected"
+  ):
     _load(root)
 
 
@@ -228,7 +244,7 @@ def test_label_of_another_size_names_both_files(root):
   array_files.write_npy(path, np.ones((_H, _W + 1), np.float32))
   with pytest.raises(
     ValueError,
-    match=rf"depth/00001.npy: {_H} x {_W + 1} .* {_H} x {_W}, as .*images/00001",
+    match=rf"depth/00001.npy: {_H} x {_W + 1} .* {_H} x {_W}, as .*es/00001",
   ):
     _load(root)[1]
 
@@ -236,7 +252,11 @@ def test_label_of_another_size_names_both_files(root):
 @pytest.mark.parametrize(
   "task, value, message",
   [
-    ("segmentation", np.full((_H, _W), 41), "class 40 at row 0, column 0; .*40"),
+    (
+      "segmentation",
+      np.full((_H, _W), 41),
+      "class 40 at row 0, column 0; .*40",
+    ),
     ("depth", np.full((_H, _W), -1.0), "distance -1; expected"),
     ("depth", np.ones((_H, _W, 2)), r"an array \[12, 16, 2\]; expected"),
     ("normals", np.full((_H, _W, 3), 255.0), "a vector of length 441.6"),
@@ -265,13 +285,17 @@ def test_images_of_two_sizes(tmp_path):
   for folder in ("segmentation", "depth", "normals", "edge"):
     for path in (tmp_path / folder).glob("00001.*"):
       path.unlink()
-  with pytest.raises(ValueError, match="00001.png: 8 x 10 .* 12 x 16, as .*00000"):
+  with pytest.raises(
+    ValueError, match="00001.png: 8 x 10 .* 12 x 16, as .*00000"
+  ):
     _load(tmp_path)[1]
   data = _load(tmp_path, size=(13, 16))
   assert data.input_shape == data[1].inputs.shape == data[0].inputs.shape
   assert data[1].inputs[2:10, 3:13].min() == 1
   assert data[1].inputs.sum() == 8 * 10 * 3
-  with pytest.raises(ValueError, match="12 x 16 pixels do not fit into 13 x 15"):
+  with pytest.raises(
+    ValueError, match="12 x 16 pixels do not fit into 13 x 15"
+  ):
     _load(tmp_path, size=(13, 15))[0]
   with pytest.raises(ValueError, match=r"size \(0, 5\)"):
     _load(tmp_path, size=(0, 5))
@@ -305,13 +329,17 @@ def test_lists_that_cannot_be(root, text, message):
 
 
 def test_arguments_that_cannot_be(root):
-  with pytest.raises(ValueError, match="split 'test'; expected one of train, val"):
+  with pytest.raises(
+    ValueError, match="split 'test'; expected one of train, val"
+  ):
     _load(root, "test")
   with pytest.raises(ValueError, match="gt_sets/train.txt: cannot be read"):
     _load(root / "none")
   with pytest.raises(ValueError, match="release 'x'; expected mti_net or atrc"):
     nyud.save(root, "train", _examples(), release="x")
-  with pytest.raises(ValueError, match="2 names, 1 of them distinct, for 3 imag"):
+  with pytest.raises(
+    ValueError, match="2 names, 1 of them distinct, for 3 imag"
+  ):
     nyud.save(root, "train", _examples(), ids=["a", "a"])
   loud = _examples()._replace(inputs=np.full((1, _H, _W, 3), 1.5, np.float32))
   with pytest.raises(ValueError, match="colours from 1.5 to 1.5; expected"):

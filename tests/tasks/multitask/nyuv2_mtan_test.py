@@ -21,7 +21,9 @@ def _examples(seed=0, count=2):
   valid = rng.random((3, count, _H, _W)) < 0.8
   labels = {
     "segmentation": base.Label(
-      np.where(valid[0], rng.integers(0, 13, valid[0].shape), 0).astype(np.int32),
+      np.where(valid[0], rng.integers(0, 13, valid[0].shape), 0).astype(
+        np.int32
+      ),
       valid[0],
     ),
     "depth": base.Label(
@@ -90,7 +92,9 @@ def test_counts_and_missing_labels_warn(root):
     data = nyuv2_mtan.load(root)
   texts = [str(one.message) for one in seen]
   assert any("image: 12 images; the release has 795" in t for t in texts)
-  assert any("1 of 12 images have no label for depth (such as 3.npy)" in t for t in texts)
+  assert any(
+    "1 of 12 images have no label for depth (such as 3.npy)" in t for t in texts
+  )
   assert not data[3].labels["depth"].valid.any()
 
 
@@ -128,12 +132,20 @@ def test_truncated_files_are_refused(root, folder, share):
   "folder, value, message",
   [
     ("image", np.full((_H, _W, 3), 255.0), "colours from 255 to 255; expected"),
-    ("image", np.ones((_H, _W)), r"an array \[6, 8\]; expected \[height, width, 3"),
+    (
+      "image",
+      np.ones((_H, _W)),
+      r"an array \[6, 8\]; expected \[height, width, 3",
+    ),
     ("label", np.full((_H, _W), 13), r"class 13 at row 0, .* \[0, 13\), or -1"),
     ("label", np.full((_H, _W), 0.5), "class 0.5 at row 0"),
     ("label", np.full((_H, _W), np.nan), "class nan at row 0"),
     ("label", np.ones((_H, _W, 1)), r"an array \[6, 8, 1\]; expected"),
-    ("depth", np.ones((_H, _W + 1, 1)), r"6 x 9 pixels; expected 6 x 8, as .*ima"),
+    (
+      "depth",
+      np.ones((_H, _W + 1, 1)),
+      r"6 x 9 pixels; expected 6 x 8, as .*ima",
+    ),
     ("normal", np.full((_H, _W, 3), 9.0), "a vector of length 15.5885"),
   ],
 )

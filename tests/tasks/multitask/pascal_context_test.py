@@ -164,7 +164,9 @@ def test_what_is_missing_is_not_valid(tmp_path, missing, lost):
 
 
 def test_count_of_the_release(root):
-  with pytest.warns(UserWarning, match="train.txt: 2 images; the release has 4998"):
+  with pytest.warns(
+    UserWarning, match="train.txt: 2 images; the release has 4998"
+  ):
     pascal_context.load(root, size=_SIZE)
 
 
@@ -177,7 +179,9 @@ def test_held_out_reads_the_other_split(root):
 
 
 def test_image_larger_than_the_size(root):
-  with pytest.raises(ValueError, match="000001.jpg: 10 x 12 pixels do not fit in"):
+  with pytest.raises(
+    ValueError, match="000001.jpg: 10 x 12 pixels do not fit in"
+  ):
     _load(root, size=(9, 12))[0]
 
 
@@ -220,7 +224,9 @@ def test_label_of_another_size_names_both_files(root, folder):
     )
   )
   people = [{k: m[:, :-1] for k, m in _annotation().people[0].items()}]
-  pascal_context.save(root / "other", "train", [wide._replace(people=people)], ids=[name])
+  pascal_context.save(
+    root / "other", "train", [wide._replace(people=people)], ids=[name]
+  )
   (path,) = (root / folder).glob(f"{name}.*")
   path.write_bytes((root / "other" / folder / path.name).read_bytes())
   task = {
@@ -230,14 +236,18 @@ def test_label_of_another_size_names_both_files(root, folder):
     "normals_distill": "normals",
     "sal_distill": "saliency",
   }[folder]
-  with pytest.raises(ValueError, match=rf"{name}.*: 10 x 1\d pixels; expec.* as .*{name}"):
+  with pytest.raises(
+    ValueError, match=rf"{name}.*: 10 x 1\d pixels; expec.* as .*{name}"
+  ):
     _load(root, tasks=[task])[1]
 
 
 def test_classes_that_are_none(root):
   path = root / "semseg" / "VOC12" / "2008_000001.png"
   image_files.write_codes(path, np.full((_H, _W), 21, np.uint8))
-  with pytest.raises(ValueError, match=r"class 21 at row 0, .* \[0, 21\), or 255"):
+  with pytest.raises(
+    ValueError, match=r"class 21 at row 0, .* \[0, 21\), or 255"
+  ):
     _load(root)[0]
 
 

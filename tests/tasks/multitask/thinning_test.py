@@ -16,7 +16,9 @@ def _picture(text):
   return np.array([[c == "#" for c in row] for row in text.split()])
 
 
-_SHAPES = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
+_SHAPES = hnp.arrays(
+  bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)
+)
 
 
 @hypothesis.given(_SHAPES)
@@ -53,8 +55,18 @@ def _slow(lines):
     for is_odd in (False, True):
       gone = []
       for r, c in np.argwhere(image[1:-1, 1:-1]) + 1:
-        e, ne, n, nw = image[r, c + 1], image[r - 1, c + 1], image[r - 1, c], image[r - 1, c - 1]
-        w, sw, s, se = image[r, c - 1], image[r + 1, c - 1], image[r + 1, c], image[r + 1, c + 1]
+        e, ne, n, nw = (
+          image[r, c + 1],
+          image[r - 1, c + 1],
+          image[r - 1, c],
+          image[r - 1, c - 1],
+        )
+        w, sw, s, se = (
+          image[r, c - 1],
+          image[r + 1, c - 1],
+          image[r + 1, c],
+          image[r + 1, c + 1],
+        )
         turns = (
           (not e and (ne or n))
           + (not n and (nw or w))
@@ -63,7 +75,9 @@ def _slow(lines):
         )
         one = (e or ne) + (n or nw) + (w or sw) + (s or se)
         two = (ne or n) + (nw or w) + (sw or s) + (se or e)
-        keeps = (w and (sw or s or not nw)) if is_odd else (e and (ne or n or not se))
+        keeps = (
+          (w and (sw or s or not nw)) if is_odd else (e and (ne or n or not se))
+        )
         if turns == 1 and 2 <= min(one, two) <= 3 and not keeps:
           gone.append((r, c))
       for place in gone:
