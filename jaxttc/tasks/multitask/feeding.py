@@ -47,8 +47,8 @@ class Batches:
         is in memory.
 
     Raises:
-      ValueError: if the source is empty, a number is not positive, or grain
-        is not installed.
+      ValueError: if the source is empty, a size is not positive, the seed is
+        negative, or grain is not installed.
     """
     for name, number in (
       ("examples", len(source)),
@@ -57,6 +57,8 @@ class Batches:
     ):
       if number < 1:
         raise ValueError(f"{name} must be at least 1, got {number}")
+    if seed < 0:
+      raise ValueError(f"seed must not be negative, got {seed}")
     grain = _grain()
     # Epoch e is shuffled by seed + e: seeds far apart share no order.
     spread = int(np.random.SeedSequence(seed).generate_state(1)[0])

@@ -110,6 +110,8 @@ class _Array:
   def fill(self, data: bytes, dtype: Any, shape: Any, order: str) -> None:
     if not isinstance(dtype, _DType):
       raise ValueError("a pickled array without a dtype")
+    if any(type(size) is not int or size < 0 for size in shape):
+      raise ValueError("a pickled array with sizes that are no numbers")
     values = np.frombuffer(data, dtype.value)
     if order == "F":
       self._values = values.reshape(tuple(shape)[::-1]).T

@@ -159,6 +159,7 @@ def test_some_tasks_only(root):
     _load(root, tasks=[])
 
 
+@pytest.mark.filterwarnings("ignore:.*the release has")
 def test_an_image_without_a_label_is_not_valid(root):
   (root / "depth" / "00001.npy").unlink()
   with pytest.warns(UserWarning, match="1 of 3 images have no label for depth"):

@@ -150,6 +150,7 @@ def test_nobody_in_the_image_trains_other_tasks(tmp_path):
     ("saliency", {"saliency"}),
   ],
 )
+@pytest.mark.filterwarnings("ignore:.*the release has")
 def test_what_is_missing_is_not_valid(tmp_path, missing, lost):
   part = _annotation()._replace(**{missing: None})
   pascal_context.save(tmp_path, "train", [_annotation(), part])

@@ -236,6 +236,13 @@ def test_array_of_another_length_is_refused(folder):
     )
 
 
+def test_array_whose_size_is_left_open_is_refused(folder):
+  assert b"K\x01K\x03\x86" in _PYTHON_2
+  content = _PYTHON_2.replace(b"K\x01K\x03\x86", b"K\x01J\xff\xff\xff\xff\x86")
+  with pytest.raises(ValueError, match="with sizes that are no numbers"):
+    _load(folder, content)
+
+
 def test_array_without_state_is_refused(folder):
   content = b"\x80\x02}U\x01x" + _ARRAY + _NDARRAY + b"K\x00\x85U\x01b\x87Rs."
   with pytest.raises(ValueError, match="pickled array without values"):
