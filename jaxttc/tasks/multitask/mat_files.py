@@ -8,6 +8,7 @@ and data, which is padded to a multiple of eight bytes; an array is an element
 of elements: flags, sizes, name and values (MathWorks, "MAT-File Format").
 """
 
+from collections.abc import Iterator
 import math
 import pathlib
 import struct
@@ -53,9 +54,10 @@ def read(path: pathlib.Path, variable: str) -> Any:
       else in it.
   """
   found = []
-  for name, value in _variables(path, image_files.read_bytes(path)):
+  for array in _arrays(path, image_files.read_bytes(path)):
+    name, kind, shape = _head(array)
     if name == variable:
-      return value
+      return _value(array, kind, shape)
     found.append(name)
   raise ValueError(
     f"{path}: no variable {variable!r}; variables found: "
@@ -78,8 +80,8 @@ def write(path: pathlib.Path, variable: str, value: Any) -> None:
   scipy.io.savemat(path, {variable: value}, do_compression=True)
 
 
-def _variables(path: pathlib.Path, data: bytes) -> Any:
-  """Yields names and values."""
+def _arrays(path: pathlib.Path, data: bytes) -> Iterator["_Elements"]:
+  """Yields the elements of each array."""
   if data.startswith(b"\x89HDF") or b"MATLAB 7.3" in data[:_HEADER]:
     raise ValueError(
       f"{path}: a .mat file of version 7.3 (HDF5); expected version 5 to 7, "
@@ -101,7 +103,7 @@ def _variables(path: pathlib.Path, data: bytes) -> Any:
       kind, content = _Elements(f"{where}, unpacked", content, order).take()
     if kind != _MATRIX:
       raise ValueError(f"{where}: element of type {kind}; expected an array")
-    yield _array(_Elements(where, content, order))
+    yield _Elements(where, content, order)
 
 
 def _unpacked(where: str, packed: bytes) -> bytes:
@@ -170,29 +172,35 @@ class _Elements:
     return ValueError(f"{self.where}, byte {self.at}: {why}")
 
 
-def _array(parts: _Elements, depth: int = 0) -> tuple[str, Any]:
-  """The name and the value that the elements of an array make."""
-  if depth > _DEEPEST:
-    raise parts.error(f"structs within structs, more than {_DEEPEST} deep")
-  if parts.is_done():  # an empty array may leave out everything
-    return "", np.zeros((0, 0))
+def _head(parts: _Elements) -> tuple[str, int, list[int]]:
+  """An array's name, class and sizes; values follow."""
   flags = parts.numbers()
   shape = [int(size) for size in parts.numbers()]
   name = _text(parts, *parts.take())
   if len(flags) != 2 or len(shape) < 2 or min(shape) < 0:
     raise parts.error(f"no array has flags {flags.tolist()}, sizes {shape}")
-  kind = int(flags[0]) & 0xFF
-  if kind in _NUMERIC and not int(flags[0]) & _COMPLEX:
+  kind = int(flags[0]) & (0xFF | _COMPLEX)
+  return name, kind, shape
+
+
+def _value(
+  parts: _Elements, kind: int, shape: list[int], depth: int = 0
+) -> Any:
+  """The value that the elements after an array's head make."""
+  if depth > _DEEPEST:
+    raise parts.error(f"structs within structs, more than {_DEEPEST} deep")
+  if kind in _NUMERIC:
     values = parts.numbers()
     if len(values) != math.prod(shape):
       raise parts.error(f"{len(values)} numbers; expected an array {shape}")
-    return name, values.reshape(shape, order="F")
-  if kind == _CHARACTERS:
-    return name, _text(parts, *parts.take()) if math.prod(shape) else ""
+    return values.reshape(shape, order="F")
+  if kind == _CHARACTERS and shape[0] <= 1:
+    return _text(parts, *parts.take()) if math.prod(shape) else ""
   if kind == _STRUCT:
-    return name, _structs(parts, math.prod(shape), depth)
+    return _structs(parts, math.prod(shape), depth)
   raise parts.error(
-    f"an array of class {kind}; expected real numbers, text or structs"
+    f"an array {shape} of class {kind & 0xFF}; expected real numbers, a line "
+    "of text, or structs"
   )
 
 
@@ -215,7 +223,11 @@ def _structs(parts: _Elements, count: int, depth: int) -> list[dict[str, Any]]:
         raise parts.error(f"element of type {kind}; expected field {field!r}")
       where = f"{parts.where}, field {field!r}"
       inner = _Elements(where, content, parts.order)
-      values[field] = _array(inner, depth + 1)[1]
+      if inner.is_done():  # an empty array may leave out everything
+        values[field] = np.zeros((0, 0))
+      else:
+        _, kind, shape = _head(inner)
+        values[field] = _value(inner, kind, shape, depth + 1)
     structs.append(values)
   return structs
 

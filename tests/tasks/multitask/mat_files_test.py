@@ -75,7 +75,8 @@ def test_text_is_read_as_it_was_written(folder, text):
 
 def test_the_variable_is_found_among_others(tmp_path):
   path = tmp_path / "two.mat"
-  scipy.io.savemat(path, {"a": np.ones((2, 3)), "b": _MAP})
+  cells = np.array([["a", 1]], object)
+  scipy.io.savemat(path, {"a": np.ones((2, 3)), "c": cells, "b": _MAP})
   np.testing.assert_array_equal(mat_files.read(path, "b"), _MAP)
 
 
@@ -154,12 +155,15 @@ def test_compressed_data_is_never_read_wrongly(folder, at, change):
     (np.array([[1 + 2j]]), "class 6"),
     (np.array([["a", 1]], object), "class 1"),
     (scipy.sparse.eye(3, format="csc"), "class 5"),
+    (np.array(["one", "two"]), "class 4"),
   ],
 )
 def test_what_annotations_do_not_hold_is_refused(tmp_path, value, found):
   path = tmp_path / "other.mat"
   mat_files.write(path, "x", value)
-  with pytest.raises(ValueError, match=f"an array of {found}; expected real"):
+  with pytest.raises(
+    ValueError, match=rf"an array \[.*\] of {found}; expected real"
+  ):
     mat_files.read(path, "x")
 
 
