@@ -23,7 +23,7 @@ import numpy as np
 from jaxttc.evaluation import control, width_scores
 from jaxttc.models import branching, hypernetworks, slimmable
 from jaxttc.models.slimmable import layers
-from jaxttc.tasks.multitask import base
+from jaxttc.tasks.multitask import base, registry
 from jaxttc.training import (
   loop,
   multitask_recipes,
@@ -314,7 +314,7 @@ class Trainer:
       train,
       None if gradients else model.objective,
       model.init,
-      multitask_recipes.batches(data, train.batch_size, train.seed),
+      registry.batches(data, self.recipe.data, train.batch_size, train.seed),
       workdir,
       gradients=gradients,
       meta=self.recipe.describe() | {"cell": pathlib.Path(workdir).name},
