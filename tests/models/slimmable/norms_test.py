@@ -190,6 +190,12 @@ def test_groups_that_do_not_divide_the_width_are_refused():
       _norm("group").apply({"params": _PARAMS}, prefix)
 
 
+def test_groups_of_a_single_number_are_refused():
+  norm = norms.Norm("group", 1, _WIDTHS)
+  with pytest.raises(ValueError, match="leave nothing of vectors"):
+    norm.apply({"params": _PARAMS}, layers.whole(_X[:, 0, 0]))
+
+
 def test_unknown_kinds_are_refused():
   with pytest.raises(ValueError, match="'instance' is not one of group, layer"):
     norms.NormChoice("instance")
