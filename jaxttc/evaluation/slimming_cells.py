@@ -248,9 +248,11 @@ class Trainer:
     )
     choose = jax.jit(lambda ray, share: model.choose(params, ray, share)[0])
     costs, found = [], []
-    for share in np.linspace(1 / len(self.data.tasks), 1, 4):
+    for share in np.linspace(1 / len(self.data.tasks), 1, 4, dtype=np.float32):
       scores = self._scores(
-        lambda ray, x, share=share: model.predict(params, ray, share, x)
+        lambda ray, x, share=share: model.predict(
+          params, ray, jnp.float32(share), x
+        )
       )
       found.append(scores(self.rays))
       costs += [

@@ -27,13 +27,13 @@ def _recipe(**changes):
     held_out=64,
     sandwich=slimmable.Sandwich(widths=2),
     train=loop.TrainConfig(
-      steps=30,
+      steps=60,
       batch_size=64,
-      learning_rate=1e-2,
+      learning_rate=2e-2,
       warmup_steps=5,
       weight_decay=0.0,
       log_every=10,
-      evaluate_every=30,
+      evaluate_every=60,
       checkpoint_every=20,
     ),
   )
@@ -61,11 +61,11 @@ def test_training_learns_by_every_weighting(weighting, tmp_path):
     assert np.mean(found) < 0.9  # what a constant leaves is 1
 
 
-def test_a_run_that_is_stopped_goes_on_to_the_same_parameters(tmp_path):
-  """Twenty steps and ten are thirty."""
+def test_a_finished_run_is_read_and_another_recipe_refused(tmp_path):
+  """And another schedule is another run."""
   once = _recipe().run(str(tmp_path / "once"))
-  short = dataclasses.replace(_recipe().train, steps=20, decay_steps=30)
-  whole = dataclasses.replace(_recipe().train, decay_steps=30)
+  short = dataclasses.replace(_recipe().train, steps=20, decay_steps=60)
+  whole = dataclasses.replace(_recipe().train, decay_steps=60)
   _recipe(train=short).run(str(tmp_path / "twice"))
   with pytest.raises(ValueError, match="run of another recipe"):
     _recipe(train=whole).run(str(tmp_path / "twice"))

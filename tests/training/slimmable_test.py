@@ -90,9 +90,7 @@ def test_in_place_distillation_draws_narrow_widths_to_the_full(params, batch):
 
 @pytest.mark.parametrize("distance", slimmable.DISTANCES)
 def test_distances_vanish_between_equal_features(distance, params, batch):
-  """A network of one width is as far from itself as rounding."""
-  same = dataclasses.replace(_SPEC, menu=(0.999, 1.0)).build()
-  del same  # widths that round to one count are refused; compare directly
+  """And noise is far away."""
   features = _predict(params, batch, 1.0)[1]
   zero = slimmable._distance(distance, features, features, 16, params)
   assert abs(float(zero)) < 1e-5
@@ -126,7 +124,8 @@ def test_a_stopped_teacher_gets_no_gradient(distance, params, batch):
     return np.abs(grads["encoder"]["Dense_1"]["kernel"][:, 8:]).max()
 
   assert wide(stopped) == 0
-  assert wide(mutual) > 0
+  if distance != "prefix":  # which compares the channels that both have
+    assert wide(mutual) > 0
 
 
 def test_random_widths_follow_the_key_and_the_smallest_is_always_there():
