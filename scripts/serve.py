@@ -5,7 +5,10 @@
     python scripts/serve.py --port=8080 --api_key_env=MY_KEY \
       --config.policy=policy.safetensors --config.verifier=prm.safetensors \
       --config.slots=64 --config.limits.queue=1000 --config.limits.drain_s=10
+    python scripts/serve.py --config.policy=Llama-3.2-1B-Instruct \
+      --config.verifier= --dtype=int8
 
+--dtype is short for --config.dtype: float32, bfloat16, float16 or int8.
 docs/serving.md says what requests may ask for. SIGTERM ends it cleanly.
 """
 
@@ -23,6 +26,7 @@ _CONFIG = config_flags.DEFINE_config_file(
   "File with get_config() -> ServeRecipe.",
   lock_config=True,
 )
+_DTYPE = flags.DEFINE_string("dtype", None, "What models are kept in.")
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen at.")
 _PORT = flags.DEFINE_integer("port", 8000, "Port; 0 for any.", 0, 65535)
 _KEY = flags.DEFINE_string(
@@ -40,9 +44,11 @@ def main(argv: list[str]) -> None:
       f"serve.py: no module {error.name!r}; expected pip install "
       "'jaxttc[serve]'"
     ) from None
+  recipe = _CONFIG.value
+  recipe.dtype = _DTYPE.value or recipe.dtype
   try:
     server.serve(
-      _CONFIG.value,
+      recipe,
       host=_HOST.value,
       port=_PORT.value,
       api_key_env=_KEY.value,

@@ -18,8 +18,9 @@
 
 --task, --problems, --model and --reward are short for --config=configs/TASK.py,
 --config.problems.path, --config.policy with --config.problems.chat, and
---config.verifier. What the task's recipe leaves open (PROBLEMS, POLICY,
-VERIFIER) must be named.
+--config.verifier; --dtype=int8 (or float32, bfloat16, float16) for
+--config.dtype: what models in this process are kept in. What the task's recipe
+leaves open (PROBLEMS, POLICY, VERIFIER) must be named.
 
 --mesh spreads problems and models over devices, --processes joins those of
 other hosts: docs/scaling_out.md says which to use when.
@@ -40,15 +41,15 @@ from ml_collections import config_flags
 import rich
 
 from jaxttc import mesh as mesh_lib
-from jaxttc.evaluation import protocols, solving
+from jaxttc.evaluation import short_arguments, solving
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-for _name, _help in protocols.SHORT.items():
+for _name, _help in short_arguments.SHORT.items():
   flags.DEFINE_string(_name, None, _help)
 
 if __name__ == "__main__":  # config flags read the arguments when defined
   try:
-    sys.argv = protocols.written_out(sys.argv, _ROOT / "configs")
+    sys.argv = short_arguments.written_out(sys.argv, _ROOT / "configs")
   except ValueError as error:
     raise SystemExit(f"solve.py: {error}") from None
 

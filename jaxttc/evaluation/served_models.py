@@ -207,6 +207,7 @@ def connect(
   model: str,
   verifier_model: str,
   slots: int,
+  dtype: str = "float32",
 ) -> Served:
   """Connects to the models that are served, and loads the other.
 
@@ -219,6 +220,7 @@ def connect(
     model: the policy's name on its server.
     verifier_model: the reward model's name on its server.
     slots: problems searched at once.
+    dtype: of a policy in this process.
 
   Raises:
     ValueError: in one line, if a server cannot be reached or lacks what is
@@ -241,7 +243,7 @@ def connect(
     else:  # the rewards come from elsewhere
       alone = decoder._replace(needs_reward=False)
       engine, _ = driver.local_engines(
-        bundle_lib.load(policy), None, alone, settings, slots=slots
+        bundle_lib.load(policy, dtype), None, alone, settings, slots=slots
       )
   except BaseException:
     if scorer is not None:

@@ -105,6 +105,7 @@ class SolveRecipe:
     verifier: likewise; not read if the decoder needs no rewards.
     model: what the policy is called on its server.
     verifier_model: what the verifier is called on its server.
+    dtype: of models in this process; one of `models.precision.NAMES`.
     endpoint: how servers are asked.
     decoder: e.g. "astar(children=4)"; see `decoder_text`.
     budget: of each problem, e.g. "generated_tokens=400,flops=2G"; "" for none.
@@ -119,6 +120,7 @@ class SolveRecipe:
   verifier: str = "arithmetic_prm"
   model: str = ""
   verifier_model: str = ""
+  dtype: str = "float32"
   endpoint: served_models.EndpointOptions = dataclasses.field(
     default_factory=served_models.EndpointOptions
   )
@@ -198,11 +200,15 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
         model=recipe.model,
         verifier_model=recipe.verifier_model,
         slots=recipe.batch,
+        dtype=recipe.dtype,
       ),
     )
   settings = fit_slots(settings, decoder, budget.generated_tokens)
   policy, verifier = load_models(
-    recipe.policy, recipe.verifier if decoder.needs_reward else "", mesh
+    recipe.policy,
+    recipe.verifier if decoder.needs_reward else "",
+    mesh,
+    recipe.dtype,
   )
   if decoder.needs_reward and verifier is None:
     raise ValueError(
@@ -278,7 +284,10 @@ def fit_slots(
 
 
 def load_models(
-  policy: str, verifier: str, mesh: jax.sharding.Mesh | None = None
+  policy: str,
+  verifier: str,
+  mesh: jax.sharding.Mesh | None = None,
+  dtype: str = "float32",
 ) -> tuple[bundle_lib.Bundle, bundle_lib.Bundle | None]:
   """Reads the two models; the verifier is None if its name is "".
 
@@ -286,13 +295,14 @@ def load_models(
     policy: a model file, or the name of one that ships.
     verifier: likewise, or "".
     mesh: devices to spread them over; None for one device.
+    dtype: one of `models.precision.NAMES`.
 
   Raises:
-    ValueError: if a file is missing or damaged, or the two do not fit each
-      other or the mesh.
+    ValueError: if a file is missing or damaged, the dtype is unknown, or the
+      two do not fit each other or the mesh.
   """
-  ours = bundle_lib.load(policy, mesh=mesh)
-  theirs = bundle_lib.load(verifier, mesh=mesh) if verifier else None
+  ours = bundle_lib.load(policy, dtype, mesh)
+  theirs = bundle_lib.load(verifier, dtype, mesh) if verifier else None
   bundle_lib.check_pair(ours, theirs)
   return ours, theirs
 

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxttc.models import config as config_lib
-from jaxttc.models import rotary
+from jaxttc.models import int8_weights, rotary
 
 _MASKED = -1e30  # finite, so that a row with nothing to attend to is no NaN
 _LEAST_LOGPROB = -16.0  # surprise has an end
@@ -174,10 +174,13 @@ class Attention(nn.Module):
       (cfg.heads, cfg.head_dim, cfg.width),
     )
     groups, rows, steps, _ = x_GRTD.shape
-    h = jnp.einsum(
+    qkv_scale = _scale_of(self, "qkv")
+    h = int8_weights.product(
       "...d,df->...f",
       x_GRTD,
-      qkv.reshape(cfg.width, -1).astype(self.dtype),
+      qkv.reshape(cfg.width, -1),
+      None if qkv_scale is None else qkv_scale.reshape(-1),
+      self.dtype,
     ).reshape(groups, rows, steps, cfg.kv_heads, queries + 2, cfg.head_dim)
     if cfg.qkv_bias:
       bias = self.param(
@@ -238,8 +241,14 @@ class Attention(nn.Module):
         .transpose(0, 2, 1, 3, 4, 5)
       )
     flat = mixed.transpose(0, 1, 3, 2, 4, 5).reshape(groups, rows, steps, -1)
-    weight = out.reshape(cfg.heads * cfg.head_dim, cfg.width)
-    return jnp.einsum("...f,fd->...d", flat, weight.astype(self.dtype)), own
+    mixed = int8_weights.product(
+      "...f,fd->...d",
+      flat,
+      out.reshape(cfg.heads * cfg.head_dim, cfg.width),
+      _scale_of(self, "out"),
+      self.dtype,
+    )
+    return mixed, own
 
   def _normalised(self, qk):
     """Queries and keys [.., Q + 1, E], each divided by its own size."""
@@ -308,14 +317,83 @@ class GatedMLP(nn.Module):
     init = nn.initializers.lecun_normal(in_axis=0, out_axis=-1)
     gate_up = self.param("gate_up", init, (cfg.width, 2, cfg.mlp_width))
     down = self.param("down", init, (cfg.mlp_width, cfg.width))
-    h = jnp.einsum("...d,dgf->...gf", x, gate_up.astype(self.dtype))
+    h = int8_weights.product(
+      "...d,dgf->...gf", x, gate_up, _scale_of(self, "gate_up"), self.dtype
+    )
     gate = h[..., 0, :]
     if cfg.activation == "silu":
       gate = jax.nn.silu(gate)
     else:
       gate = jax.nn.gelu(gate, approximate=True)
     h = gate * h[..., 1, :]
-    return jnp.einsum("...f,fd->...d", h, down.astype(self.dtype))
+    return int8_weights.product(
+      "...f,fd->...d", h, down, _scale_of(self, "down"), self.dtype
+    )
+
+
+class Embedding(nn.Module):
+  """A row a token; also the head, where that is tied to it.
+
+  Attributes:
+    rows: V.
+    width: D.
+    dtype: to compute in.
+  """
+
+  rows: int
+  width: int
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    """Creates the table."""
+    self.embedding = self.param(
+      "embedding",
+      nn.initializers.normal(self.width**-0.5),
+      (self.rows, self.width),
+    )
+
+  def __call__(self, tokens: Int[Array, "*B"]) -> Float[Array, "*B D"]:
+    """The rows of tokens."""
+    found = jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+    scale = _scale_of(self, "embedding")
+    if scale is None:
+      return found
+    return found * jnp.take(scale, tokens, axis=0).astype(self.dtype)[..., None]
+
+  def attend(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+    """Products of hidden states with all rows."""
+    return int8_weights.product(
+      "...d,dv->...v",
+      hidden.astype(self.dtype),
+      self.embedding.T,
+      _scale_of(self, "embedding"),
+      self.dtype,
+    )
+
+
+class Head(nn.Module):
+  """Hidden states to logits, where that is not the embedding."""
+
+  rows: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+    """Products with all rows."""
+    init = nn.initializers.lecun_normal()
+    kernel = self.param("kernel", init, (hidden.shape[-1], self.rows))
+    return int8_weights.product(
+      "...d,dv->...v",
+      hidden.astype(self.dtype),
+      kernel,
+      _scale_of(self, "kernel"),
+      self.dtype,
+    )
+
+
+def _scale_of(module, name):
+  """The scales of a matrix that is stored as int8; None if it is not."""
+  return module.get_variable("params", name + int8_weights.SUFFIX)
 
 
 def _add_layers(module, first, count):
@@ -371,15 +449,10 @@ class Transformer(nn.Module):
   def setup(self):
     """Creates embedding, layers and head."""
     cfg = self.config
-    self.embed = nn.Embed(
-      cfg.vocab_size,
-      cfg.width,
-      dtype=self.dtype,
-      embedding_init=nn.initializers.normal(cfg.width**-0.5),
-    )
+    self.embed = Embedding(cfg.vocab_size, cfg.width, self.dtype)
     _add_layers(self, 0, cfg.layers)
     if not cfg.tie_embeddings:
-      self.head = nn.Dense(cfg.vocab_size, use_bias=False, dtype=self.dtype)
+      self.head = Head(cfg.vocab_size, self.dtype)
 
   def __call__(
     self,
