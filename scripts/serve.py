@@ -8,7 +8,8 @@
     python scripts/serve.py --config.policy=Llama-3.2-1B-Instruct \
       --config.verifier= --dtype=int8
 
---dtype is short for --config.dtype: float32, bfloat16, float16 or int8.
+--dtype (float32, bfloat16, float16 or int8) and --attention (auto, plain or
+fused) are short for --config.dtype and --config.attention.
 docs/serving.md says what requests may ask for. SIGTERM ends it cleanly.
 """
 
@@ -27,6 +28,7 @@ _CONFIG = config_flags.DEFINE_config_file(
   lock_config=True,
 )
 _DTYPE = flags.DEFINE_string("dtype", None, "What models are kept in.")
+_ATTENTION = flags.DEFINE_string("attention", None, "How they compute it.")
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen at.")
 _PORT = flags.DEFINE_integer("port", 8000, "Port; 0 for any.", 0, 65535)
 _KEY = flags.DEFINE_string(
@@ -46,6 +48,7 @@ def main(argv: list[str]) -> None:
     ) from None
   recipe = _CONFIG.value
   recipe.dtype = _DTYPE.value or recipe.dtype
+  recipe.attention = _ATTENTION.value or recipe.attention
   try:
     server.serve(
       recipe,

@@ -19,8 +19,9 @@
 --task, --problems, --model and --reward are short for --config=configs/TASK.py,
 --config.problems.path, --config.policy with --config.problems.chat, and
 --config.verifier; --dtype=int8 (or float32, bfloat16, float16) for
---config.dtype: what models in this process are kept in. What the task's recipe
-leaves open (PROBLEMS, POLICY, VERIFIER) must be named.
+--config.dtype: what models in this process are kept in; --attention=plain (or
+auto, fused) for --config.attention. What the task's recipe leaves open
+(PROBLEMS, POLICY, VERIFIER) must be named.
 
 --mesh spreads problems and models over devices, --processes joins those of
 other hosts: docs/scaling_out.md says which to use when.

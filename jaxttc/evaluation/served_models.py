@@ -208,6 +208,7 @@ def connect(
   verifier_model: str,
   slots: int,
   dtype: str = "float32",
+  attention: str = "auto",
 ) -> Served:
   """Connects to the models that are served, and loads the other.
 
@@ -221,6 +222,7 @@ def connect(
     verifier_model: the reward model's name on its server.
     slots: problems searched at once.
     dtype: of a policy in this process.
+    attention: how it computes it.
 
   Raises:
     ValueError: in one line, if a server cannot be reached or lacks what is
@@ -243,7 +245,11 @@ def connect(
     else:  # the rewards come from elsewhere
       alone = decoder._replace(needs_reward=False)
       engine, _ = driver.local_engines(
-        bundle_lib.load(policy, dtype), None, alone, settings, slots=slots
+        bundle_lib.load(policy, dtype, attention=attention),
+        None,
+        alone,
+        settings,
+        slots=slots,
       )
   except BaseException:
     if scorer is not None:

@@ -12,6 +12,7 @@ SHORT = {
   "model": "The policy: a Hugging Face directory, a file, or a URL.",
   "reward": "The reward model, likewise.",
   "dtype": "Of models in this process: float32, bfloat16, float16 or int8.",
+  "attention": "How they compute it: auto, plain or fused.",
 }
 # The fields that they set; "task" names a config.
 _FIELDS = {
@@ -19,6 +20,7 @@ _FIELDS = {
   "model": "policy",
   "reward": "verifier",
   "dtype": "dtype",
+  "attention": "attention",
 }
 
 

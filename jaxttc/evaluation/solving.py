@@ -106,6 +106,7 @@ class SolveRecipe:
     model: what the policy is called on its server.
     verifier_model: what the verifier is called on its server.
     dtype: of models in this process; one of `models.precision.NAMES`.
+    attention: how they compute it; one of `models.attention_backend.NAMES`.
     endpoint: how servers are asked.
     decoder: e.g. "astar(children=4)"; see `decoder_text`.
     budget: of each problem, e.g. "generated_tokens=400,flops=2G"; "" for none.
@@ -121,6 +122,7 @@ class SolveRecipe:
   model: str = ""
   verifier_model: str = ""
   dtype: str = "float32"
+  attention: str = "auto"
   endpoint: served_models.EndpointOptions = dataclasses.field(
     default_factory=served_models.EndpointOptions
   )
@@ -201,6 +203,7 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
         verifier_model=recipe.verifier_model,
         slots=recipe.batch,
         dtype=recipe.dtype,
+        attention=recipe.attention,
       ),
     )
   settings = fit_slots(settings, decoder, budget.generated_tokens)
@@ -209,6 +212,7 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
     recipe.verifier if decoder.needs_reward else "",
     mesh,
     recipe.dtype,
+    recipe.attention,
   )
   if decoder.needs_reward and verifier is None:
     raise ValueError(
@@ -288,6 +292,7 @@ def load_models(
   verifier: str,
   mesh: jax.sharding.Mesh | None = None,
   dtype: str = "float32",
+  attention: str = "auto",
 ) -> tuple[bundle_lib.Bundle, bundle_lib.Bundle | None]:
   """Reads the two models; the verifier is None if its name is "".
 
@@ -296,13 +301,18 @@ def load_models(
     verifier: likewise, or "".
     mesh: devices to spread them over; None for one device.
     dtype: one of `models.precision.NAMES`.
+    attention: one of `models.attention_backend.NAMES`.
 
   Raises:
-    ValueError: if a file is missing or damaged, the dtype is unknown, or the
-      two do not fit each other or the mesh.
+    ValueError: if a file is missing or damaged, the dtype or the attention is
+      unknown, or the two do not fit each other or the mesh.
   """
-  ours = bundle_lib.load(policy, dtype, mesh)
-  theirs = bundle_lib.load(verifier, dtype, mesh) if verifier else None
+
+  def load(name):
+    return bundle_lib.load(name, dtype, mesh, attention=attention)
+
+  ours = load(policy)
+  theirs = load(verifier) if verifier else None
   bundle_lib.check_pair(ours, theirs)
   return ours, theirs
 
@@ -409,7 +419,7 @@ def summary(rows: list[dict[str, Any]]) -> rich_table.Table:
 def _header(recipe: SolveRecipe, job: Job) -> dict[str, Any]:
   described = json.loads(json.dumps(dataclasses.asdict(recipe)))
   # These change how fast answers come, not which.
-  del described["batch"]
+  del described["batch"], described["attention"]
   described["endpoint"] = recipe.endpoint.identity()
   return {
     "recipe": described,

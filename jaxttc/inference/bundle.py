@@ -20,8 +20,14 @@ import jax.numpy as jnp
 from jaxttc.cost import transformer_flops
 from jaxttc.inference import generation, hugging_face, stop, weights
 from jaxttc.inference import step_format as step_format_lib
+from jaxttc.models import (
+  attention_backend,
+  families,
+  int8_weights,
+  sharding,
+  transformer,
+)
 from jaxttc.models import config as config_lib
-from jaxttc.models import families, int8_weights, sharding, transformer
 from jaxttc.models import precision as precision_lib
 from jaxttc.tasks import pretrained_tokenizer
 from jaxttc.tasks import tokenizer as tokenizer_lib
@@ -48,6 +54,7 @@ class Bundle:
     recipe: how it was trained; empty if nobody said.
     step_format: how a published reward model is shown steps; None for all
       other models, which read what the policy wrote.
+    attention: one of `attention_backend.NAMES`.
   """
 
   kind: str
@@ -56,6 +63,7 @@ class Bundle:
   tokenizer: Tokenizer
   recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
   step_format: step_format_lib.StepFormat | None = None
+  attention: str = attention_backend.AUTO
 
   @property
   def stored_dtype(self) -> jnp.dtype:
@@ -74,8 +82,8 @@ class Bundle:
 
   @property
   def model(self) -> transformer.Transformer | transformer.ProcessRewardModel:
-    """The linen module; it computes in the parameters' dtype."""
-    return _KINDS[self.kind](self.config, self.dtype)
+    """The linen module; it computes in `dtype`."""
+    return _KINDS[self.kind](self.config, self.dtype, self.attention)
 
   def shape(self) -> transformer_flops.TransformerShape:
     """The sizes that its cost depends on."""
@@ -203,6 +211,7 @@ def load(
   dtype: jax.typing.DTypeLike = jnp.float32,
   mesh: jax.sharding.Mesh | None = None,
   step_format: step_format_lib.StepFormat | None = None,
+  attention: str = attention_backend.AUTO,
 ) -> Bundle:
   """Reads what `save` wrote, or a Hugging Face directory.
 
@@ -215,6 +224,7 @@ def load(
     mesh: devices to spread the parameters over, as `shard` does; None for
       one device.
     step_format: of a directory with a reward model: how it is shown steps.
+    attention: one of `models.attention_backend.NAMES`.
 
   Raises:
     ValueError: naming the file and what was expected, if it is missing,
@@ -222,6 +232,7 @@ def load(
       the dtype is another; or as `shard`.
   """
   precision = precision_lib.parse(dtype)
+  attention_backend.check(attention)
   file = pathlib.Path(path)
   if file.is_dir():
     placement = None if mesh is None else sharding.placement(mesh)
@@ -234,6 +245,7 @@ def load(
       tokenizer=found.tokenizer,
       recipe={"architecture": found.architecture},
       step_format=found.step_format,
+      attention=attention,
     )
   if len(file.parts) > 1 and not file.exists():
     raise ValueError(f"{file}: no such file or directory")
@@ -283,6 +295,7 @@ def load(
     params=jax.tree.map(jnp.asarray, params),
     tokenizer=tokenizer,
     recipe=recipe,
+    attention=attention,
   )
 
 

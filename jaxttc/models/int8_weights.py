@@ -118,8 +118,8 @@ def dequantised(params: dict[str, Any]) -> dict[str, Any]:
 def product(
   subscripts: str,
   x: jax.Array,
-  weight: jax.Array,
-  scale: jax.Array | None,
+  weight: jax.Array | np.ndarray,
+  scale: jax.Array | np.ndarray | None,
   dtype: jax.typing.DTypeLike,
 ) -> jax.Array:
   """`einsum(subscripts, x, weight)` of a matrix that may be int8.

@@ -30,8 +30,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxttc import mesh as mesh_lib
+from jaxttc.models import attention_backend, int8_weights, rotary
 from jaxttc.models import config as config_lib
-from jaxttc.models import int8_weights, rotary
 
 _MASKED = -1e30  # finite, so that a row with nothing to attend to is no NaN
 _LEAST_LOGPROB = -16.0  # surprise has an end
@@ -122,6 +123,9 @@ class Context(NamedTuple):
     column: i32[], the column that this call's single token is written to.
     arena_position: i32[G, C], positions of the arena's tokens; local layers
       need it.
+    length: i32[G, R], given where a call's own mask says no more than this:
+      each row is one text from its start, so many of its tokens are real, and
+      each sees the real ones up to itself.
   """
 
   arena: tuple[KeyValues, ...] | None = None
@@ -130,6 +134,7 @@ class Context(NamedTuple):
   scratch_mask: Bool[Array, "G R S"] | None = None
   column: Int[Array, ""] | None = None
   arena_position: Int[Array, "G C"] | None = None
+  length: Int[Array, "G R"] | None = None
 
 
 _NO_CONTEXT = Context()
@@ -142,11 +147,13 @@ class Attention(nn.Module):
     config: sizes.
     dtype: to compute in.
     local: whether it sees no more than the last `config.window` tokens.
+    backend: one of `attention_backend.NAMES`.
   """
 
   config: config_lib.TransformerConfig
   dtype: jnp.dtype = jnp.float32
   local: bool = False
+  backend: str = attention_backend.AUTO
 
   @nn.compact
   def __call__(self, x_GRTD, positions, own_mask, arena, context):
@@ -211,16 +218,61 @@ class Attention(nn.Module):
         ),
       )
     own_mask = self._own_mask(positions, own_mask, context)
+    choice = self._choice(steps, arena[0] is not None, context)
+    if choice.path == attention_backend.FUSED:
+      mixed = attention_backend.fused(
+        q_GRTKQE.reshape(groups, rows, steps, cfg.heads, cfg.head_dim),
+        qk[..., -1, :],
+        h[..., -1, :],
+        mask=own_mask,
+        length=context.length,
+        window=cfg.window if self.local else 0,
+        implementation=choice.implementation,
+      )
+      flat = mixed.reshape(groups, rows, steps, -1)
+    else:
+      flat = self._plain(q_GRTKQE, own, own_mask, arena[0], positions, context)
+    mixed = int8_weights.product(
+      "...f,fd->...d",
+      flat,
+      out.reshape(cfg.heads * cfg.head_dim, cfg.width),
+      _scale_of(self, "out"),
+      self.dtype,
+    )
+    return mixed, own
+
+  def _choice(self, steps, shared, context):
+    """The program that does this call."""
+    platform, capability = attention_backend.device()
+    return attention_backend.choose(
+      self.backend,
+      attention_backend.Call(
+        platform=platform,
+        capability=capability,
+        dtype=self.dtype,
+        head_dim=self.config.head_dim,
+        tokens=steps,
+        shared=shared,
+        decoding=context.scratch is not None,
+        capped=bool(self.config.score_cap),
+        parts=mesh_lib.tensor_parts(),
+      ),
+    )
+
+  def _plain(self, q_GRTKQE, own, own_mask, arena, positions, context):
+    """Values mixed under one softmax over arena and private keys."""
+    cfg = self.config
+    groups, rows, steps, _, queries, _ = q_GRTKQE.shape
     q_GRKTQE = q_GRTKQE.transpose(0, 1, 3, 2, 4, 5)
     scores = _capped(_scores(q_GRKTQE, own.k), cfg.score_cap)
     scores = jnp.where(own_mask[:, :, None, :, None, :], scores, _MASKED)
-    if arena[0] is None:
+    if arena is None:
       mixed = _mixed(_softmax(scores, self.dtype), own.v)
     else:
       q_GKME = q_GRTKQE.transpose(0, 3, 1, 2, 4, 5).reshape(
         groups, cfg.kv_heads, rows * steps * queries, cfg.head_dim
       )
-      shared = jnp.einsum("gkme,gkec->gkmc", q_GKME, arena[0].k)
+      shared = jnp.einsum("gkme,gkec->gkmc", q_GKME, arena.k)
       shared = shared.reshape(
         groups, cfg.kv_heads, rows, steps, queries, -1
       ).transpose(0, 2, 1, 3, 4, 5)
@@ -236,19 +288,11 @@ class Attention(nn.Module):
         .reshape(groups, cfg.kv_heads, -1, slots)
       )
       mixed += (
-        jnp.einsum("gkmc,gkce->gkme", w_GKMC, arena[0].v)
+        jnp.einsum("gkmc,gkce->gkme", w_GKMC, arena.v)
         .reshape(groups, cfg.kv_heads, rows, steps, queries, -1)
         .transpose(0, 2, 1, 3, 4, 5)
       )
-    flat = mixed.transpose(0, 1, 3, 2, 4, 5).reshape(groups, rows, steps, -1)
-    mixed = int8_weights.product(
-      "...f,fd->...d",
-      flat,
-      out.reshape(cfg.heads * cfg.head_dim, cfg.width),
-      _scale_of(self, "out"),
-      self.dtype,
-    )
-    return mixed, own
+    return mixed.transpose(0, 1, 3, 2, 4, 5).reshape(groups, rows, steps, -1)
 
   def _normalised(self, qk):
     """Queries and keys [.., Q + 1, E], each divided by its own size."""
@@ -409,7 +453,9 @@ def _add_layers(module, first, count):
     return [norm() for _ in layers]
 
   module.attention_norm = norms()
-  module.attention = [Attention(cfg, dtype, cfg.is_local(i)) for i in layers]
+  module.attention = [
+    Attention(cfg, dtype, cfg.is_local(i), module.backend) for i in layers
+  ]
   module.mlp_norm = norms()
   module.mlp = [GatedMLP(cfg, dtype) for _ in layers]
   if cfg.post_norms:
@@ -445,6 +491,7 @@ class Transformer(nn.Module):
 
   config: config_lib.TransformerConfig
   dtype: jnp.dtype = jnp.float32
+  backend: str = attention_backend.AUTO
 
   def setup(self):
     """Creates embedding, layers and head."""
@@ -523,11 +570,12 @@ class ProcessRewardModel(nn.Module):
 
   config: config_lib.TransformerConfig
   dtype: jnp.dtype = jnp.float32
+  backend: str = attention_backend.AUTO
 
   def setup(self):
     """Creates trunk, reading layers and head."""
     cfg, reading = self.config, self.config.reading_layers
-    self.trunk = Transformer(cfg.trunk(), self.dtype)
+    self.trunk = Transformer(cfg.trunk(), self.dtype, self.backend)
     self.reward = nn.Dense(1, dtype=jnp.float32)
     if cfg.reward_width:
       self.reward_hidden = nn.Dense(cfg.reward_width, dtype=self.dtype)

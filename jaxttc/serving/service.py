@@ -133,7 +133,10 @@ class Service:
     """
     recipe.validate()
     models = solving.load_models(
-      recipe.policy, recipe.verifier, dtype=recipe.dtype
+      recipe.policy,
+      recipe.verifier,
+      dtype=recipe.dtype,
+      attention=recipe.attention,
     )
     return cls(recipe, *models)
 
