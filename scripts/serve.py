@@ -13,12 +13,13 @@ fused) are short for --config.dtype and --config.attention.
 docs/serving.md says what requests may ask for. SIGTERM ends it cleanly.
 """
 
-import os
 import pathlib
 
 from absl import app, flags
 import jax
 from ml_collections import config_flags
+
+from jaxttc import compilation
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _CONFIG = config_flags.DEFINE_config_file(
@@ -62,10 +63,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  # Each program is compiled once, not once a run.
-  jax.config.update(
-    "jax_compilation_cache_dir",
-    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
-  )
+  compilation.keep(_ROOT)
   jax.config.config_with_absl()
   app.run(main)

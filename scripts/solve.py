@@ -31,7 +31,6 @@ last problem answered. Override any field of the recipe: --config.seed=1.
 """
 
 import logging
-import os
 import pathlib
 import shlex
 import sys
@@ -41,6 +40,7 @@ import jax
 from ml_collections import config_flags
 import rich
 
+from jaxttc import compilation
 from jaxttc import mesh as mesh_lib
 from jaxttc.evaluation import short_arguments, solving
 
@@ -96,11 +96,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  # Each program is compiled once, not once a run.
-  jax.config.update(
-    "jax_compilation_cache_dir",
-    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
-  )
+  compilation.keep(_ROOT)
   jax.config.config_with_absl()
   logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request
   app.run(main)
