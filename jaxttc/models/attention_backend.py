@@ -6,11 +6,12 @@ that it can ask for. The *fused* one is `jax.nn.dot_product_attention`, which on
 a GPU is cuDNN's flash attention (Dao et al. 2022) and never writes the scores
 to memory; elsewhere XLA compiles it to what the plain one is.
 
-Decoding over an arena is always plain. Rows see slots that lie scattered among
-those of their siblings, and share them; of the kernels that come with JAX,
-Pallas' `decode_attention` takes one range of slots a row, and `paged_attention`
-one row's pages, copied for each that shares them, without the sum of weights
-that would join its part to a row's private keys.
+Decoding over an arena is always plain. A row sees slots that lie scattered
+among those of its siblings, and the plain program reads a slot once for all
+rows that share it. Of the kernels that come with JAX, `decode_attention` of
+Pallas takes one range of slots a row; `paged_attention` takes scattered ones,
+but reads them anew for each row, and does not return the sum of weights that
+would join its part to that of the row's private keys.
 """
 
 from typing import NamedTuple
