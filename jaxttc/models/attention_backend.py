@@ -39,6 +39,7 @@ class Call(NamedTuple):
     decoding: whether its private keys are a scratch.
     capped: whether scores are bounded by a tanh.
     parts: devices that the heads are split over.
+    devices: all devices that the program is mapped over.
   """
 
   platform: str
@@ -50,6 +51,7 @@ class Call(NamedTuple):
   decoding: bool = False
   capped: bool = False
   parts: int = 1
+  devices: int = 1
 
 
 class Choice(NamedTuple):
@@ -82,8 +84,8 @@ def choose(wanted: str, call: Call) -> Choice:
   """The program that runs a call.
 
   Args:
-    wanted: `AUTO` takes the fused one where it is faster, on GPUs; `FUSED`
-      takes it wherever it can do the call; `PLAIN` never.
+    wanted: `AUTO` takes the fused one where it is faster, on a GPU; `FUSED`
+      takes it wherever it can do the call, and on a mesh; `PLAIN` never.
     call: the call.
 
   Raises:
@@ -95,6 +97,8 @@ def choose(wanted: str, call: Call) -> Choice:
   why = _unfit(call)
   if wanted == AUTO and call.platform != "gpu" and not why:
     why = f"on a {call.platform} both are the same products"
+  if wanted == AUTO and call.devices > 1 and not why:
+    why = "over several devices cuDNN was not tried; ask for fused"
   if why:
     return Choice(PLAIN, why=why)
   return Choice(FUSED, "cudnn" if call.platform == "gpu" else "xla")

@@ -18,6 +18,7 @@ its own from a latent float copy, by a call that converts the whole model.
 from typing import Any
 
 from flax import traverse_util
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,6 +52,16 @@ def scale_path(path: tuple[str, ...]) -> tuple[str, ...]:
   return (*path[:-1], path[-1] + SUFFIX)
 
 
+def scale_of(module: nn.Module, name: str) -> jax.Array | None:
+  """The scales of a module's matrix; None if it is of floats.
+
+  Args:
+    module: bound to its parameters.
+    name: of the matrix.
+  """
+  return module.get_variable("params", name + SUFFIX)
+
+
 def quantise(
   value: np.ndarray, axes: tuple[int, ...], dtype: jax.typing.DTypeLike
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +70,7 @@ def quantise(
   Args:
     value: floats, on the host. One more copy of it, as int8, is made.
     axes: its input axes; the others are outputs.
-    dtype: of the scales.
+    dtype: of the scales, float32 or bfloat16; float16 cannot say small ones.
 
   Returns:
     (q int8 of `value`'s shape, scale of the output axes). A channel of zeros

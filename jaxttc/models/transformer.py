@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxttc import mesh as mesh_lib
-from jaxttc.models import attention_backend, int8_weights, rotary
+from jaxttc.models import attention_backend, embedding, int8_weights, rotary
 from jaxttc.models import config as config_lib
 
 _MASKED = -1e30  # finite, so that a row with nothing to attend to is no NaN
@@ -181,7 +181,7 @@ class Attention(nn.Module):
       (cfg.heads, cfg.head_dim, cfg.width),
     )
     groups, rows, steps, _ = x_GRTD.shape
-    qkv_scale = _scale_of(self, "qkv")
+    qkv_scale = int8_weights.scale_of(self, "qkv")
     h = int8_weights.product(
       "...d,df->...f",
       x_GRTD,
@@ -236,7 +236,7 @@ class Attention(nn.Module):
       "...f,fd->...d",
       flat,
       out.reshape(cfg.heads * cfg.head_dim, cfg.width),
-      _scale_of(self, "out"),
+      int8_weights.scale_of(self, "out"),
       self.dtype,
     )
     return mixed, own
@@ -256,6 +256,7 @@ class Attention(nn.Module):
         decoding=context.scratch is not None,
         capped=bool(self.config.score_cap),
         parts=mesh_lib.tensor_parts(),
+        devices=mesh_lib.traced_devices(),
       ),
     )
 
@@ -362,7 +363,11 @@ class GatedMLP(nn.Module):
     gate_up = self.param("gate_up", init, (cfg.width, 2, cfg.mlp_width))
     down = self.param("down", init, (cfg.mlp_width, cfg.width))
     h = int8_weights.product(
-      "...d,dgf->...gf", x, gate_up, _scale_of(self, "gate_up"), self.dtype
+      "...d,dgf->...gf",
+      x,
+      gate_up,
+      int8_weights.scale_of(self, "gate_up"),
+      self.dtype,
     )
     gate = h[..., 0, :]
     if cfg.activation == "silu":
@@ -371,73 +376,8 @@ class GatedMLP(nn.Module):
       gate = jax.nn.gelu(gate, approximate=True)
     h = gate * h[..., 1, :]
     return int8_weights.product(
-      "...f,fd->...d", h, down, _scale_of(self, "down"), self.dtype
+      "...f,fd->...d", h, down, int8_weights.scale_of(self, "down"), self.dtype
     )
-
-
-class Embedding(nn.Module):
-  """A row a token; also the head, where that is tied to it.
-
-  Attributes:
-    rows: V.
-    width: D.
-    dtype: to compute in.
-  """
-
-  rows: int
-  width: int
-  dtype: jnp.dtype = jnp.float32
-
-  def setup(self):
-    """Creates the table."""
-    self.embedding = self.param(
-      "embedding",
-      nn.initializers.normal(self.width**-0.5),
-      (self.rows, self.width),
-    )
-
-  def __call__(self, tokens: Int[Array, "*B"]) -> Float[Array, "*B D"]:
-    """The rows of tokens."""
-    found = jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
-    scale = _scale_of(self, "embedding")
-    if scale is None:
-      return found
-    return found * jnp.take(scale, tokens, axis=0).astype(self.dtype)[..., None]
-
-  def attend(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
-    """Products of hidden states with all rows."""
-    return int8_weights.product(
-      "...d,dv->...v",
-      hidden.astype(self.dtype),
-      self.embedding.T,
-      _scale_of(self, "embedding"),
-      self.dtype,
-    )
-
-
-class Head(nn.Module):
-  """Hidden states to logits, where that is not the embedding."""
-
-  rows: int
-  dtype: jnp.dtype = jnp.float32
-
-  @nn.compact
-  def __call__(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
-    """Products with all rows."""
-    init = nn.initializers.lecun_normal()
-    kernel = self.param("kernel", init, (hidden.shape[-1], self.rows))
-    return int8_weights.product(
-      "...d,dv->...v",
-      hidden.astype(self.dtype),
-      kernel,
-      _scale_of(self, "kernel"),
-      self.dtype,
-    )
-
-
-def _scale_of(module, name):
-  """The scales of a matrix that is stored as int8; None if it is not."""
-  return module.get_variable("params", name + int8_weights.SUFFIX)
 
 
 def _add_layers(module, first, count):
@@ -496,10 +436,10 @@ class Transformer(nn.Module):
   def setup(self):
     """Creates embedding, layers and head."""
     cfg = self.config
-    self.embed = Embedding(cfg.vocab_size, cfg.width, self.dtype)
+    self.embed = embedding.Embedding(cfg.vocab_size, cfg.width, self.dtype)
     _add_layers(self, 0, cfg.layers)
     if not cfg.tie_embeddings:
-      self.head = Head(cfg.vocab_size, self.dtype)
+      self.head = embedding.Head(cfg.vocab_size, self.dtype)
 
   def __call__(
     self,

@@ -79,6 +79,12 @@ def test_elsewhere_plain_is_the_default(platform):
   assert "asked for" in backend.choose("plain", _CALL).why
 
 
+def test_on_a_mesh_it_must_be_asked_for():
+  call = _CALL._replace(devices=8)
+  assert "ask for fused" in backend.choose("auto", call).why
+  assert backend.choose("fused", call).implementation == "cudnn"
+
+
 def test_other_names_are_refused():
   with pytest.raises(ValueError, match="'flash'; expected one of auto, plain"):
     backend.choose("flash", _CALL)
