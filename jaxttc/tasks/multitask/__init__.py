@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Multi-task data: one input, several questions about it."""
 
-from jaxttc.tasks.multitask.base import Examples, Label, Task
+from jaxttc.tasks.multitask.base import Examples
+from jaxttc.tasks.multitask.base import Label
+from jaxttc.tasks.multitask.base import Task
 
 __all__ = ["Examples", "Label", "Task"]
