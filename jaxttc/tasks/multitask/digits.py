@@ -120,7 +120,7 @@ class Digits:
     Returns:
       inputs f32[batch, 24, 24, 1] and a label i32[batch] a task, all valid.
     """
-    return _draw_all(self, streams.training(key, batch), False)
+    return _draw_all(streams.training(key, batch), self.noise, False)
 
   def held_out(self, count: int) -> base.Examples:
     """The first `count` test examples, from scans that training never draws.
@@ -130,17 +130,17 @@ class Digits:
     Raises:
       ValueError: if `count` is not positive.
     """
-    return _draw_all(self, streams.held_out(self.seed, count), True)
+    return _draw_all(streams.held_out(self.seed, count), self.noise, True)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def _draw_all(data: Digits, keys, held_out: bool) -> base.Examples:
-  """An example a key."""
+@functools.partial(jax.jit, static_argnums=2)
+def _draw_all(keys, strength, held_out: bool) -> base.Examples:
+  """An example a key, with noise of some strength."""
 
   def draw(key):
     layout_key, noise_key = jax.random.split(key)
     layout = draw_layout(layout_key, held_out)
-    noise = data.noise * jax.random.normal(noise_key, (SIDE, SIDE))
+    noise = strength * jax.random.normal(noise_key, (SIDE, SIDE))
     values = answers(layout)
     labels = {k: base.Label(v, jnp.bool_(True)) for k, v in values.items()}
     return base.Examples((picture(layout) + noise)[..., None], labels)
