@@ -14,19 +14,20 @@ from jaxttc.models.slimmable import layers, norms, widths
 class VectorHead(nn.Module):
   """One prediction an example: a hidden layer, and the outputs.
 
-  Features of images are averaged over their places first.
-
   Attributes:
     outputs: classes, or numbers.
     hidden: units of the hidden layer at full width.
     norm: behind the hidden layer.
     quantum: units that widths are multiples of.
+    pooled: whether features of images are averaged over their places; if not,
+      the hidden layer sees each place by itself.
   """
 
   outputs: int
   hidden: int = 64
   norm: norms.NormChoice = norms.NormChoice("none")
   quantum: int = 8
+  pooled: bool = True
 
   def group(self, task: str) -> widths.WidthGroup:
     """The decoder's width group."""
@@ -37,10 +38,13 @@ class VectorHead(nn.Module):
     self, x: layers.Prefix, count: layers.Count, train: bool = False
   ) -> jax.Array:
     """Maps features [B, .., C] to f32[B, outputs]."""
-    if x.values.ndim > 2:
+    if self.pooled and x.values.ndim > 2:
       axes = tuple(range(1, x.values.ndim - 1))
       x = x._replace(values=x.values.mean(axes))
-    x = layers.Dense(self.hidden)(x, count)
+    if x.values.ndim > 2:
+      x = layers.MapDense(self.hidden)(x, count)
+    else:
+      x = layers.Dense(self.hidden)(x, count)
     x = self.norm.layer(self.group(""), train)(x)
     return layers.Dense(self.outputs)(layers.elementwise(nn.gelu, x)).values
 

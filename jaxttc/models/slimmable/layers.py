@@ -139,6 +139,41 @@ class Dense(nn.Module):
     return Prefix(silenced(y, count), count, self.features)
 
 
+class MapDense(nn.Module):
+  """A dense layer over all places of a map, each with weights of its own.
+
+  Unlike a mean over places it knows where things are. Flattening would mix
+  places and channels, of which only the first are in use.
+
+  Attributes:
+    features: outputs at full width.
+  """
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x: Prefix, count: Count | None = None) -> Prefix:
+    """Maps [B, .., C] to the first `count` outputs, or to all: [B, F]."""
+    count = self.features if count is None else count
+    kernel = self.param(
+      "kernel",
+      nn.initializers.lecun_normal(in_axis=(0, 1)),
+      (x.places, x.features, self.features),
+    )
+    bias = self.param("bias", nn.initializers.zeros, (self.features,))
+    out, channels = kept(self.features, count), x.values.shape[-1]
+    flat = x.values.reshape(x.values.shape[0], x.places, channels)
+    y = jnp.einsum("bpc,pcf->bf", flat, kernel[:, :channels, :out])
+    y = y + along(y, bias[:out])
+    charge(
+      self,
+      x.places * x.count * count,
+      (x.places * x.count + 1) * count,
+      count,
+    )
+    return Prefix(silenced(y, count), count, self.features)
+
+
 class Conv(nn.Module):
   """A convolution over [B, H, W, C], padded so that strides divide the size.
 

@@ -108,6 +108,8 @@ class NetworkSpec:
     quantum: channels that all widths, and groups of the norm, are multiples of.
     scale: how many times smaller than the image the encoder's features are;
       for tasks with a prediction at every pixel.
+    pooled: whether other tasks see the mean over all places of an image's
+      features, or each place by itself.
   """
 
   encoder: dict[str, Any]
@@ -118,6 +120,7 @@ class NetworkSpec:
   norm: str = "group"
   quantum: int = 8
   scale: int = 1
+  pooled: bool = True
 
   def build(self) -> MultiTaskNetwork:
     """The network.
@@ -144,7 +147,7 @@ class NetworkSpec:
       if dense:
         head = heads.DenseHead(outputs, size, self.scale, **own)
       else:
-        head = heads.VectorHead(outputs, size, **own)
+        head = heads.VectorHead(outputs, size, pooled=self.pooled, **own)
       decoders.append((task, head))
     network = MultiTaskNetwork(
       self._encoder(common),

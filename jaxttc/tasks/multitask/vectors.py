@@ -9,10 +9,10 @@ A fixed teacher makes the targets of x ~ N(0, I_24):
 and every output is scaled to mean 0 and variance 1, so that 1 - MSE is the
 share of variance that a prediction explains. Examples are drawn afresh every
 step: nothing can be learned by heart, and what a network gets wrong is what it
-is too small (or too little trained) for. The best linear map leaves
-about 0.6 of the variance. Finding the features takes width in the encoder, and every
-task bends them by sines of its own, which takes width in its decoder: the
-tasks share an input, yet no decoder is of use to another.
+is too small (or too little trained) for. The best linear map leaves about 0.6
+of the variance. Finding the features takes width in the encoder, and every task
+bends them by sines of its own, which takes width in its decoder: the tasks
+share an input, yet no decoder is of use to another.
 """
 
 import functools
@@ -83,7 +83,7 @@ class Vectors:
     Returns:
       inputs f32[batch, 24] and a label f32[batch, 4] a task, all valid.
     """
-    return jax.vmap(self._draw)(streams.training(key, batch))
+    return _draw_all(self, streams.training(key, batch), self.noise)
 
   def held_out(self, count: int) -> base.Examples:
     """The first `count` test examples, without noise.
@@ -93,20 +93,26 @@ class Vectors:
     Raises:
       ValueError: if `count` is not positive.
     """
-    draw = functools.partial(self._draw, exact=True)
-    return jax.vmap(draw)(streams.held_out(self.seed, count))
+    return _draw_all(self, streams.held_out(self.seed, count), 0.0)
 
-  def _draw(self, key: jax.Array, exact: bool = False) -> base.Examples:
-    inputs_key, noise_key = jax.random.split(key)
-    inputs = jax.random.normal(inputs_key, (INPUTS,))
-    targets = self.targets(inputs[None])[0]
-    if self.noise and not exact:
-      targets += self.noise * jax.random.normal(noise_key, targets.shape)
-    labels = {
-      task.name: base.Label(targets[t], jnp.bool_(True))
-      for t, task in enumerate(self.tasks)
-    }
-    return base.Examples(inputs, labels)
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _draw_all(data: Vectors, keys, noise: float) -> base.Examples:
+  """An example a key."""
+  inputs_keys, noise_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+  normal = lambda keys, *shape: jax.vmap(  # noqa: E731
+    lambda key: jax.random.normal(key, shape)
+  )(keys)
+  inputs = normal(inputs_keys, INPUTS)
+  targets = data.targets(inputs)
+  if noise:
+    targets += noise * normal(noise_keys, TASKS, OUTPUTS)
+  valid = jnp.ones(inputs.shape[:1], bool)
+  labels = {
+    task.name: base.Label(targets[:, t], valid)
+    for t, task in enumerate(data.tasks)
+  }
+  return base.Examples(inputs, labels)
 
 
 class _Teacher(NamedTuple):

@@ -30,7 +30,7 @@ def test_a_batch_has_the_shapes_and_types_that_are_promised(data):
   batch = _sample(data, jax.random.key(1), 8)
   assert batch.inputs.shape == (8, *data.input_shape)
   assert batch.inputs.dtype == np.float32
-  assert list(batch.labels) == [task.name for task in data.tasks]
+  assert set(batch.labels) == {task.name for task in data.tasks}
   for task in data.tasks:
     label = batch.labels[task.name]
     assert (task.kind, task.outputs) == ("regression", 4)
