@@ -137,7 +137,8 @@ def test_parameters_are_named_by_task_and_of_full_width(tiny):
   )
   assert set(params) == {"encoder", "decoder_depth", "decoder_kind"}
   assert params["decoder_depth"]["Conv_0"]["kernel"].shape == (3, 3, 16, 8)
-  assert params["decoder_kind"]["Dense_0"]["kernel"].shape == (16, 16)
+  kernel = params["decoder_kind"]["MapDense_0"]["kernel"]
+  assert kernel.shape == (2 * 2, 16, 16)  # places, features, hidden units
 
 
 def test_an_extracted_network_has_one_width_and_a_json_description(tiny, drawn):
