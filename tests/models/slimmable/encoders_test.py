@@ -167,6 +167,22 @@ def test_resized_encoders_have_the_counts_as_their_groups(name):
   assert resized.resized(full) == encoder
 
 
+@pytest.mark.parametrize("name", ["mlp", "residual"])
+def test_the_parts_of_a_split_encoder_fit_one_behind_another(name):
+  encoder, _, shape, features = _ENCODERS[name]
+  parts = encoder.split()
+  groups = [group for part in parts for group in part.groups()]
+  assert [g.channels for g in groups] == [g.channels for g in encoder.groups()]
+
+  def run(key):
+    x = layers.whole(jnp.zeros((2, *shape)))
+    for part, group in zip(parts, groups, strict=True):
+      x, _ = part.init_with_output(key, x, (group.channels,))
+    return x.values
+
+  assert jax.eval_shape(run, jax.random.key(0)).shape == (2, *features)
+
+
 def test_groups_are_named_for_messages():
   names = {
     name: [group.name for group in encoder.groups()]

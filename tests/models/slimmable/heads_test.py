@@ -53,6 +53,15 @@ def _plain_vector_head(head, params, x):
   return _dense(params["Dense_1"], x)
 
 
+def _plain_unpooled_head(head, params, x):
+  """A kernel of places, channels and units is one of a window over all."""
+  kernel = params["MapDense_0"]["kernel"].reshape(*x.shape[1:], head.hidden)
+  window = nn.Conv(head.hidden, x.shape[1:3], padding="VALID")
+  x = window.apply({"params": params["MapDense_0"] | {"kernel": kernel}}, x)
+  x = nn.gelu(_norm(params["Norm_0"], x[:, 0, 0]))
+  return _dense(params["Dense_0"], x)
+
+
 @pytest.mark.parametrize(
   ("head", "plain", "x", "shape"),
   [
@@ -63,10 +72,16 @@ def _plain_vector_head(head, params, x):
       (2, 5),
     ),
     (heads.VectorHead(5, 8, _NORM, 4), _plain_vector_head, _MAP, (2, 5)),
+    (
+      heads.VectorHead(5, 8, _NORM, 4, pooled=False),
+      _plain_unpooled_head,
+      _MAP,
+      (2, 5),
+    ),
     (heads.DenseHead(3, 8, 1, _NORM, 4), _plain_dense_head, _MAP, (2, 3, 4, 3)),
     (heads.DenseHead(1, 8, 2, _NORM, 4), _plain_dense_head, _MAP, (2, 6, 8, 1)),
   ],
-  ids=["vectors", "pooled", "dense", "enlarged"],
+  ids=["vectors", "pooled", "placed", "dense", "enlarged"],
 )
 def test_full_width_is_the_plain_head(head, plain, x, shape):
   @jax.jit

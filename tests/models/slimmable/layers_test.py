@@ -88,6 +88,15 @@ _CASES = {
   "dense at places": Case(
     layers.Dense(8), (3,), 4, 8, nn.Dense, _same, (72, 28, 12)
   ),
+  "dense over places": Case(
+    layers.MapDense(8),
+    (3,),
+    4,
+    8,
+    lambda count: nn.DenseGeneral(count, axis=(-2, -1)),
+    _same,
+    (3 * 6 * 4, (3 * 6 + 1) * 4, 4),
+  ),
   "conv": Case(
     layers.Conv(8),
     (5, 5),
