@@ -13,12 +13,14 @@
       --problems=test.jsonl --model=Llama-3.2-1B-Instruct \
       --reward=Qwen2.5-Math-PRM-7B
 
+    python scripts/solve.py --model=nested_lm --width=0.5
+
     python scripts/solve.py --mesh=data=4,tensor=2
     python scripts/solve.py --processes=auto --mesh=data=8,tensor=4
 
---task, --problems, --model and --reward are short for --config=configs/TASK.py,
---config.problems.path, --config.policy with --config.problems.chat, and
---config.verifier. What the task's recipe leaves open (PROBLEMS, POLICY,
+--task, --problems, --model, --reward and --width are short for
+--config=configs/TASK.py, --config.problems.path, --config.policy with
+--config.problems.chat, --config.verifier and --config.width. What the task's recipe leaves open (PROBLEMS, POLICY,
 VERIFIER) must be named.
 
 --mesh spreads problems and models over devices, --processes joins those of

@@ -67,6 +67,7 @@ SHORT = {
   "problems": "Its problems, a JSON-lines file.",
   "model": "The policy: a Hugging Face directory, a file, or a URL.",
   "reward": "The reward model, likewise.",
+  "width": "Share of the policy's width to use, of those it was trained at.",
 }
 
 
@@ -101,6 +102,8 @@ def written_out(arguments: Sequence[str], configs: pathlib.Path) -> list[str]:
       others.append(f"--config.problems.path={value}")
     elif name == "reward":
       others.append(f"--config.verifier={value}")
+    elif name == "width":
+      others.append(f"--config.width={value}")
     else:
       others.append(f"--config.policy={value}")
       if pathlib.Path(value).is_dir():

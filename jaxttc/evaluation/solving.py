@@ -103,6 +103,8 @@ class SolveRecipe:
     problems: the problems.
     policy: a model file, the name of one that ships, or the URL of a server.
     verifier: likewise; not read if the decoder needs no rewards.
+    width: share of the policy's width to use, of those that its recipe names
+      (`inference.narrowed`); 1 is the whole of any policy.
     model: what the policy is called on its server.
     verifier_model: what the verifier is called on its server.
     endpoint: how servers are asked.
@@ -117,6 +119,7 @@ class SolveRecipe:
   problems: problem_sets.ProblemSource
   policy: str = "arithmetic_lm"
   verifier: str = "arithmetic_prm"
+  width: float = 1.0
   model: str = ""
   verifier_model: str = ""
   endpoint: served_models.EndpointOptions = dataclasses.field(
@@ -177,6 +180,11 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
         "mesh: a served model is not spread over devices of this process; "
         "leave the mesh out"
       )
+    if recipe.width != 1:
+      raise ValueError(
+        f"width={recipe.width!r}: expected 1 where a model is served, since "
+        "only a policy of this process is narrowed"
+      )
     blind = served_models.is_url(recipe.policy) and not recipe.endpoint.logprobs
     if blind and decoder_text.reads_logprobs(recipe.decoder):
       raise ValueError(
@@ -202,7 +210,10 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
     )
   settings = fit_slots(settings, decoder, budget.generated_tokens)
   policy, verifier = load_models(
-    recipe.policy, recipe.verifier if decoder.needs_reward else "", mesh
+    recipe.policy,
+    recipe.verifier if decoder.needs_reward else "",
+    mesh,
+    width=recipe.width,
   )
   if decoder.needs_reward and verifier is None:
     raise ValueError(
@@ -278,7 +289,11 @@ def fit_slots(
 
 
 def load_models(
-  policy: str, verifier: str, mesh: jax.sharding.Mesh | None = None
+  policy: str,
+  verifier: str,
+  mesh: jax.sharding.Mesh | None = None,
+  *,
+  width: int | float = 1.0,
 ) -> tuple[bundle_lib.Bundle, bundle_lib.Bundle | None]:
   """Reads the two models; the verifier is None if its name is "".
 
@@ -286,12 +301,17 @@ def load_models(
     policy: a model file, or the name of one that ships.
     verifier: likewise, or "".
     mesh: devices to spread them over; None for one device.
+    width: of the policy, as `inference.narrowed` takes it.
 
   Raises:
-    ValueError: if a file is missing or damaged, or the two do not fit each
-      other or the mesh.
+    ValueError: if a file is missing or damaged, the policy has no such width,
+      or the two do not fit each other or the mesh.
   """
-  ours = bundle_lib.load(policy, mesh=mesh)
+  if width == 1:
+    ours = bundle_lib.load(policy, mesh=mesh)
+  else:  # cut first: what is cut away may be what a device would hold
+    ours = bundle_lib.narrowed(bundle_lib.load(policy), width)
+    ours = ours if mesh is None else bundle_lib.shard(ours, mesh)
   theirs = bundle_lib.load(verifier, mesh=mesh) if verifier else None
   bundle_lib.check_pair(ours, theirs)
   return ours, theirs

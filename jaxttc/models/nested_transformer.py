@@ -26,7 +26,7 @@ from jaxttc.models import config as config_lib
 _ROUNDING = 1e-6  # a third of 384 units is 128 units, however it is written
 
 
-def check_widths(widths: Sequence[float]) -> None:
+def check_widths(widths: Sequence[Any]) -> None:
   """Refuses a menu of widths that cannot be.
 
   Raises:
@@ -46,7 +46,7 @@ def check_widths(widths: Sequence[float]) -> None:
 
 
 def narrowed(
-  config: config_lib.TransformerConfig, width: float
+  config: config_lib.TransformerConfig, width: int | float
 ) -> config_lib.TransformerConfig:
   """The sizes of the model of a width.
 

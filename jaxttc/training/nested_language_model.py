@@ -6,7 +6,9 @@ step trains the full width, the least, and what lies between, on one summed
 gradient. The full width reads every row and teaches: its probabilities, with
 their gradient stopped, are targets of the narrower widths beside the text's.
 These share the rows among them, one each in turn, so that a step trains every
-width of the menu for about the price of the full width and one narrower.
+width of the menu for about the price of the full width and one narrower. In
+equal time every width learned more so than with the least width and one drawn
+by `lax.switch` on all rows; a half of distillation more than all of it.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,8 +24,8 @@ from jaxttc.training import packing
 
 def objective(
   config: config_lib.TransformerConfig,
-  widths: Sequence[float],
-  distillation: float,
+  widths: Sequence[int | float],
+  distillation: int | float,
 ) -> Callable:
   """Weighted next-token cross-entropy, averaged over a menu of widths.
 

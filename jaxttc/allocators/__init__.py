@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Splitting one budget: over questions, stages, models and widths."""
