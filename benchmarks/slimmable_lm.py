@@ -112,8 +112,7 @@ def load(
   return Models(
     nested={w: bundle_lib.narrowed(whole, w) for w in recipe.widths},
     separate={
-      w: slimmable_lm_models.separate(recipe, w, workdir)
-      for w in recipe.widths
+      w: slimmable_lm_models.separate(recipe, w, workdir) for w in recipe.widths
     },
     verifier=verifier,
   )

@@ -20,8 +20,8 @@
 
 --task, --problems, --model, --reward and --width are short for
 --config=configs/TASK.py, --config.problems.path, --config.policy with
---config.problems.chat, --config.verifier and --config.width. What the task's recipe leaves open (PROBLEMS, POLICY,
-VERIFIER) must be named.
+--config.problems.chat, --config.verifier and --config.width. What the task's
+recipe leaves open (PROBLEMS, POLICY, VERIFIER) must be named.
 
 --mesh spreads problems and models over devices, --processes joins those of
 other hosts: docs/scaling_out.md says which to use when.

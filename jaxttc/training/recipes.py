@@ -113,9 +113,7 @@ class LanguageModelRecipe:
       )
     if not self.widths:
       return lambda _: found.params
-    return lambda _: nested_transformer.by_importance(
-      found.params, self.model
-    )
+    return lambda _: nested_transformer.by_importance(found.params, self.model)
 
   def _evaluate(self, objective, tokenizer):
     """Loss on problems whose texts training never sees."""

@@ -124,7 +124,10 @@ def test_short_arguments_are_written_out(folder):
   configs = pathlib.Path("configs")
   model = str(folder / "llama3")
   found = protocols.written_out(
-    ["solve.py", "--config.seed=1", "--model", model, "--task=aime:dvts"],
+    [
+      *("solve.py", "--config.seed=1", "--model", model, "--width=0.5"),
+      "--task=aime:dvts",
+    ],
     configs,
   )
   assert found == [
@@ -133,6 +136,7 @@ def test_short_arguments_are_written_out(folder):
     "--config.seed=1",
     f"--config.policy={model}",
     f"--config.problems.chat={model}",
+    "--config.width=0.5",
   ]
   with pytest.raises(ValueError, match="aime"):
     protocols.written_out(["solve.py", "--task=aim"], configs)

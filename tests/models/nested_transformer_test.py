@@ -26,7 +26,9 @@ _CONFIG = config_lib.TransformerConfig(
 
 
 def _params(config=_CONFIG, seed=0):
-  params = transformer.init(jax.random.key(seed), transformer.Transformer(config))
+  params = transformer.init(
+    jax.random.key(seed), transformer.Transformer(config)
+  )
   keys = iter(jax.random.split(jax.random.key(seed + 1), 99))
   # Biases and norms begin as constants, which would hide what they do.
   return jax.tree.map(

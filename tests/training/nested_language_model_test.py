@@ -33,9 +33,7 @@ def _batch(rows=4, length=9):
 
 
 def _params():
-  return transformer.init(
-    jax.random.key(1), transformer.Transformer(_CONFIG)
-  )
+  return transformer.init(jax.random.key(1), transformer.Transformer(_CONFIG))
 
 
 def _rows(batch, which):
