@@ -71,7 +71,7 @@ class Plan:
   problems: int = 100
   calibration: int = 100
   seeds: tuple[int, ...] = (0, 1, 2)
-  budgets: tuple[float, ...] = (3e8, 4e8, 5e8, 7e8)
+  budgets: tuple[float, ...] = (2.5e8, 3.5e8, 5e8, 8e8)
   steps: tuple[int, ...] = (4, 6, 8)
   batch: int = 100
 
@@ -406,7 +406,7 @@ def tiny(workdir: pathlib.Path) -> tuple[Models, Plan, Any]:
     problems=4,
     calibration=4,
     seeds=(0, 1),
-    budgets=(1e6, 2e6),
+    budgets=(3e6, 6e6),
     steps=(2,),
     batch=4,
   )
