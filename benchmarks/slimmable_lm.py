@@ -338,7 +338,9 @@ def training_ratio(recipe: recipes.LanguageModelRecipe) -> float:
     transformer_flops.train_flops(shape, 1, recipe.train.length)
     for shape in shapes
   ]
-  narrow = sum(each[:-1]) / len(each[:-1])  # they share the rows
+  narrow = sum(each[:-1])
+  if recipe.shared_rows:
+    narrow /= len(each) - 1
   return sum(each) / (each[-1] + narrow)
 
 

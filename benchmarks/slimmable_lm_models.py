@@ -2,8 +2,8 @@
 """The rivals of a nested language model: one model a width, trained alike.
 
 A rival begins with the slice of the nested model's own start, and takes as
-many steps over the same batches with the same optimiser. All rows are its own,
-where a narrower width of the nested model learns from its share of them.
+many steps over the same batches with the same optimiser. It reads all rows,
+whether or not the widths of the nested model share them.
 """
 
 import dataclasses
@@ -61,7 +61,9 @@ def separate(
       recipe={},
     ),
   )
-  alone = dataclasses.replace(recipe, model=small, start=str(path), widths=())
+  alone = recipes.LanguageModelRecipe(
+    model=small, mix=recipe.mix, train=recipe.train, start=str(path)
+  )
   return _trained(alone, workdir / f"separate_{width:g}")
 
 

@@ -5,10 +5,10 @@ The sandwich rule (Yu and Huang 2019, "Universally slimmable networks"): each
 step trains the full width, the least, and what lies between, on one summed
 gradient. The full width reads every row and teaches: its probabilities, with
 their gradient stopped, are targets of the narrower widths beside the text's.
-These share the rows among them, one each in turn, so that a step trains every
-width of the menu for about the price of the full width and one narrower. In
-equal time every width learned more so than with the least width and one drawn
-by `lax.switch` on all rows; a half of distillation more than all of it.
+These read every row, too, or share the rows among them, which costs no more
+than the full width and one narrower. In equal time, shared rows taught every
+width more than the least width and one drawn by `lax.switch` on all rows; half
+of distillation taught more than all of it.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,6 +26,7 @@ def objective(
   config: config_lib.TransformerConfig,
   widths: Sequence[int | float],
   distillation: int | float,
+  shared_rows: bool = True,
 ) -> Callable:
   """Weighted next-token cross-entropy, averaged over a menu of widths.
 
@@ -34,11 +35,13 @@ def objective(
     widths: the menu, rising to 1.
     distillation: in [0, 1], how much of a narrower width's loss is the cross-
       entropy to the full width's probabilities in place of the text.
+    shared_rows: whether each row is read by one of the narrower widths, in
+      turn, or by all of them.
 
   Returns:
     loss(params, batch, key) -> (f32[], metrics), with a `packing.Packed` of
-    device arrays as batch, of at least as many rows as there are narrower
-    widths. Metrics: `loss` (nats a target token at full width), `accuracy`
+    device arrays as batch; rows that are shared are at least as many as the
+    narrower widths. Metrics: `loss` (nats a target token at full width), `accuracy`
     (share of target tokens that are its argmax), and for each narrower width
     `loss_<width>` (nats a target token of its rows).
 
@@ -53,13 +56,14 @@ def objective(
   slim = [
     (width, nested_transformer.narrowed(config, width)) for width in widths[:-1]
   ]
+  turns = len(slim) if shared_rows else 1
 
   def loss(params, batch: packing.Packed, key: jax.Array):
     del key
     rows = batch.tokens.shape[0]
-    if rows < len(slim):
+    if rows < turns:
       raise ValueError(
-        f"train.batch_size={rows} must be at least {len(slim)}: a row for each "
+        f"train.batch_size={rows} must be at least {turns}: a row for each "
         "width below 1"
       )
     logits = _logits(full, params, batch)
@@ -69,14 +73,15 @@ def objective(
     taught = jax.lax.stop_gradient(jax.nn.softmax(logits))
     losses = [nats]
     for i, (width, small) in enumerate(slim):
-      own = jax.tree.map(lambda x, i=i: x[i :: len(slim)], batch)
+      read = slice(i % turns, None, turns)
+      own = jax.tree.map(lambda x, read=read: x[read], batch)
       logits = _logits(
         transformer.Transformer(small),
         nested_transformer.narrow(params, config, small),
         own,
       )
       nats, total = _nats(logits, own)
-      soft = optax.softmax_cross_entropy(logits, taught[i :: len(slim)])
+      soft = optax.softmax_cross_entropy(logits, taught[read])
       copied = (soft * own.weights).sum() / total
       losses.append((1 - distillation) * nats + distillation * copied)
       metrics[f"loss_{width:g}"] = nats

@@ -37,6 +37,8 @@ class LanguageModelRecipe:
       to (`inference.narrowed`); all are trained at once. () for 1 alone.
     distillation: in [0, 1], how much the narrower widths learn from the full
       one's probabilities in place of the text.
+    shared_rows: whether the narrower widths share the rows of a batch, or each
+      read all of them, which learns more a step and takes longer.
   """
 
   model: config_lib.TransformerConfig
@@ -45,6 +47,7 @@ class LanguageModelRecipe:
   start: str | None = None
   widths: tuple[float, ...] = ()
   distillation: float = 0.5
+  shared_rows: bool = True
 
   def run(
     self, workdir: str, mesh: jax.sharding.Mesh | None = None
@@ -96,7 +99,7 @@ class LanguageModelRecipe:
     if not self.widths:
       return language_model.objective(transformer.Transformer(self.model))
     return nested_language_model.objective(
-      self.model, self.widths, self.distillation
+      self.model, self.widths, self.distillation, self.shared_rows
     )
 
   def _initial(self):

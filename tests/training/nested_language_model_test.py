@@ -5,6 +5,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxttc import mesh as mesh_lib
 from jaxttc.models import config as config_lib
 from jaxttc.models import nested_transformer, transformer
 from jaxttc.training import language_model, nested_language_model, packing
@@ -58,14 +59,18 @@ def _nats(params, width, batch, taught=None):
   return (nats * weights).sum() / weights.sum(), np.exp(logprobs)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_loss_is_the_mean_over_widths_of_text_and_teacher(share):
+@pytest.mark.parametrize(
+  ("share", "rows"),
+  [(0.0, True), (0.3, True), (1.0, True), (0.3, False)],
+)
+def test_loss_is_the_mean_over_widths_of_text_and_teacher(share, rows):
   params, batch = _params(), _batch()
-  loss = nested_language_model.objective(_CONFIG, _WIDTHS, share)
+  loss = nested_language_model.objective(_CONFIG, _WIDTHS, share, rows)
   value, metrics = loss(params, batch, _KEY)
   full, taught = _nats(params, 1.0, batch)
   expected = [full]
   for width, which in ((0.25, [0, 2]), (0.5, [1, 3])):
+    which = which if rows else [0, 1, 2, 3]
     own = _rows(batch, np.array(which))
     hard, _ = _nats(params, width, own)
     soft, _ = _nats(params, width, own, taught[which])
@@ -121,6 +126,18 @@ def test_all_widths_learn():
     history.append(metrics)
   for name in ("loss", "loss_0.25", "loss_0.5"):
     assert history[-1][name] < 0.3 * history[0][name]
+
+
+def test_a_batch_over_devices_gives_the_same_loss():
+  params, batch = _params(), _batch(rows=8)
+  loss = jax.jit(nested_language_model.objective(_CONFIG, _WIDTHS, 0.5))
+  mesh = mesh_lib.make_mesh()
+  spread = mesh_lib.shard_batch(batch, mesh)
+  value, found = loss(mesh_lib.replicate(params, mesh), spread, _KEY)
+  whole, expected = loss(params, batch, _KEY)
+  np.testing.assert_allclose(value, whole, rtol=1e-5)
+  for name in expected:
+    np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
 
 
 def test_refuses_what_it_cannot_train():
