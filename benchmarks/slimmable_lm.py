@@ -49,6 +49,10 @@ from jaxttc.training import recipes
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _CONTEXT = 64  # tokens before the one whose FLOPs are given
 SINGLE = ("greedy", "sample")
+BELOW = {
+  "points_below_separate_models": "greedy",
+  "points_below_separate_models_sampled": "sample",
+}
 SEARCH = (
   "astar(children=1, nodes=128, f_tolerance=0.2, reopen_penalty=0.4, "
   "max_steps=12)"
@@ -299,18 +303,25 @@ def claims(
     training: FLOPs of training all separate models, over those of the nested.
   """
 
-  def of(kind):
-    cells = [v.reshape(-1) for key, v in single.items() if key[0] == kind]
-    return np.stack(cells, axis=1)  # [problems, widths and decoders]
+  def below(decoder):
+    nested, separate = (
+      np.stack(
+        [
+          right.reshape(-1)
+          for (model, _, text), right in single.items()
+          if (model, text) == (kind, decoder)
+        ],
+        axis=1,
+      )  # [problems, widths]
+      for kind in ("nested", "separate")
+    )
+    return _points(separate, nested)
 
-  below = _points(of("separate"), of("nested"))
   best = max(chosen, key=lambda row: row["calibration_gain"])
   return [
-    results.Claim(
-      "points_below_separate_models",
-      *below,
-      bar=3.0,
-      comparison="<=",
+    *(
+      results.Claim(name, *below(decoder), bar=3.0, comparison="<=")
+      for name, decoder in BELOW.items()
     ),
     results.Claim(
       "points_over_full_width_at_equal_flops",

@@ -82,6 +82,7 @@ def test_every_width_is_measured_within_its_budget(trial, measured, tmp_path):
   assert len(narrow) == len(wide) == 1 and max(narrow) < min(wide)
   assert {claim.name: claim.bar for claim in found} == {
     "points_below_separate_models": 3.0,
+    "points_below_separate_models_sampled": 3.0,
     "points_over_full_width_at_equal_flops": 0.0,
     "mean_points_over_full_width": None,
     "training_flops_separate_over_nested": None,
@@ -128,13 +129,16 @@ def test_what_calibration_chose_is_judged_on_other_problems():
     ("nested", 1.0, "greedy"): np.array([[1, 1, 0, 0]], bool),
     ("separate", 0.5, "greedy"): np.array([[1, 1, 0, 0]], bool),
     ("separate", 1.0, "greedy"): np.array([[1, 1, 0, 0]], bool),
+    ("nested", 1.0, "sample"): np.array([[1, 1, 0, 0]], bool),
+    ("separate", 1.0, "sample"): np.array([[0, 1, 0, 0]], bool),
   }
   found = slimmable_lm.claims(single, [small, large], training=1.5)
   value = {claim.name: claim.value for claim in found}
   assert value["points_below_separate_models"] == 12.5
+  assert value["points_below_separate_models_sampled"] == -25.0
   assert value["points_over_full_width_at_equal_flops"] == 25.0
   assert value["mean_points_over_full_width"] == 12.5
-  assert [claim.holds for claim in found] == [False, True, None, None]
+  assert [claim.holds for claim in found] == [False, True, True, None, None]
 
 
 def test_separate_models_cost_more_than_widths_that_share_rows():

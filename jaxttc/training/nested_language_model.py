@@ -41,9 +41,9 @@ def objective(
   Returns:
     loss(params, batch, key) -> (f32[], metrics), with a `packing.Packed` of
     device arrays as batch; rows that are shared are at least as many as the
-    narrower widths. Metrics: `loss` (nats a target token at full width), `accuracy`
-    (share of target tokens that are its argmax), and for each narrower width
-    `loss_<width>` (nats a target token of its rows).
+    narrower widths. Metrics: `loss` (nats a target token at full width),
+    `accuracy` (share of target tokens that are its argmax), and for each
+    narrower width `loss_<width>` (nats a target token of its rows).
 
   Raises:
     ValueError: if the menu or the share cannot be; from the loss, if there are
