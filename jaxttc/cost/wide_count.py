@@ -9,8 +9,8 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Int, UInt
 
-_BITS = 20  # of the lower part
-_MASK = (1 << _BITS) - 1
+LOW_BITS = 20  # of the lower part
+_MASK = (1 << LOW_BITS) - 1
 
 
 @flax.struct.dataclass
@@ -37,9 +37,9 @@ class WideCount:
       amounts: u32[..., M], each below 2^32.
     """
     low = self.low + (amounts & _MASK).astype(jnp.int32).sum(-1)
-    high = (amounts >> _BITS).astype(jnp.int32).sum(-1)
-    return WideCount(self.high + high + (low >> _BITS), low & _MASK)
+    high = (amounts >> LOW_BITS).astype(jnp.int32).sum(-1)
+    return WideCount(self.high + high + (low >> LOW_BITS), low & _MASK)
 
   def __int__(self) -> int:
     """The count, if it is one."""
-    return (int(self.high) << _BITS) + int(self.low)
+    return (int(self.high) << LOW_BITS) + int(self.low)

@@ -1,40 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures: accuracy against cost, and one search tree.
 
-Drawn at 9 inches, for a page about 900 pixels wide. Nothing here touches
-pyplot or a display: figures are made and written, and the caller's matplotlib
-stays as it was.
+They are set up and written as `page` says.
 """
 
 from collections.abc import Sequence
 import os
-from typing import Any
 
 import numpy as np
 
-from jaxttc.evaluation import curve_picture, tables, tree_picture
-
-# matplotlib is optional, so its types cannot be named at import time.
-Figure = Any
-
-_RC = {
-  "font.size": 10,
-  "axes.spines.top": False,
-  "axes.spines.right": False,
-  "axes.edgecolor": "#666666",
-  "axes.labelcolor": "#222222",
-  "axes.titlesize": 11,
-  "axes.titlelocation": "left",
-  "xtick.color": "#666666",
-  "ytick.color": "#666666",
-  "xtick.labelcolor": "#222222",
-  "ytick.labelcolor": "#222222",
-  "legend.frameon": False,
-  "legend.fontsize": 9.5,
-  "svg.hashsalt": "jaxttc",
-}
-_WIDTH = 9.0  # inches
-_DPI = 200
+from jaxttc.evaluation import curve_picture, page, tables, tree_picture
 
 
 def accuracy_against_cost(
@@ -61,15 +36,14 @@ def accuracy_against_cost(
     ValueError: if there are no points, or one lacks the cost field.
   """
   _check_points(points, [field])
-  matplotlib = _matplotlib()
-  with matplotlib.rc_context(_RC):
-    figure = _figure(_WIDTH, 4.6)
+  with page.style():
+    figure = page.figure(4.6)
     axes = figure.subplots()
     curve_picture.draw(axes, points, field, labels=9)
     axes.set_title(f"{title} ({_evidence(points)})", pad=12)
     handles, labels = curve_picture.legend_entries(axes)
     axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    _save(figure, path)
+    page.save(figure, path)
 
 
 def comparison(
@@ -94,9 +68,8 @@ def comparison(
   if not fields:
     raise ValueError("comparison: expected at least one cost field")
   _check_points(points, fields)
-  matplotlib = _matplotlib()
-  with matplotlib.rc_context(_RC):
-    figure = _figure(_WIDTH, 4.2)
+  with page.style():
+    figure = page.figure(4.2)
     panels = figure.subplots(1, len(fields), sharey=True, squeeze=False)[0]
     for axes, field in zip(panels, fields, strict=True):
       curve_picture.draw(axes, points, field, labels=5)
@@ -114,7 +87,7 @@ def comparison(
     figure.suptitle(
       f"{title} ({_evidence(points)})", x=0.01, ha="left", fontsize=11
     )
-    _save(figure, path)
+    page.save(figure, path)
 
 
 def search_tree(
@@ -153,14 +126,13 @@ def search_tree(
       or `highlight` is not a node.
   """
   nodes = tree_picture.layout(parent, reward, status, order, labels, highlight)
-  matplotlib = _matplotlib()
-  with matplotlib.rc_context(_RC):
-    figure = _figure(_WIDTH, tree_picture.height(nodes))
+  with page.style():
+    figure = page.figure(tree_picture.height(nodes))
     axes = figure.subplots()
     tree_picture.draw(axes, nodes)
     if title:
       axes.set_title(title, pad=8)
-    _save(figure, path)
+    page.save(figure, path)
 
 
 def _evidence(points: Sequence[tables.Point]) -> str:
@@ -186,30 +158,3 @@ def _check_points(
       if field not in point.cost:
         known = set(point.cost)
         raise ValueError(tables.unknown_name("cost field", field, known))
-
-
-def _matplotlib() -> Any:
-  try:
-    import matplotlib
-  except ImportError as error:
-    raise ImportError(
-      "pictures need matplotlib; install it with: pip install 'jaxttc[plot]'"
-    ) from error
-  return matplotlib
-
-
-def _figure(width: float, height: float) -> Figure:
-  """A figure on the Agg canvas, in inches."""
-  from matplotlib import figure as figure_lib
-  from matplotlib.backends import backend_agg
-
-  figure = figure_lib.Figure(figsize=(width, height), layout="constrained")
-  backend_agg.FigureCanvasAgg(figure)
-  return figure
-
-
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
-  folder = os.path.dirname(os.fspath(path))
-  if folder:
-    os.makedirs(folder, exist_ok=True)
-  figure.savefig(path, dpi=_DPI, facecolor="white")

@@ -98,9 +98,11 @@ def narrow(
   kv, heads, units = small.kv_heads, small.heads, small.mlp_width
   slices = {
     "qkv": lambda x: x[:, :kv],
+    "qkv_scale": lambda x: x[:kv],  # of int8 weights, as the next scale
     "qkv_bias": lambda x: x[:kv],
     "out": lambda x: x[:heads],
     "gate_up": lambda x: x[..., :units],
+    "gate_up_scale": lambda x: x[..., :units],
     "down": lambda x: x[:units],
   }
   return jax.tree_util.tree_map_with_path(
@@ -116,7 +118,7 @@ def by_importance(params: Any, config: config_lib.TransformerConfig) -> Any:
   into and out of it; a key-value head for that of its values and its outputs.
 
   Args:
-    params: of a `Transformer` or a `ProcessRewardModel` of `config`.
+    params: of a `Transformer` or a `ProcessRewardModel` of `config`, floats.
     config: its sizes.
 
   Returns:

@@ -10,7 +10,7 @@ import pytest
 
 from jaxttc.cost import transformer_flops
 from jaxttc.models import config as config_lib
-from jaxttc.models import nested_transformer, transformer
+from jaxttc.models import int8_weights, nested_transformer, transformer
 
 _CONFIG = config_lib.TransformerConfig(
   vocab_size=31,
@@ -89,6 +89,19 @@ def test_narrow_parameters_are_those_of_a_model_of_that_size():
   assert transformer_flops.token_flops(
     small.shape()
   ) < transformer_flops.token_flops(_CONFIG.shape())
+
+
+def test_int8_weights_take_their_scales_along():
+  quantised = jax.tree.map(
+    jnp.asarray, int8_weights.quantised(_params(), jnp.float32)
+  )
+  small = nested_transformer.narrowed(_CONFIG, 0.5)
+  floats = int8_weights.dequantised(quantised)
+  expected = nested_transformer.narrow(floats, _CONFIG, small)
+  found = nested_transformer.narrow(quantised, _CONFIG, small)
+  np.testing.assert_allclose(
+    _logits(small, found), _logits(small, expected), rtol=1e-4, atol=1e-4
+  )
 
 
 def test_full_width_is_the_model_itself():

@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a study of slimmable networks trains, a cell at a time.
+
+A cell is one trained model and what was measured of it: a folder with the train
+loop's checkpoints, and a file `scores.npz` once it is done. A killed run
+loses at most the steps since the last checkpoint.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import os
+import pathlib
+import re
+import tempfile
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxttc.evaluation import control, width_scores
+from jaxttc.models import branching, hypernetworks, slimmable
+from jaxttc.models.slimmable import layers
+from jaxttc.tasks.multitask import base, registry
+from jaxttc.training import (
+  loop,
+  multitask_recipes,
+  preference_models,
+  task_losses,
+)
+from jaxttc.training import slimmable as slimmable_training
+
+_SAMPLES = 64  # configurations that the variance of features is taken over
+
+
+@dataclasses.dataclass(frozen=True)
+class Slimmable:
+  """A slimmable network.
+
+  Attributes:
+    name: of the cell.
+    sandwich: how it is trained.
+    tasks: names of the tasks it has decoders for; all if empty.
+    data_options: what changes in the data it is trained on.
+  """
+
+  name: str
+  sandwich: slimmable_training.Sandwich
+  tasks: tuple[str, ...] = ()
+  data_options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Static:
+  """A network of one width everywhere, trained by itself.
+
+  Attributes:
+    name: of the cell.
+    ratio: its width.
+  """
+
+  name: str
+  ratio: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Hypernetwork:
+  """A network of one width whose parameters follow the preference.
+
+  Attributes:
+    name: of the cell.
+    kind: "ray" (PHN), "chunked" (CHN) or "norms" (PHN-BN).
+    ratio: width of the target.
+    learning_rate: peak of the schedule.
+    search: "linear" for linear scalarisation, "exact" for EPO.
+    draws: preferences a step, each with the whole batch.
+  """
+
+  name: str
+  kind: str
+  ratio: float
+  learning_rate: float
+  search: str = "linear"
+  draws: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Branching:
+  """A network whose branching follows preference and compute (CDMTA-lite).
+
+  Attributes:
+    name: of the cell.
+    ratio: width of every stream.
+    learning_rate: peak of the schedule.
+    draws: preferences and compute shares a step, each with the whole batch.
+  """
+
+  name: str
+  ratio: float
+  learning_rate: float
+  draws: int = 1
+
+
+class Trainer:
+  """Trains and measures cells of one recipe and seed."""
+
+  def __init__(
+    self,
+    recipe: multitask_recipes.SlimmableRecipe,
+    seed: int,
+    folder: pathlib.Path,
+    rays: np.ndarray,
+  ):
+    """Takes what all cells share.
+
+    Args:
+      recipe: data, network and length of training.
+      seed: of data, parameters and all draws.
+      folder: where cells lie.
+      rays: f64[R, K], preferences that hypernetworks are asked for.
+    """
+    train = dataclasses.replace(recipe.train, seed=seed)
+    options = dict(recipe.data_options)
+    if recipe.data == "vectors":  # a seed is another teacher, too
+      options["seed"] = seed
+    self.recipe = dataclasses.replace(recipe, train=train, data_options=options)
+    self.folder = folder
+    self.rays = rays
+    self.data = self.recipe.load_data()
+    both = self.data.held_out(2 * recipe.held_out)
+    half = recipe.held_out
+    self.calibration = jax.tree.map(lambda x: x[:half], both)
+    self.test = jax.tree.map(lambda x: x[half:], both)
+
+  def run(self, cell: Any) -> dict[str, np.ndarray]:
+    """Trains a cell, or reads what was measured of it.
+
+    Returns:
+      Arrays by name; which, depends on the kind of cell.
+    """
+    file = self.folder / cell.name / "scores.npz"
+    if file.exists():
+      with np.load(file, allow_pickle=False) as found:
+        return dict(found)
+    measured = {
+      Slimmable: self._slimmable,
+      Static: self._static,
+      Hypernetwork: self._hypernetwork,
+      Branching: self._branching,
+    }[type(cell)](cell, str(file.parent))
+    _write(file, measured)
+    return measured
+
+  def _slimmable(self, cell: Slimmable, workdir: str):
+    """Tables of all configurations' scores and costs; variance of features."""
+    options = self.recipe.data_options | dict(cell.data_options)
+    recipe = dataclasses.replace(
+      self.recipe, sandwich=cell.sandwich, data_options=options
+    )
+    data = only(recipe.load_data(), cell.tasks)
+    network = recipe.spec(data).build()
+    model = _Trainable(
+      functools.partial(slimmable.init, network),
+      slimmable_training.objective(network, data.tasks, cell.sandwich),
+    )
+    params = self._fit(model, data, workdir)
+    return {
+      name: width_scores.tabulate(network, params, data.tasks, examples).values
+      for name, examples in (
+        ("calibration", self.calibration),
+        ("test", self.test),
+      )
+    } | {"variance": self._variance(network, params)}
+
+  def _variance(self, network, params):
+    space = network.space
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, len(space.menu), (_SAMPLES, len(space.groups)))
+    inputs = self.test.inputs[:128]
+
+    @jax.jit
+    def features(indices):
+      counts = space.counts_at(indices)
+      found = network.apply({"params": params}, inputs, counts, True)[1]
+      return found.reshape(len(found), -1)
+
+    full = features(jnp.full(len(space.groups), len(space.menu) - 1))
+    found = [np.asarray(features(jnp.asarray(row))) for row in drawn]
+    return np.float64(control.configuration_variance(found, np.asarray(full)))
+
+  def _static(self, cell: Static, workdir: str):
+    """Scores f64[K], and cost."""
+    network, cost = self._narrow(cell.ratio)
+    alone = slimmable_training.Sandwich(widths=1, smallest=False)
+    model = _Trainable(
+      functools.partial(slimmable.init, network),
+      slimmable_training.objective(network, self.data.tasks, alone),
+    )
+    params = self._fit(model, self.data, workdir)
+    top = np.zeros((1, len(network.space.groups)), np.int32)
+    found = width_scores.measure(
+      network, params, self.data.tasks, self.test, top
+    )
+    return {"test": found[0], "cost": cost}
+
+  def _hypernetwork(self, cell: Hypernetwork, workdir: str):
+    """Scores f64[R, K] on the rays, and the target's cost."""
+    network, cost = self._narrow(cell.ratio)
+    counts = network.space.counts(network.space.uniform())
+    initial = functools.partial(slimmable.init, network)
+    model = preference_models.hypernetwork(
+      hypernetwork_module(cell.kind, initial),
+      lambda params, x: network.apply({"params": params}, x, counts, True)[0],
+      self._losses,
+      len(self.data.tasks),
+      exact=cell.search == "exact",
+      draws=cell.draws,
+    )
+    params = self._fit(model, self.data, workdir, cell.learning_rate)
+    scores = self._scores(lambda ray, x: model.predict(params, ray, x))
+    return {"test": scores(self.rays), "cost": cost}
+
+  def _branching(self, cell: Branching, workdir: str):
+    """Scores f64[shares R, K] on the rays, a compute share after the other.
+
+    Costs are of the trees that were chosen.
+    """
+    network, _ = self._narrow(cell.ratio)
+    anchor = branching.Anchor(
+      tuple(_Stage(stage) for stage in network.encoder.split()),
+      tuple(_Head(head) for _, head in network.decoders),
+      tuple(task.name for task in self.data.tasks),
+    )
+    example = self.test.inputs[:1]
+    initial = lambda key: branching.init(anchor, key, example)  # noqa: E731
+    model = preference_models.branching(
+      anchor,
+      example,
+      self._losses,
+      follows=_modulated(initial),
+      draws=cell.draws,
+    )
+    params = self._fit(model, self.data, workdir, cell.learning_rate)
+    parts = branching.costs(
+      anchor, jax.eval_shape(initial, jax.random.key(0)), example
+    )
+    choose = jax.jit(lambda ray, share: model.choose(params, ray, share)[0])
+    costs, found = [], []
+    for share in np.linspace(1 / len(self.data.tasks), 1, 4, dtype=np.float32):
+      scores = self._scores(
+        lambda ray, x, share=share: model.predict(
+          params, ray, jnp.float32(share), x
+        )
+      )
+      found.append(scores(self.rays))
+      costs += [
+        branching.macs(parts, branching.tree_of(choose(ray, share)))
+        for ray in self.rays.astype(np.float32)
+      ]
+    return {"test": np.concatenate(found), "cost": np.array(costs)}
+
+  def _losses(self, predictions, batch: base.Examples) -> jax.Array:
+    """Weighted losses f32[K]."""
+    return jnp.stack(
+      [
+        task.weight
+        * task_losses.loss(
+          task, predictions[task.name], batch.labels[task.name]
+        )
+        for task in self.data.tasks
+      ]
+    )
+
+  def _scores(self, predict: Callable) -> Callable[[np.ndarray], np.ndarray]:
+    """From (preference, inputs) -> predictions: rays -> test scores f64."""
+
+    def one(ray):
+      found = predict(ray, self.test.inputs)
+      return jnp.stack(
+        [
+          width_scores.score(t, found[t.name], self.test.labels[t.name])
+          for t in self.data.tasks
+        ]
+      )
+
+    run = jax.jit(lambda rays: jax.lax.map(one, rays))
+    return lambda rays: np.asarray(
+      run(jnp.asarray(rays, jnp.float32)), np.float64
+    )
+
+  def _narrow(self, ratio: float):
+    """A network of its own that is as wide as a uniform configuration."""
+    spec = self.recipe.spec(self.data)
+    space = spec.build().space
+    small = spec.at(space.uniform(ratio)).build()
+    costs = slimmable.tabulate(
+      small, np.zeros((1, len(small.space.groups)), np.int32)
+    )
+    return small, costs.macs[0]
+
+  def _fit(
+    self,
+    model: Any,
+    data: Any,
+    workdir: str,
+    learning_rate: float | None = None,
+  ) -> Any:
+    """Trains what has `init`, `objective` and perhaps `gradients`."""
+    train = self.recipe.train
+    if learning_rate is not None:
+      train = dataclasses.replace(train, learning_rate=learning_rate)
+    gradients = getattr(model, "gradients", None)
+    state = loop.fit(
+      train,
+      None if gradients else model.objective,
+      model.init,
+      registry.batches(data, self.recipe.data, train.batch_size, train.seed),
+      workdir,
+      gradients=gradients,
+      meta=self.recipe.describe() | {"cell": pathlib.Path(workdir).name},
+    )
+    return state.params
+
+
+class _Trainable(NamedTuple):
+  """What `Trainer._fit` takes."""
+
+  init: Callable[[jax.Array], Any]
+  objective: Callable
+
+
+class _Stage(nn.Module):
+  """A part of an encoder at its full width, from array to array."""
+
+  encoder: nn.Module
+
+  @nn.compact
+  def __call__(self, x):
+    counts = [group.channels for group in self.encoder.groups()]
+    return self.encoder(layers.whole(x), counts, True).values
+
+
+class _Head(nn.Module):
+  """A decoder at its full width, from features to a prediction."""
+
+  head: nn.Module
+
+  @nn.compact
+  def __call__(self, x):
+    return self.head(layers.whole(x), self.head.hidden, True)
+
+
+def hypernetwork_module(kind: str, initial: Callable) -> Any:
+  """A hypernetwork for a target.
+
+  Without norms, "norms" scales and shifts the features of hidden layers.
+
+  Raises:
+    ValueError: if the kind is unknown.
+  """
+  if kind == "ray":
+    return hypernetworks.RayHypernetwork(initial)
+  if kind == "chunked":
+    return hypernetworks.ChunkedHypernetwork(initial)
+  if kind != "norms":
+    raise ValueError(f"hypernetwork {kind!r} is not ray, chunked or norms")
+  return hypernetworks.NormHypernetwork(initial, _modulated(initial))
+
+
+def _modulated(initial: Callable) -> Callable[[str], bool]:
+  """Which parameters follow the preference, where only norms are to.
+
+  Those of norms; without any, all of hidden layers.
+  """
+  leaves, _ = hypernetworks.leaves_of(initial)
+  paths = [leaf.path for leaf in leaves]
+  if any(map(hypernetworks.is_norm, paths)):
+    return hypernetworks.is_norm
+  layer_of = lambda path: path.rsplit("/", 1)[0]  # noqa: E731
+  part_of = lambda path: layer_of(path).rsplit("/", 1)[0]  # noqa: E731
+  last = {part_of(path): layer_of(path) for path in sorted(paths)}
+  # The last layer of a decoder predicts: it has no features to modulate.
+  outputs = {
+    layer for part, layer in last.items() if re.search("decoder|head", part)
+  }
+  return lambda path: layer_of(path) not in outputs
+
+
+def only(data, names):
+  """A data set with some of its tasks; all if no names are given."""
+  if not names:
+    return data
+  tasks = tuple(task for task in data.tasks if task.name in names)
+  return _View(tasks, data.input_shape, data.sample)
+
+
+@dataclasses.dataclass(frozen=True)
+class _View:
+  """Some of the tasks of a data set."""
+
+  tasks: tuple[base.Task, ...]
+  input_shape: tuple[int, ...]
+  sample: Callable
+
+
+def _write(file: pathlib.Path, arrays: dict[str, Any]) -> None:
+  """Writes a file whole or not at all."""
+  file.parent.mkdir(parents=True, exist_ok=True)
+  handle, name = tempfile.mkstemp(dir=file.parent, suffix=".partial")
+  with os.fdopen(handle, "wb") as opened:
+    np.savez(opened, **arrays)
+  os.replace(name, file)

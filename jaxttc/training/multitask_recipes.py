@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes of slimmable multi-task networks."""
+
+import dataclasses
+import json
+from typing import Any
+
+import jax
+
+from jaxttc.models import slimmable as slimmable_lib
+from jaxttc.tasks.multitask import registry
+from jaxttc.training import loop, slimmable, slimmable_files, task_weighting
+
+
+@dataclasses.dataclass(kw_only=True)
+class SlimmableRecipe:
+  """Trains one network at all its widths.
+
+  Attributes:
+    data: name of a data set, of `registry.NAMES`.
+    data_options: what its constructor takes.
+    encoder: the encoder's fields and "kind"; see `NetworkSpec`.
+    hidden: channels of every decoder at full width.
+    menu: ratios to train at, ascending, 1 the last.
+    norm: kind of norm, of `slimmable.norms.KINDS`.
+    quantum: channels that all widths are multiples of.
+    scale: how many times smaller than the image the encoder's features are.
+    pooled: whether tasks with one prediction an example see the mean over all
+      places of an image's features, or each place by itself.
+    sandwich: the widths of a step, and what narrow ones learn from.
+    weighting: how losses of tasks become one gradient, of
+      `task_weighting.METHODS`; "uniform" takes the tasks' own weights.
+    held_out: test examples of each evaluation.
+    train: length, rate and bookkeeping of the run.
+  """
+
+  data: str
+  data_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+  encoder: dict[str, Any]
+  hidden: int = 64
+  menu: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+  norm: str = "group"
+  quantum: int = 8
+  scale: int = 1
+  pooled: bool = True
+  sandwich: slimmable.Sandwich = dataclasses.field(
+    default_factory=slimmable.Sandwich
+  )
+  weighting: str = "uniform"
+  held_out: int = 512
+  train: loop.TrainConfig
+
+  def load_data(self):
+    """The data set.
+
+    Raises:
+      ValueError: if it is unknown, or an option of it is.
+    """
+    return registry.load(self.data, self.data_options)
+
+  def spec(self, data) -> slimmable_lib.NetworkSpec:
+    """The network that fits a data set."""
+    return slimmable_lib.NetworkSpec(
+      encoder=dict(self.encoder),
+      tasks=tuple((task.name, task.outputs, task.dense) for task in data.tasks),
+      input_shape=tuple(data.input_shape),
+      hidden=self.hidden,
+      menu=tuple(self.menu),
+      norm=self.norm,
+      quantum=self.quantum,
+      scale=self.scale,
+      pooled=self.pooled,
+    )
+
+  def run(self, workdir: str, mesh: jax.sharding.Mesh | None = None) -> Any:
+    """Trains, and returns the parameters.
+
+    Raises:
+      ValueError: if the recipe cannot be.
+    """
+    data = self.load_data()
+    network = self.spec(data).build()
+    tasks = [task.name for task in data.tasks]
+    batches = registry.batches(
+      data, self.data, self.train.batch_size, self.train.seed
+    )
+    objective = slimmable.objective(network, data.tasks, self.sandwich)
+    gradients = None
+    if self.weighting != "uniform":
+      gradients = self._weighted(network, data, batches)
+    held_out = data.held_out(self.held_out)
+    figures = jax.jit(
+      lambda params: objective(params, held_out, jax.random.key(0))[1]
+    )
+
+    def evaluate(params, step):
+      del step
+      return {f"held_out_{k}": v for k, v in figures(params).items()}
+
+    state = loop.fit(
+      self.train,
+      objective if gradients is None else None,
+      lambda key: task_weighting.init(
+        slimmable_lib.init(network, key), self.weighting, tasks
+      ),
+      batches,
+      workdir,
+      gradients=gradients,
+      evaluate=evaluate,
+      mesh=mesh,
+      meta=self.describe(),
+    )
+    return {k: v for k, v in state.params.items() if k != task_weighting.PARAMS}
+
+  def _weighted(self, network, data, batches) -> loop.Gradients:
+    """Gradients under the recipe's task weighting."""
+    terms = slimmable.task_terms(network, data.tasks, self.sandwich)
+    tasks = [task.name for task in data.tasks]
+
+    def losses(params, batch, key):
+      found, distance, metrics = terms(params, batch, key)
+      named = {
+        task.name: task.weight * loss
+        for task, loss in zip(data.tasks, found, strict=True)
+      }
+      return named | {"distance": distance}, metrics
+
+    initial = None
+    if self.weighting == "grad_norm":
+      key = jax.random.key(self.train.seed)
+      start, _ = jax.jit(losses)(
+        slimmable_lib.init(network, key), batches(0), key
+      )
+      initial = {task: float(start[task]) for task in tasks}
+    return task_weighting.gradients(
+      self.weighting,
+      losses,
+      tasks,
+      shared=lambda path: path[0] == "encoder",
+      initial_losses=initial,
+    )
+
+  def describe(self) -> dict[str, Any]:
+    """The recipe as a JSON-ready dict; kept beside what it trained."""
+    fields = {"kind": "slimmable"} | dataclasses.asdict(self)
+    return json.loads(json.dumps(fields))
+
+  def export(self, params: Any, path: str) -> None:
+    """Writes the network, with this recipe, as one .safetensors file."""
+    spec = self.spec(self.load_data())
+    slimmable_files.save(path, spec, params, self.describe())
