@@ -24,231 +24,38 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from typing import Any, NamedTuple
+from typing import Any
 
 from absl import app, flags, logging
 import jax
 import numpy as np
 
-from benchmarks import slimmable_lm_models, slimmable_lm_picture
+from benchmarks import (
+  slimmable_lm_models,
+  slimmable_lm_picture,
+  slimmable_lm_runs,
+)
 from configs import nested_lm
 from jaxttc import results
 from jaxttc.allocators import model_width
-from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import transformer_flops
-from jaxttc.evaluation import decoder_text, problem_sets, solving
 from jaxttc.evaluation import statistics as statistics_lib
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.models import nested_transformer
-from jaxttc.runtime import search as search_lib
-from jaxttc.tasks import arithmetic
-from jaxttc.tasks import problems as problems_lib
 from jaxttc.testing import tiny_models
 from jaxttc.training import recipes
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _CONTEXT = 64  # tokens before the one whose FLOPs are given
-SINGLE = ("greedy", "sample")
 BELOW = {
   "points_below_separate_models": "greedy",
   "points_below_separate_models_sampled": "sample",
 }
-SEARCH = (
-  "astar(children=1, nodes=128, f_tolerance=0.2, reopen_penalty=0.4, "
-  "max_steps=12)"
-)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-  """Which problems, how many, and under which budgets.
-
-  Attributes:
-    problems: evaluation problems of each seed.
-    calibration: calibration problems of each seed; others than those.
-    seeds: of problems and sampling.
-    budgets: FLOPs a problem, rising.
-    steps: difficulties of the problems, taken in turn.
-    batch: problems searched at once.
-  """
-
-  problems: int = 100
-  calibration: int = 100
-  seeds: tuple[int, ...] = (0, 1, 2)
-  budgets: tuple[float, ...] = (2.5e8, 3.5e8, 5e8, 8e8)
-  steps: tuple[int, ...] = (4, 6, 8)
-  batch: int = 100
-
-
-class Solved(NamedTuple):
-  """What came of some problems: right bool[N], FLOPs spent f64[N]."""
-
-  right: np.ndarray
-  flops: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Models:
-  """The nested model's widths and their rivals, and the reward model."""
-
-  nested: dict[float, bundle_lib.Bundle]
-  separate: dict[float, bundle_lib.Bundle]
-  verifier: bundle_lib.Bundle
-
-
-def load(
-  recipe: recipes.LanguageModelRecipe,
-  workdir: pathlib.Path,
-  *,
-  shipped: str,
-  verifier: bundle_lib.Bundle,
-) -> Models:
-  """The models, trained where they are missing.
-
-  Args:
-    recipe: of the nested model.
-    workdir: holds what is trained.
-    shipped: file or name of the nested model; "" trains it.
-    verifier: the reward model.
-  """
-  whole = slimmable_lm_models.nested(recipe, shipped, workdir)
-  bundle_lib.check_pair(whole, verifier)
-  return Models(
-    nested={w: bundle_lib.narrowed(whole, w) for w in recipe.widths},
-    separate={
-      w: slimmable_lm_models.separate(recipe, w, workdir) for w in recipe.widths
-    },
-    verifier=verifier,
-  )
-
-
-def problems(
-  plan: Plan, seed: int, *, calibration: bool
-) -> list[problems_lib.Problem]:
-  """Problems that the policy was trained for, of the test split."""
-  families = nested_lm.get_config().mix.families
-  first = 0 if calibration else plan.calibration
-  count = plan.calibration if calibration else plan.problems
-  return [
-    arithmetic.problem(
-      i,
-      family=families[i % len(families)],
-      steps=plan.steps[i % len(plan.steps)],
-      split="test",
-      seed=seed,
-    )
-    for i in range(first, first + count)
-  ]
-
-
-def solve(
-  policy: bundle_lib.Bundle,
-  verifier: bundle_lib.Bundle,
-  decoder: str,
-  asked: list[problems_lib.Problem],
-  plan: Plan,
-  *,
-  seed: int,
-  flops: float | None = None,
-) -> Solved:
-  """Solves problems, each under a budget of FLOPs or none."""
-  said = decoder_text.parse(decoder)
-  sampling = solving.SamplingOptions(
-    temperature=0.8, step_tokens=12, last_tokens=12, max_tokens=80, slots=320
-  )
-  settings = dataclasses.replace(
-    sampling.build(said.temperature), prompt_tokens=128
-  )
-  found = search_lib.solve(
-    [problems_lib.prompt(p, "terse") for p in asked],
-    [p.id for p in asked],
-    policy,
-    verifier,
-    _decoder(decoder),
-    budget=budget_lib.Budget(flops=flops),
-    settings=settings,
-    seed=seed,
-    batch=plan.batch,
-  )
-  right, spent = [], []
-  for problem, result in zip(asked, found, strict=True):
-    right.append(bool(problem_sets.is_right(problem, result.completion)))
-    spent.append(float(result.cost.flops))
-  return Solved(np.array(right), np.array(spent))
-
-
-_DECODERS: dict[str, Any] = {}
-
-
-def _decoder(text: str):
-  """One object a text, so that its search is compiled once."""
-  if text not in _DECODERS:
-    _DECODERS[text] = decoder_text.build(text)
-  return _DECODERS[text]
-
-
-def single_answers(
-  models: Models, plan: Plan
-) -> dict[tuple[str, float, str], np.ndarray]:
-  """Right or not, by (kind of model, width, decoder): bool[seeds, N]."""
-  found = {}
-  for kind in ("nested", "separate"):
-    for width, policy in getattr(models, kind).items():
-      for decoder in SINGLE:
-        found[kind, width, decoder] = np.stack(
-          [
-            solve(
-              policy,
-              models.verifier,
-              decoder,
-              problems(plan, seed, calibration=False),
-              plan,
-              seed=seed,
-            ).right
-            for seed in plan.seeds
-          ]
-        )
-        logging.info(
-          "slimmable_lm: %s %g %s: %.3f",
-          *(kind, width, decoder, found[kind, width, decoder].mean()),
-        )
-  return found
-
-
-def searched(
-  models: Models, plan: Plan, *, calibration: bool
-) -> dict[tuple[float, float], Solved]:
-  """What A* solves, by (width, budget): arrays [seeds, N].
-
-  Nothing is chosen here; both splits are searched at all widths, so that the
-  figure can show what was not chosen, too.
-  """
-  found = {}
-  for width, policy in models.nested.items():
-    for flops in plan.budgets:
-      each = [
-        solve(
-          policy,
-          models.verifier,
-          SEARCH,
-          problems(plan, seed, calibration=calibration),
-          plan,
-          seed=seed,
-          flops=flops,
-        )
-        for seed in plan.seeds
-      ]
-      found[width, flops] = Solved(*map(np.stack, zip(*each, strict=True)))
-      logging.info(
-        "slimmable_lm: A* %g %.3g calibration=%s: %.3f",
-        *(width, flops, calibration, found[width, flops].right.mean()),
-      )
-  return found
 
 
 def gains(
-  calibration: dict[tuple[float, float], Solved],
-  evaluation: dict[tuple[float, float], Solved],
+  calibration: dict[tuple[float, float], slimmable_lm_runs.Solved],
+  evaluation: dict[tuple[float, float], slimmable_lm_runs.Solved],
 ) -> list[dict[str, Any]]:
   """A row a budget: what calibration chose, and what that gains where.
 
@@ -258,7 +65,9 @@ def gains(
     full width, in points, with the latter's interval over problems.
   """
   measured = [
-    model_width.Measured(width, SEARCH, flops, float(solved.right.mean()))
+    model_width.Measured(
+      width, slimmable_lm_runs.SEARCH, flops, float(solved.right.mean())
+    )
     for (width, flops), solved in calibration.items()
   ]
   rows = []
@@ -298,7 +107,7 @@ def claims(
   """The claims.
 
   Args:
-    single: of `single_answers`.
+    single: of `slimmable_lm_runs.single_answers`.
     chosen: of `gains`.
     training: FLOPs of training all separate models, over those of the nested.
   """
@@ -356,12 +165,14 @@ def training_ratio(recipe: recipes.LanguageModelRecipe) -> float:
 
 
 def measure(
-  models: Models, plan: Plan, recipe: recipes.LanguageModelRecipe
+  models: slimmable_lm_models.Models,
+  plan: slimmable_lm_runs.Plan,
+  recipe: recipes.LanguageModelRecipe,
 ) -> tuple[dict[str, Any], list[results.Claim]]:
   """The tidy data and the claims."""
-  single = single_answers(models, plan)
-  calibration = searched(models, plan, calibration=True)
-  evaluation = searched(models, plan, calibration=False)
+  single = slimmable_lm_runs.single_answers(models, plan)
+  calibration = slimmable_lm_runs.searched(models, plan, calibration=True)
+  evaluation = slimmable_lm_runs.searched(models, plan, calibration=False)
   chosen = gains(calibration, evaluation)
   answers = [
     {
@@ -400,7 +211,9 @@ def measure(
   return data, claims(single, chosen, training_ratio(recipe))
 
 
-def tiny(workdir: pathlib.Path) -> tuple[Models, Plan, Any]:
+def tiny(
+  workdir: pathlib.Path,
+) -> tuple[slimmable_lm_models.Models, slimmable_lm_runs.Plan, Any]:
   """Models of width 16 that are trained for three steps, and few problems."""
   policy, verifier = tiny_models.tiny_bundles(kv_heads=2)
   workdir.mkdir(parents=True, exist_ok=True)
@@ -415,7 +228,7 @@ def tiny(workdir: pathlib.Path) -> tuple[Models, Plan, Any]:
   recipe.train = dataclasses.replace(
     recipe.train, steps=3, batch_size=2, length=96
   )
-  plan = Plan(
+  plan = slimmable_lm_runs.Plan(
     problems=4,
     calibration=4,
     seeds=(0, 1),
@@ -423,22 +236,24 @@ def tiny(workdir: pathlib.Path) -> tuple[Models, Plan, Any]:
     steps=(2,),
     batch=4,
   )
-  models = load(recipe, workdir, shipped="", verifier=verifier)
+  models = slimmable_lm_models.load(
+    recipe, workdir, shipped="", verifier=verifier
+  )
   return models, plan, recipe
 
 
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-  logging.set_verbosity(logging.INFO)
+  logging.set_verbosity(logging.WARNING)  # orbax is talkative
   values = flags.FLAGS
   try:
     if values.tiny:
       with tempfile.TemporaryDirectory() as folder:
         models, plan, recipe = tiny(pathlib.Path(folder))
     else:
-      plan, recipe = Plan(), nested_lm.get_config()
-      models = load(
+      plan, recipe = slimmable_lm_runs.Plan(), nested_lm.get_config()
+      models = slimmable_lm_models.load(
         recipe,
         pathlib.Path(values.workdir),
         shipped=values.model,

@@ -14,6 +14,39 @@ from jaxttc.models import nested_transformer
 from jaxttc.training import recipes
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Models:
+  """The nested model's widths and their rivals, and the reward model."""
+
+  nested: dict[float, bundle_lib.Bundle]
+  separate: dict[float, bundle_lib.Bundle]
+  verifier: bundle_lib.Bundle
+
+
+def load(
+  recipe: recipes.LanguageModelRecipe,
+  workdir: pathlib.Path,
+  *,
+  shipped: str,
+  verifier: bundle_lib.Bundle,
+) -> Models:
+  """The models, trained where they are missing.
+
+  Args:
+    recipe: of the nested model.
+    workdir: holds what is trained.
+    shipped: file or name of the nested model; "" trains it.
+    verifier: the reward model.
+  """
+  whole = nested(recipe, shipped, workdir)
+  bundle_lib.check_pair(whole, verifier)
+  return Models(
+    nested={w: bundle_lib.narrowed(whole, w) for w in recipe.widths},
+    separate={w: separate(recipe, w, workdir) for w in recipe.widths},
+    verifier=verifier,
+  )
+
+
 def nested(
   recipe: recipes.LanguageModelRecipe, shipped: str, workdir: pathlib.Path
 ) -> bundle_lib.Bundle:

@@ -12,11 +12,12 @@ from benchmarks import (
   slimmable_lm,
   slimmable_lm_models,
   slimmable_lm_picture,
+  slimmable_lm_runs,
 )
 from configs import nested_lm
 from jaxttc.inference import bundle as bundle_lib
 
-Solved = slimmable_lm.Solved
+Solved = slimmable_lm_runs.Solved
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +94,9 @@ def test_every_width_is_measured_within_its_budget(trial, measured, tmp_path):
 
 
 def test_calibration_and_evaluation_share_no_problem():
-  plan = slimmable_lm.Plan(problems=7, calibration=5)
+  plan = slimmable_lm_runs.Plan(problems=7, calibration=5)
   asked = [
-    {p.text for p in slimmable_lm.problems(plan, 0, calibration=which)}
+    {p.text for p in slimmable_lm_runs.problems(plan, 0, calibration=which)}
     for which in (True, False)
   ]
   assert [len(texts) for texts in asked] == [5, 7]
