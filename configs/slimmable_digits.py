@@ -24,15 +24,15 @@ def get_config(
   """
   recipe = multitask_recipes.SlimmableRecipe(
     data="digits",
-    data_options={"side": 16, "most": 2, "aligned": True, "noise": 0.15},
+    data_options={"side": 16, "most": 2, "aligned": True, "noise": 0.1},
     encoder={
       "kind": "residual",
-      "stages": ((16, 1, 2), (32, 1, 2), (48, 1, 2)),
+      "stages": ((8, 1, 2), (16, 1, 1)),
     },
-    hidden=48,
+    hidden=32,
     menu=(0.25, 0.5, 0.75, 1.0),
     norm="group",
-    quantum=4,
+    quantum=2,
     pooled=False,
     sandwich=slimmable.Sandwich(widths=4, invariance=0.1),
     held_out=2048,

@@ -14,20 +14,19 @@ from jaxttc.models.slimmable import layers, norms, widths
 class VectorHead(nn.Module):
   """One prediction an example: a hidden layer, and the outputs.
 
+  Features of images are averaged over their places first.
+
   Attributes:
     outputs: classes, or numbers.
     hidden: units of the hidden layer at full width.
     norm: behind the hidden layer.
     quantum: units that widths are multiples of.
-    pooled: whether features of images are averaged over their places; if not,
-      the hidden layer sees each place by itself.
   """
 
   outputs: int
   hidden: int = 64
   norm: norms.NormChoice = norms.NormChoice("none")
   quantum: int = 8
-  pooled: bool = True
 
   def group(self, task: str) -> widths.WidthGroup:
     """The decoder's width group."""
@@ -38,15 +37,43 @@ class VectorHead(nn.Module):
     self, x: layers.Prefix, count: layers.Count, train: bool = False
   ) -> jax.Array:
     """Maps features [B, .., C] to f32[B, outputs]."""
-    if self.pooled and x.values.ndim > 2:
+    if x.values.ndim > 2:
       axes = tuple(range(1, x.values.ndim - 1))
       x = x._replace(values=x.values.mean(axes))
-    if x.values.ndim > 2:
-      x = layers.MapDense(self.hidden)(x, count)
-    else:
-      x = layers.Dense(self.hidden)(x, count)
+    x = layers.Dense(self.hidden)(x, count)
     x = self.norm.layer(self.group(""), train)(x)
     return layers.Dense(self.outputs)(layers.elementwise(nn.gelu, x)).values
+
+
+class MapHead(nn.Module):
+  """One prediction an image, by a decoder that knows where things are.
+
+  A convolution of stride two, and outputs that see each place by itself.
+
+  Attributes:
+    outputs: classes, or numbers.
+    hidden: channels at full width.
+    norm: behind the convolution.
+    quantum: channels that widths are multiples of.
+  """
+
+  outputs: int
+  hidden: int = 64
+  norm: norms.NormChoice = norms.NormChoice()
+  quantum: int = 8
+
+  def group(self, task: str) -> widths.WidthGroup:
+    """The decoder's width group."""
+    return widths.WidthGroup(f"decoder {task}", self.hidden, self.quantum)
+
+  @nn.compact
+  def __call__(
+    self, x: layers.Prefix, count: layers.Count, train: bool = False
+  ) -> jax.Array:
+    """Maps features [B, h, w, C] to f32[B, outputs]."""
+    x = layers.Conv(self.hidden, 3, 2)(x, count)
+    x = self.norm.layer(self.group(""), train)(x)
+    return layers.MapDense(self.outputs)(layers.elementwise(nn.relu, x)).values
 
 
 class DenseHead(nn.Module):

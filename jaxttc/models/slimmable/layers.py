@@ -153,7 +153,7 @@ class MapDense(nn.Module):
 
   @nn.compact
   def __call__(self, x: Prefix, count: Count | None = None) -> Prefix:
-    """Maps [B, .., C] to the first `count` outputs, or to all: [B, F]."""
+    """Maps [B, .., C] to [B, F]: the first `count` outputs, or all."""
     count = self.features if count is None else count
     kernel = self.param(
       "kernel",

@@ -146,8 +146,10 @@ class NetworkSpec:
       own = common | {"name": f"decoder_{task}"}
       if dense:
         head = heads.DenseHead(outputs, size, self.scale, **own)
+      elif self.pooled:
+        head = heads.VectorHead(outputs, size, **own)
       else:
-        head = heads.VectorHead(outputs, size, pooled=self.pooled, **own)
+        head = heads.MapHead(outputs, size, **own)
       decoders.append((task, head))
     network = MultiTaskNetwork(
       self._encoder(common),
