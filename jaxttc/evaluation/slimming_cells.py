@@ -9,16 +9,14 @@ loses at most the steps since the last checkpoint.
 from collections.abc import Callable
 import dataclasses
 import functools
-import os
 import pathlib
-import tempfile
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxttc.evaluation import control, width_scores
+from jaxttc.evaluation import control, score_files, width_scores
 from jaxttc.models import hypernetworks, slimmable
 from jaxttc.tasks.multitask import base
 from jaxttc.training import (
@@ -127,7 +125,7 @@ class Trainer:
       Static: self._static,
       Hypernetwork: self._hypernetwork,
     }[type(cell)](cell, str(file.parent))
-    _write(file, measured)
+    score_files.write(file, measured)
     return measured
 
   def _slimmable(self, cell: Slimmable, workdir: str):
@@ -315,12 +313,3 @@ class _View:
   tasks: tuple[base.Task, ...]
   input_shape: tuple[int, ...]
   sample: Callable
-
-
-def _write(file: pathlib.Path, arrays: dict[str, Any]) -> None:
-  """Writes a file whole or not at all."""
-  file.parent.mkdir(parents=True, exist_ok=True)
-  handle, name = tempfile.mkstemp(dir=file.parent, suffix=".partial")
-  with os.fdopen(handle, "wb") as opened:
-    np.savez(opened, **arrays)
-  os.replace(name, file)

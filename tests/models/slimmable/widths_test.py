@@ -178,7 +178,9 @@ def test_json_that_is_no_configuration_is_refused(fields):
     widths.WidthConfig.from_dict(fields)
 
 
-@pytest.mark.parametrize(("places", "entries"), [(3, 4), (1, 5), (4, 1), (0, 3)])
+@pytest.mark.parametrize(
+  ("places", "entries"), [(3, 4), (1, 5), (4, 1), (0, 3)]
+)
 def test_every_choice_is_listed_once_and_in_order(places, entries):
   found = widths.every_choice(places, entries)
   assert found.dtype == np.int32
