@@ -28,6 +28,7 @@ _CORE = [
 _EXTRAS = {
   "hf": ["tokenizers>=0.22,<1", "jinja2>=3.1.6,<4"],
   "data": ["grain>=0.2.18,<0.3"],
+  "vision": ["grain>=0.2.18,<0.3", "pillow>=11,<14"],
   "math": ["math-verify>=0.9,<0.10"],
   "serve": [
     "starlette>=1.0,<2",
@@ -45,6 +46,7 @@ _EXTRAS["test"] = [
   *_EXTRAS["plot"],
   *_EXTRAS["log"],
   *_EXTRAS["serve"],
+  *_EXTRAS["vision"],
   "beartype>=0.22,<0.24",
   "hypothesis>=6.150,<7",
   "mctx>=0.0.71,<0.1",

@@ -4,30 +4,41 @@
     python scripts/train.py --config=configs/slimmable_digits.py \
       --workdir=runs/slimmable_digits --export=runs/slimmable_digits.safetensors
 
-About five minutes on two CPU cores.
+    python scripts/study_slimming.py \
+      --config=configs/slimmable_digits.py:study \
+      --workdir=runs/study_digits --out=docs/results/slimmable_digits
+
+About five minutes a network on two CPU cores.
 """
 
+from jaxttc.evaluation import slimming_study
 from jaxttc.training import loop, multitask_recipes, slimmable
 
 
-def get_config() -> multitask_recipes.SlimmableRecipe:
-  """The recipe; every field can be overridden with `--config.a.b=value`."""
-  return multitask_recipes.SlimmableRecipe(
+def get_config(
+  form: str = "train",
+) -> multitask_recipes.SlimmableRecipe | slimming_study.StudyRecipe:
+  """The recipe, or with ":study" behind the path the study of it.
+
+  Every field can be overridden with `--config.a.b=value`.
+  """
+  recipe = multitask_recipes.SlimmableRecipe(
     data="digits",
+    data_options={"side": 16, "most": 2, "aligned": True, "noise": 0.3},
     encoder={
       "kind": "residual",
-      "stages": ((16, 1, 2), (32, 1, 2), (48, 1, 2)),
+      "stages": ((8, 1, 2), (16, 1, 2), (32, 1, 2)),
     },
-    hidden=64,
+    hidden=32,
     menu=(0.25, 0.5, 0.75, 1.0),
     norm="group",
-    quantum=4,
+    quantum=2,
     pooled=False,
     sandwich=slimmable.Sandwich(widths=4, invariance=0.1),
-    held_out=256,
+    held_out=2048,
     train=loop.TrainConfig(
-      steps=2500,
-      batch_size=32,
+      steps=4000,
+      batch_size=64,
       learning_rate=3e-3,
       warmup_steps=100,
       weight_decay=0.0,
@@ -35,4 +46,22 @@ def get_config() -> multitask_recipes.SlimmableRecipe:
       evaluate_every=500,
       checkpoint_every=250,
     ),
+  )
+  if form == "train":
+    return recipe
+  if form != "study":
+    raise ValueError(f"expected :train or :study, got :{form}")
+  return slimming_study.StudyRecipe(
+    recipe=recipe,
+    hypernetworks=(
+      ("norms", 0.25, 3e-3, "linear"),
+      ("norms", 0.5, 3e-3, "linear"),
+      ("norms", 0.5, 1e-3, "linear"),
+      ("ray", 0.5, 1e-3, "linear"),
+      ("chunked", 0.5, 1e-3, "linear"),
+    ),
+    branching=(0.25,),
+    static=(0.25, 0.5, 1.0),
+    separate=False,
+    ray_step=1 / 4,
   )

@@ -4,15 +4,25 @@
     python scripts/train.py --config=configs/slimmable_scenes.py \
       --workdir=runs/slimmable_scenes --export=runs/slimmable_scenes.safetensors
 
-About five minutes on two CPU cores.
+    python scripts/study_slimming.py \
+      --config=configs/slimmable_scenes.py:study \
+      --workdir=runs/study_scenes --out=docs/results/slimmable_scenes
+
+About five minutes a network on two CPU cores.
 """
 
+from jaxttc.evaluation import slimming_study
 from jaxttc.training import loop, multitask_recipes, slimmable
 
 
-def get_config() -> multitask_recipes.SlimmableRecipe:
-  """The recipe; every field can be overridden with `--config.a.b=value`."""
-  return multitask_recipes.SlimmableRecipe(
+def get_config(
+  form: str = "train",
+) -> multitask_recipes.SlimmableRecipe | slimming_study.StudyRecipe:
+  """The recipe, or with ":study" behind the path the study of it.
+
+  Every field can be overridden with `--config.a.b=value`.
+  """
+  recipe = multitask_recipes.SlimmableRecipe(
     data="scenes",
     data_options={"side": 16},
     encoder={"kind": "residual", "stages": ((16, 1, 1), (32, 1, 2))},
@@ -33,4 +43,22 @@ def get_config() -> multitask_recipes.SlimmableRecipe:
       evaluate_every=500,
       checkpoint_every=250,
     ),
+  )
+  if form == "train":
+    return recipe
+  if form != "study":
+    raise ValueError(f"expected :train or :study, got :{form}")
+  return slimming_study.StudyRecipe(
+    recipe=recipe,
+    hypernetworks=(
+      ("norms", 0.25, 3e-3, "linear"),
+      ("norms", 0.5, 3e-3, "linear"),
+      ("norms", 0.5, 1e-3, "linear"),
+      ("ray", 0.5, 1e-3, "linear"),
+      ("chunked", 0.5, 1e-3, "linear"),
+    ),
+    branching=(0.25,),
+    static=(0.25, 0.5, 1.0),
+    separate=False,
+    ray_step=1 / 4,
   )

@@ -5,15 +5,25 @@
       --workdir=runs/slimmable_vectors \
       --export=runs/slimmable_vectors.safetensors
 
-About a minute on two CPU cores.
+    python scripts/study_slimming.py \
+      --config=configs/slimmable_vectors.py:study \
+      --workdir=runs/study_vectors --out=docs/results/slimmable_vectors
+
+About a minute a network on two CPU cores.
 """
 
+from jaxttc.evaluation import slimming_study
 from jaxttc.training import loop, multitask_recipes, slimmable
 
 
-def get_config() -> multitask_recipes.SlimmableRecipe:
-  """The recipe; every field can be overridden with `--config.a.b=value`."""
-  return multitask_recipes.SlimmableRecipe(
+def get_config(
+  form: str = "train",
+) -> multitask_recipes.SlimmableRecipe | slimming_study.StudyRecipe:
+  """The recipe, or with ":study" behind the path the study of it.
+
+  Every field can be overridden with `--config.a.b=value`.
+  """
+  recipe = multitask_recipes.SlimmableRecipe(
     data="vectors",
     encoder={"kind": "mlp", "hidden": (64, 64)},
     hidden=64,
@@ -31,4 +41,25 @@ def get_config() -> multitask_recipes.SlimmableRecipe:
       evaluate_every=1000,
       checkpoint_every=1000,
     ),
+  )
+  if form == "train":
+    return recipe
+  if form != "study":
+    raise ValueError(f"expected :train or :study, got :{form}")
+  return slimming_study.StudyRecipe(
+    recipe=recipe,
+    hypernetworks=(
+      ("norms", 0.25, 3e-3, "linear"),
+      ("norms", 0.375, 3e-3, "linear"),
+      ("norms", 0.5, 3e-3, "linear"),
+      ("ray", 0.25, 1e-3, "linear"),
+      ("ray", 0.375, 1e-3, "linear"),
+      ("ray", 0.5, 1e-3, "linear"),
+      ("ray", 0.375, 3e-3, "linear"),
+      ("ray", 0.375, 1e-3, "exact"),
+      ("chunked", 0.375, 1e-3, "linear"),
+    ),
+    branching=(0.25, 0.375),
+    static=(0.25, 0.5, 0.75, 1.0),
+    noise=2.0,
   )

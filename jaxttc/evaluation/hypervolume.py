@@ -137,10 +137,15 @@ def monte_carlo(
   scale = boxes.max(axis=0)
   volumes = (boxes / scale).prod(axis=1)
   chunks = -(-samples // _CHUNK)
+  # Sets of like size share a program: boxes that are never drawn, and hold
+  # nothing, fill up to a power of two.
+  spare = (1 << (len(boxes) - 1).bit_length()) - len(boxes)
+  sides = np.pad(boxes / scale, ((0, spare), (0, 0)), constant_values=-1.0)
+  logs = np.pad(np.log(volumes), (0, spare), constant_values=-np.inf)
   shares = _shares(
     key,
-    jnp.asarray(boxes / scale, jnp.float32),
-    jnp.asarray(np.log(volumes), jnp.float32),
+    jnp.asarray(sides, jnp.float32),
+    jnp.asarray(logs, jnp.float32),
     chunks,
   )
   drawn = np.asarray(shares, np.float64)

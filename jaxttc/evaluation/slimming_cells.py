@@ -9,20 +9,25 @@ loses at most the steps since the last checkpoint.
 from collections.abc import Callable
 import dataclasses
 import functools
+import os
 import pathlib
-from typing import Any
+import re
+import tempfile
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxttc.evaluation import control, score_files, width_scores
-from jaxttc.models import hypernetworks, slimmable
+from jaxttc.evaluation import control, width_scores
+from jaxttc.models import branching, hypernetworks, slimmable
+from jaxttc.models.slimmable import layers
 from jaxttc.tasks.multitask import base
 from jaxttc.training import (
   loop,
   multitask_recipes,
-  pareto,
+  preference_models,
   task_losses,
 )
 from jaxttc.training import slimmable as slimmable_training
@@ -70,6 +75,7 @@ class Hypernetwork:
     ratio: width of the target.
     learning_rate: peak of the schedule.
     search: "linear" for linear scalarisation, "exact" for EPO.
+    draws: preferences a step, each with the whole batch.
   """
 
   name: str
@@ -77,6 +83,24 @@ class Hypernetwork:
   ratio: float
   learning_rate: float
   search: str = "linear"
+  draws: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Branching:
+  """A network whose branching follows preference and compute (CDMTA-lite).
+
+  Attributes:
+    name: of the cell.
+    ratio: width of every stream.
+    learning_rate: peak of the schedule.
+    draws: preferences and compute shares a step, each with the whole batch.
+  """
+
+  name: str
+  ratio: float
+  learning_rate: float
+  draws: int = 1
 
 
 class Trainer:
@@ -124,8 +148,9 @@ class Trainer:
       Slimmable: self._slimmable,
       Static: self._static,
       Hypernetwork: self._hypernetwork,
+      Branching: self._branching,
     }[type(cell)](cell, str(file.parent))
-    score_files.write(file, measured)
+    _write(file, measured)
     return measured
 
   def _slimmable(self, cell: Slimmable, workdir: str):
@@ -136,12 +161,11 @@ class Trainer:
     )
     data = only(recipe.load_data(), cell.tasks)
     network = recipe.spec(data).build()
-    params = self._fit(
+    model = _Trainable(
+      functools.partial(slimmable.init, network),
       slimmable_training.objective(network, data.tasks, cell.sandwich),
-      lambda key: slimmable.init(network, key),
-      data,
-      workdir,
     )
+    params = self._fit(model, data, workdir)
     return {
       name: width_scores.tabulate(network, params, data.tasks, examples).values
       for name, examples in (
@@ -170,12 +194,11 @@ class Trainer:
     """Scores f64[K], and cost."""
     network, cost = self._narrow(cell.ratio)
     alone = slimmable_training.Sandwich(widths=1, smallest=False)
-    params = self._fit(
+    model = _Trainable(
+      functools.partial(slimmable.init, network),
       slimmable_training.objective(network, self.data.tasks, alone),
-      lambda key: slimmable.init(network, key),
-      self.data,
-      workdir,
     )
+    params = self._fit(model, self.data, workdir)
     top = np.zeros((1, len(network.space.groups)), np.int32)
     found = width_scores.measure(
       network, params, self.data.tasks, self.test, top
@@ -185,55 +208,85 @@ class Trainer:
   def _hypernetwork(self, cell: Hypernetwork, workdir: str):
     """Scores f64[R, K] on the rays, and the target's cost."""
     network, cost = self._narrow(cell.ratio)
-    tasks = self.data.tasks
     counts = network.space.counts(network.space.uniform())
     initial = functools.partial(slimmable.init, network)
-    module = hypernetwork_module(cell.kind, initial)
-    rays = jnp.asarray(self.rays, jnp.float32)
+    model = preference_models.hypernetwork(
+      hypernetwork_module(cell.kind, initial),
+      lambda params, x: network.apply({"params": params}, x, counts, True)[0],
+      self._losses,
+      len(self.data.tasks),
+      exact=cell.search == "exact",
+      draws=cell.draws,
+    )
+    params = self._fit(model, self.data, workdir, cell.learning_rate)
+    scores = self._scores(lambda ray, x: model.predict(params, ray, x))
+    return {"test": scores(self.rays), "cost": cost}
 
-    def predict(params, ray, inputs):
-      run = lambda p, x: network.apply(  # noqa: E731
-        {"params": p}, x, counts, True
+  def _branching(self, cell: Branching, workdir: str):
+    """Scores f64[shares R, K] on the rays, a compute share after the other.
+
+    Costs are of the trees that were chosen.
+    """
+    network, _ = self._narrow(cell.ratio)
+    anchor = branching.Anchor(
+      tuple(_Stage(stage) for stage in network.encoder.split()),
+      tuple(_Head(head) for _, head in network.decoders),
+      tuple(task.name for task in self.data.tasks),
+    )
+    example = self.test.inputs[:1]
+    initial = lambda key: branching.init(anchor, key, example)  # noqa: E731
+    model = preference_models.branching(
+      anchor,
+      example,
+      self._losses,
+      follows=_modulated(initial),
+      draws=cell.draws,
+    )
+    params = self._fit(model, self.data, workdir, cell.learning_rate)
+    parts = branching.costs(
+      anchor, jax.eval_shape(initial, jax.random.key(0)), example
+    )
+    choose = jax.jit(lambda ray, share: model.choose(params, ray, share)[0])
+    costs, found = [], []
+    for share in np.linspace(1 / len(self.data.tasks), 1, 4):
+      scores = self._scores(
+        lambda ray, x, share=share: model.predict(params, ray, share, x)
       )
-      return hypernetworks.apply(module, run, params, ray, inputs)[0]
+      found.append(scores(self.rays))
+      costs += [
+        branching.macs(parts, branching.tree_of(choose(ray, share)))
+        for ray in self.rays.astype(np.float32)
+      ]
+    return {"test": np.concatenate(found), "cost": np.array(costs)}
 
-    def losses(params, ray, batch: base.Examples, key):
-      del key
-      found = predict(params, ray, batch.inputs)
+  def _losses(self, predictions, batch: base.Examples) -> jax.Array:
+    """Weighted losses f32[K]."""
+    return jnp.stack(
+      [
+        task.weight
+        * task_losses.loss(
+          task, predictions[task.name], batch.labels[task.name]
+        )
+        for task in self.data.tasks
+      ]
+    )
+
+  def _scores(self, predict: Callable) -> Callable[[np.ndarray], np.ndarray]:
+    """From (preference, inputs) -> predictions: rays -> test scores f64."""
+
+    def one(ray):
+      found = predict(ray, self.test.inputs)
       return jnp.stack(
         [
-          t.weight * task_losses.loss(t, found[t.name], batch.labels[t.name])
-          for t in tasks
+          width_scores.score(t, found[t.name], self.test.labels[t.name])
+          for t in self.data.tasks
         ]
       )
 
-    train = dataclasses.replace(
-      self.recipe.train, learning_rate=cell.learning_rate
+    run = jax.jit(lambda rays: jax.lax.map(one, rays))
+    return lambda rays: np.asarray(
+      run(jnp.asarray(rays, jnp.float32)), np.float64
     )
-    search = {"linear": pareto.linear, "exact": pareto.exact}[cell.search]
-    params = self._fit(
-      search(losses, len(tasks)),
-      lambda key: module.init(key, rays[0])["params"],
-      self.data,
-      workdir,
-      train=train,
-      exact=cell.search == "exact",
-    )
-
-    @jax.jit
-    def scores(params):
-      def one(ray):
-        found = predict(params, ray, self.test.inputs)
-        return jnp.stack(
-          [
-            width_scores.score(t, found[t.name], self.test.labels[t.name])
-            for t in tasks
-          ]
-        )
-
-      return jax.lax.map(one, rays)
-
-    return {"test": np.asarray(scores(params), np.float64), "cost": cost}
 
   def _narrow(self, ratio: float):
     """A network of its own that is as wide as a uniform configuration."""
@@ -247,25 +300,54 @@ class Trainer:
 
   def _fit(
     self,
-    objective: Callable,
-    init: Callable[[jax.Array], Any],
+    model: Any,
     data: Any,
     workdir: str,
-    *,
-    train: loop.TrainConfig | None = None,
-    exact: bool = False,
+    learning_rate: float | None = None,
   ) -> Any:
-    train = train or self.recipe.train
+    """Trains what has `init`, `objective` and perhaps `gradients`."""
+    train = self.recipe.train
+    if learning_rate is not None:
+      train = dataclasses.replace(train, learning_rate=learning_rate)
+    gradients = getattr(model, "gradients", None)
     state = loop.fit(
       train,
-      objective,
-      init,
+      None if gradients else model.objective,
+      model.init,
       multitask_recipes.batches(data, train.batch_size, train.seed),
       workdir,
+      gradients=gradients,
       meta=self.recipe.describe() | {"cell": pathlib.Path(workdir).name},
-      **({"gradients": objective} if exact else {}),
     )
     return state.params
+
+
+class _Trainable(NamedTuple):
+  """What `Trainer._fit` takes."""
+
+  init: Callable[[jax.Array], Any]
+  objective: Callable
+
+
+class _Stage(nn.Module):
+  """A part of an encoder at its full width, from array to array."""
+
+  encoder: nn.Module
+
+  @nn.compact
+  def __call__(self, x):
+    counts = [group.channels for group in self.encoder.groups()]
+    return self.encoder(layers.whole(x), counts, True).values
+
+
+class _Head(nn.Module):
+  """A decoder at its full width, from features to a prediction."""
+
+  head: nn.Module
+
+  @nn.compact
+  def __call__(self, x):
+    return self.head(layers.whole(x), self.head.hidden, True)
 
 
 def hypernetwork_module(kind: str, initial: Callable) -> Any:
@@ -282,20 +364,26 @@ def hypernetwork_module(kind: str, initial: Callable) -> Any:
     return hypernetworks.ChunkedHypernetwork(initial)
   if kind != "norms":
     raise ValueError(f"hypernetwork {kind!r} is not ray, chunked or norms")
+  return hypernetworks.NormHypernetwork(initial, _modulated(initial))
+
+
+def _modulated(initial: Callable) -> Callable[[str], bool]:
+  """Which parameters follow the preference, where only norms are to.
+
+  Those of norms; without any, all of hidden layers.
+  """
   leaves, _ = hypernetworks.leaves_of(initial)
-  if any(hypernetworks.is_norm(leaf.path) for leaf in leaves):
-    return hypernetworks.NormHypernetwork(initial)
-  last = {}  # layer of each part that predicts, and has no features
-  for leaf in leaves:
-    part, layer, _ = leaf.path.split("/")
-    if part != "encoder":
-      last[part] = max(last.get(part, layer), layer)
-
-  def hidden(path: str) -> bool:
-    part, layer, _ = path.split("/")
-    return last.get(part) != layer
-
-  return hypernetworks.NormHypernetwork(initial, hidden)
+  paths = [leaf.path for leaf in leaves]
+  if any(map(hypernetworks.is_norm, paths)):
+    return hypernetworks.is_norm
+  layer_of = lambda path: path.rsplit("/", 1)[0]  # noqa: E731
+  part_of = lambda path: layer_of(path).rsplit("/", 1)[0]  # noqa: E731
+  last = {part_of(path): layer_of(path) for path in sorted(paths)}
+  # The last layer of a decoder predicts: it has no features to modulate.
+  outputs = {
+    layer for part, layer in last.items() if re.search("decoder|head", part)
+  }
+  return lambda path: layer_of(path) not in outputs
 
 
 def only(data, names):
@@ -313,3 +401,12 @@ class _View:
   tasks: tuple[base.Task, ...]
   input_shape: tuple[int, ...]
   sample: Callable
+
+
+def _write(file: pathlib.Path, arrays: dict[str, Any]) -> None:
+  """Writes a file whole or not at all."""
+  file.parent.mkdir(parents=True, exist_ok=True)
+  handle, name = tempfile.mkstemp(dir=file.parent, suffix=".partial")
+  with os.fdopen(handle, "wb") as opened:
+    np.savez(opened, **arrays)
+  os.replace(name, file)

@@ -30,7 +30,7 @@ from jaxttc.models import slimmable
 from jaxttc.training import multitask_recipes
 
 OURS = "slimmable"
-_CONTROL_BUDGETS = (0.5, 0.75)  # at which control is claimed
+CONTROL_BUDGETS = (0.5, 0.75)  # at which control is claimed
 _FRONT = 24  # points a task, of separate networks
 
 
@@ -42,6 +42,8 @@ class StudyRecipe:
     recipe: data, network, and length of training, of all models.
     seeds: of everything.
     hypernetworks: (kind, width of the target, learning rate, search) each.
+      They see as many preferences a step as ours sees widths.
+    branching: widths of the streams of branching networks (CDMTA-lite).
     static: widths of networks that are trained by themselves.
     separate: whether to train a slimmable network a task, too.
     noise: of the data's labels, for the check of distillation; 0 for none.
@@ -53,6 +55,7 @@ class StudyRecipe:
   recipe: multitask_recipes.SlimmableRecipe
   seeds: tuple[int, ...] = (0, 1, 2)
   hypernetworks: tuple[tuple[str, float, float, str], ...] = ()
+  branching: tuple[float, ...] = ()
   static: tuple[float, ...] = ()
   separate: bool = True
   noise: float = 0.0
@@ -72,9 +75,23 @@ class StudyRecipe:
     ]
     cells += [
       slimming_cells.Hypernetwork(
-        f"{kind}_{ratio:g}_{rate:g}_{search}", kind, ratio, rate, search
+        f"{kind}_{ratio:g}_{rate:g}_{search}",
+        kind,
+        ratio,
+        rate,
+        search,
+        ours.widths,
       )
       for kind, ratio, rate, search in self.hypernetworks
+    ]
+    cells += [
+      slimming_cells.Branching(
+        f"branching_{ratio:g}",
+        ratio,
+        self.recipe.train.learning_rate,
+        ours.widths,
+      )
+      for ratio in self.branching
     ]
     cells += [
       slimming_cells.Static(f"static_{ratio:g}", ratio) for ratio in self.static
@@ -103,10 +120,19 @@ class StudyRecipe:
     """Preferences f64[R, K]."""
     return control.rays(len(self.recipe.load_data().tasks), self.ray_step)
 
-  def trainer(self, seed: int, workdir: str) -> slimming_cells.Trainer:
-    """Trains the cells of one seed, in a folder of their own."""
-    folder = pathlib.Path(workdir) / f"seed_{seed}"
-    return slimming_cells.Trainer(self.recipe, seed, folder, self.rays())
+
+def train(
+  recipe: StudyRecipe, seed: int, workdir: str
+) -> dict[str, dict[str, np.ndarray]]:
+  """Trains the cells of a seed that are not there yet; what all measured."""
+  folder = pathlib.Path(workdir) / f"seed_{seed}"
+  trainer = slimming_cells.Trainer(recipe.recipe, seed, folder, recipe.rays())
+  cells = recipe.cells()
+  found = {}
+  for i, cell in enumerate(cells, 1):
+    print(f"seed {seed}, model {i} of {len(cells)}: {cell.name}", flush=True)
+    found[cell.name] = trainer.run(cell)
+  return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,13 +213,14 @@ class SeedAnalysis:
     )
 
   def single(self, cell: str) -> Points:
-    """A model of one cost."""
+    """A model without widths, at the preferences that it was asked for."""
     found = self.measured[cell]
     scores = np.atleast_2d(found["test"])
-    return Points(scores, np.full(len(scores), found["cost"] / self.full))
+    costs = np.broadcast_to(found["cost"] / self.full, len(scores))
+    return Points(scores, costs)
 
   def joined(self, cells: Sequence[str]) -> Points:
-    """Several models of one cost each."""
+    """Several models without widths."""
     found = [self.single(cell) for cell in cells]
     return Points(
       np.concatenate([points.scores for points in found]),

@@ -113,8 +113,13 @@ class RayHypernetwork(nn.Module):
   variation: float = 0.3
 
   @nn.compact
-  def __call__(self, preference: Float[Array, " K"]) -> Any:
-    """The target's parameters under f32[K] weights of the tasks."""
+  def __call__(self, preference: Float[Array, "..."]) -> Any:
+    """The target's parameters under f32[K] weights of the tasks.
+
+    Raises:
+      ValueError: if the preference is no vector.
+    """
+    _check(preference)
     leaves, structure = leaves_of(self.initial)
     features = Trunk(self.hidden, name="trunk")(preference)
 
@@ -166,13 +171,18 @@ class ChunkedHypernetwork(nn.Module):
   chunk: int = 10_000
 
   @nn.compact
-  def __call__(self, preference: Float[Array, " K"]) -> Any:
-    """The target's parameters under f32[K] weights of the tasks."""
+  def __call__(self, preference: Float[Array, "..."]) -> Any:
+    """The target's parameters under f32[K] weights of the tasks.
+
+    Raises:
+      ValueError: if the preference is no vector.
+    """
+    _check(preference)
     leaves, structure = leaves_of(self.initial)
     total = sum(leaf.size for leaf in leaves)
     length = min(self.chunk, total)
     chunks = -(-total // length)
-    wish = _embedding(self.preference_embedding, "preference")(preference)
+    wish = embedding(self.preference_embedding, "preference")(preference)
     place = self.param(
       "chunks",
       nn.initializers.normal(1.0),
@@ -228,21 +238,24 @@ class NormHypernetwork(nn.Module):
   variation: float = 0.1
 
   @nn.compact
-  def __call__(self, preference: Float[Array, " K"]) -> Any:
+  def __call__(self, preference: Float[Array, "..."]) -> Any:
     """The target's parameters under f32[K] weights of the tasks.
 
     Raises:
-      ValueError: if no parameter is selected.
+      ValueError: if no parameter is selected, or the preference is no
+        vector.
     """
+    _check(preference)
     leaves, _ = leaves_of(self.initial)
     chosen = [leaf for leaf in leaves if self.selects(leaf.path)]
     if not chosen:
+      named = ", ".join(leaf.path for leaf in leaves[:4])
       raise ValueError(
         "no parameter of the target follows the preference: selects() is "
-        f"false for {', '.join(leaf.path for leaf in leaves)}"
+        f"false for all {len(leaves)} ({named}, ...)"
       )
     plain = self.param("plain", self.initial)
-    wish = _embedding(self.embedding, "preference")(preference)
+    wish = embedding(self.embedding, "preference")(preference)
     features = Trunk(self.hidden, name="trunk")(wish)
     delta = nn.Dense(
       sum(_features(leaf) for leaf in chosen),
@@ -283,14 +296,24 @@ class Trunk(nn.Module):
     return x
 
 
-def _embedding(width: int, name: str) -> nn.Module:
-  """A learned vector a task; the preference is their weighted sum."""
+def embedding(width: int, name: str) -> nn.Module:
+  """A learned vector a task, of a width; called with a preference f32[K], or
+  with whatever else is told, it gives their weighted sum.
+  """
   return nn.Dense(
     width,
     use_bias=False,
     kernel_init=nn.initializers.normal(1.0),
     name=name,
   )
+
+
+def _check(preference: jax.Array) -> None:
+  if preference.ndim != 1:
+    raise ValueError(
+      "a preference is one number a task, f32[K], got shape "
+      f"{preference.shape}; use jax.vmap over several"
+    )
 
 
 def _form(shape: Any) -> tuple[tuple[int, ...], Any]:

@@ -23,6 +23,7 @@ from jaxttc import mesh as mesh_lib
 from jaxttc.training import metrics as metrics_lib
 
 Objective = Callable[[Any, Any, jax.Array], tuple[jax.Array, dict]]
+Gradients = Callable[[Any, Any, jax.Array], tuple[Any, dict]]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -164,13 +165,22 @@ def _is_matrix(params):
 
 
 def train_step(
-  objective: Objective, tx: optax.GradientTransformation
+  objective: Objective | None,
+  tx: optax.GradientTransformation,
+  gradients: Gradients | None = None,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict]]:
-  """One optimizer step, jitted; the old state's memory is reused."""
+  """One optimizer step, jitted; the old state's memory is reused.
+
+  Raises:
+    ValueError: unless there is one of `objective` and `gradients`.
+  """
+  if (objective is None) == (gradients is None):
+    raise ValueError("expected either an objective or gradients")
+  descend = gradients or jax.grad(objective, has_aux=True)
 
   def step(state: TrainState, batch):
     key = jax.random.fold_in(state.key, state.step)
-    grads, metrics = jax.grad(objective, has_aux=True)(state.params, batch, key)
+    grads, metrics = descend(state.params, batch, key)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     metrics = metrics | {"grad_norm": optax.global_norm(grads)}
     return state.replace(
@@ -184,12 +194,13 @@ def train_step(
 
 def fit(
   config: TrainConfig,
-  objective: Objective,
+  objective: Objective | None,
   init_params: Callable[[jax.Array], Any],
   batches: Callable[[int], Any],
   workdir: str,
   *,
   tx: optax.GradientTransformation | None = None,
+  gradients: Gradients | None = None,
   evaluate: Callable[[Any, int], dict[str, float]] | None = None,
   mesh: jax.sharding.Mesh | None = None,
   meta: dict[str, Any] | None = None,
@@ -198,12 +209,15 @@ def fit(
 
   Args:
     config: the run's sizes and schedule.
-    objective: loss(params, batch, key) -> (f32[], metrics of f32[]).
+    objective: loss(params, batch, key) -> (f32[], metrics of f32[]); None if
+      there are `gradients`.
     init_params: key -> parameters.
     batches: step -> a pytree of arrays with leading axis `batch_size`; a pure
       function of the step.
     workdir: where checkpoints and metrics go.
     tx: the optimizer; `optimizer(config)` if None.
+    gradients: (params, batch, key) -> (gradients, metrics of f32[]), for what
+      is no objective's gradient (`task_weighting.gradients`).
     evaluate: (params, step) -> figures to record, run every
       `evaluate_every` steps and at the end.
     mesh: devices to spread the batch over; None for one device. If it spans
@@ -216,7 +230,8 @@ def fit(
     The final state.
 
   Raises:
-    ValueError: if the config cannot be, or `workdir` holds another run.
+    ValueError: if the config cannot be, `workdir` holds another run, or there
+      is not one of `objective` and `gradients`.
     FloatingPointError: if training diverges; no checkpoint is kept of it.
   """
   config.validate()
@@ -246,7 +261,7 @@ def fit(
       state = _resume(restored, meta, workdir)
     start = int(state.step)
     log = metrics_lib.MetricWriter(workdir, start, mesh_lib.is_first())
-    step_fn = train_step(objective, tx)
+    step_fn = train_step(objective, tx, gradients)
     pending = None  # metrics are read one step late, to keep devices busy
     for step, batch in _prefetch(batches, start, config.steps):
       state, metrics = step_fn(state, place(batch))

@@ -130,6 +130,16 @@ def test_sampling_twenty_dimensions_of_boxes_that_are_apart():
   assert found.high - found.low < 0.02 * want
 
 
+def test_sets_of_like_size_share_a_program():
+  rng = np.random.default_rng(5)
+  sphere = np.abs(rng.normal(size=(16, 9)))
+  sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
+  before = hypervolume_lib._shares._cache_size()
+  for size in (9, 12, 16):
+    hypervolume_lib.monte_carlo(sphere[:size], np.zeros(9), jax.random.key(0))
+  assert hypervolume_lib._shares._cache_size() == before + 1
+
+
 def test_sampling_one_point_knows_its_volume():
   found = hypervolume_lib.monte_carlo(
     np.full((1, 12), 0.5), np.zeros(12), jax.random.key(0), 1000

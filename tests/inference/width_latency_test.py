@@ -132,9 +132,9 @@ def test_tables_of_other_machines_networks_and_batches_are_refused(
     (lambda text: text[: len(text) // 2], "expected a table"),
     (lambda text: "[]", "expected a table"),
     (lambda text: text.replace("width_latency", "other"), "of kind 'other'"),
-    (lambda text: text.replace("1.25", "-1.25"), "negative"),
-    (lambda text: text.replace("1.25", "NaN"), "finite"),
-    (lambda text: text.replace("1.25", "[1.0]"), "expected a table"),
+    (lambda text: text.replace("[[2.0", "[[-2.0"), "negative"),
+    (lambda text: text.replace("[[2.0", "[[NaN"), "finite"),
+    (lambda text: text.replace("[[2.0", "[[[2.0]"), "expected a table"),
     (
       lambda text: json.dumps(json.loads(text) | {"decoders": [[[0.0]]]}),
       "has shapes",

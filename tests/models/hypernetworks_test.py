@@ -44,6 +44,15 @@ _KINDS = {
 }
 
 
+def _filled(network):
+  """Parameters of the right shapes, drawn without compiling anything."""
+  rng = np.random.default_rng(0)
+  ray = jnp.zeros(_TASKS)
+  shapes = jax.eval_shape(network.init, jax.random.key(0), ray)["params"]
+  draw = lambda x: jnp.asarray(rng.normal(size=x.shape) * 0.3, x.dtype)  # noqa: E731
+  return jax.tree.map(draw, shapes)
+
+
 @pytest.fixture(scope="module", params=sorted(_KINDS))
 def made(request):
   """(hypernetwork, its parameters)"""
@@ -152,7 +161,7 @@ def test_chunks_cover_every_weight_exactly_once(chunk):
 def test_a_chunk_has_its_own_embedding():
   network = hypernetworks.ChunkedHypernetwork(_initial, hidden=(4,), chunk=10)
   ray = jnp.asarray([1.0, 0.0, 0.0])
-  params = network.init(jax.random.key(0), ray)["params"]
+  params = _filled(network)
   row = lambda p: np.concatenate(  # noqa: E731
     [np.ravel(x) for x in jax.tree.leaves(network.apply({"params": p}, ray))]
   )
@@ -163,7 +172,7 @@ def test_a_chunk_has_its_own_embedding():
 
 def test_only_norms_follow_the_preference():
   network, ray = _KINDS["norms"], jnp.asarray([0.0, 1.0, 0.0])
-  params = network.init(jax.random.key(0), ray)["params"]
+  params = _filled(network)
   written = network.apply({"params": params}, ray)
   for name, leaf in written.items():
     same = jax.tree.map(np.array_equal, leaf, params["plain"][name])
@@ -176,7 +185,7 @@ def test_features_without_norms_are_scaled_and_shifted():
     _initial, selects=lambda path: path.startswith("second/"), hidden=(4,)
   )
   ray = jnp.asarray([0.0, 1.0, 0.0])
-  params = network.init(jax.random.key(0), ray)["params"]
+  params = _filled(network)
   plain = params["plain"]["second"]
   plain["bias"] += jnp.linspace(-1.0, 1.0, 8)
   written = network.apply({"params": params}, ray)["second"]
@@ -194,7 +203,7 @@ def test_features_without_norms_are_scaled_and_shifted():
 
 def test_selecting_nothing_is_refused():
   network = hypernetworks.NormHypernetwork(_initial, selects=lambda path: False)
-  with pytest.raises(ValueError, match="no parameter .* first/bias"):
+  with pytest.raises(ValueError, match="false for all 10 .first/bias"):
     network.init(jax.random.key(0), jnp.ones(_TASKS))
 
 
@@ -202,3 +211,9 @@ def test_paths_name_norms():
   leaves, _ = hypernetworks.leaves_of(_initial)
   found = [leaf.path for leaf in leaves if hypernetworks.is_norm(leaf.path)]
   assert found == ["norm/bias", "norm/scale"]
+
+
+@pytest.mark.parametrize("name", sorted(_KINDS))
+def test_a_batch_of_preferences_is_refused(name):
+  with pytest.raises(ValueError, match=r"got shape \(2, 3\); use jax.vmap"):
+    _KINDS[name].init(jax.random.key(0), jnp.ones((2, 3)))

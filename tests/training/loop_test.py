@@ -97,6 +97,16 @@ def test_a_finished_run_is_only_read_back(whole):
   jax.tree.map(np.testing.assert_array_equal, again.params, final.params)
 
 
+def test_gradients_take_the_place_of_an_objective(whole, tmp_path):
+  _, final = whole
+  gradients = jax.grad(_objective, has_aux=True)
+  state = _fit(tmp_path, objective=None, gradients=gradients)
+  jax.tree.map(np.testing.assert_array_equal, state.params, final.params)
+  for both in ({"gradients": gradients}, {"objective": None}):
+    with pytest.raises(ValueError, match="either an objective or gradients"):
+      _fit(tmp_path / "none", **both)
+
+
 def test_another_recipe_does_not_resume(whole):
   workdir, _ = whole
   with pytest.raises(ValueError, match="another recipe.*differs in recipe"):

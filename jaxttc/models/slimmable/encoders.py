@@ -46,6 +46,10 @@ class MLPEncoder(nn.Module):
     """The same with other channels, one a width group."""
     return self.clone(hidden=tuple(counts))
 
+  def split(self) -> tuple["MLPEncoder", ...]:
+    """The same as encoders of one width group, to be run one after another."""
+    return tuple(self.clone(hidden=(units,)) for units in self.hidden)
+
   @nn.compact
   def __call__(self, x: layers.Prefix, counts, train=False) -> layers.Prefix:
     """Maps inputs to the features that all tasks share."""
@@ -60,7 +64,8 @@ class ResidualEncoder(nn.Module):
 
   Attributes:
     stages: (channels, blocks, stride of the first block) each.
-    stem_stride: of the convolution in front, as wide as the first stage.
+    stem_stride: of the convolution in front, as wide as the first stage; 0
+      for no such convolution.
     norm: behind each convolution.
     quantum: channels that widths are multiples of.
   """
@@ -82,13 +87,20 @@ class ResidualEncoder(nn.Module):
     pairs = zip(counts, self.stages, strict=True)
     return self.clone(stages=tuple((c, *stage[1:]) for c, stage in pairs))
 
+  def split(self) -> tuple["ResidualEncoder", ...]:
+    """The same as encoders of one stage, to be run one after another."""
+    first, *rest = ((stage,) for stage in self.stages)
+    later = [self.clone(stages=stage, stem_stride=0) for stage in rest]
+    return (self.clone(stages=first), *later)
+
   @nn.compact
   def __call__(self, x: layers.Prefix, counts, train=False) -> layers.Prefix:
     """Maps images [B, H, W, C] to a smaller map of features."""
     groups = self.groups()
     norm = lambda group: self.norm.layer(group, train)  # noqa: E731
-    x = layers.Conv(groups[0].channels, 3, self.stem_stride)(x, counts[0])
-    x = layers.elementwise(nn.relu, norm(groups[0])(x))
+    if self.stem_stride:
+      x = layers.Conv(groups[0].channels, 3, self.stem_stride)(x, counts[0])
+      x = layers.elementwise(nn.relu, norm(groups[0])(x))
     for i, (channels, blocks, first) in enumerate(self.stages):
       group, count = groups[i], counts[i]
       for block in range(blocks):
@@ -96,7 +108,8 @@ class ResidualEncoder(nn.Module):
         y = layers.Conv(channels, 3, stride)(x, count)
         y = layers.elementwise(nn.relu, norm(group)(y))
         y = norm(group)(layers.Conv(channels, 3)(y, count))
-        if block == 0 and (i > 0 or stride > 1):  # another width, or size
+        other = i > 0 or stride > 1 or not self.stem_stride
+        if block == 0 and other:  # another width, or size
           x = norm(group)(layers.Conv(channels, 1, stride)(x, count))
         x = layers.elementwise(nn.relu, layers.add(x, y))
     return x

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxttc.models.slimmable import encoders, heads, layers, norms, widths
 
@@ -78,7 +79,7 @@ class MultiTaskNetwork(nn.Module):
         f"{list(inputs.shape)}"
       )
     expected = ((len(self.encoder.groups()),), (len(self.decoders),))
-    given = (jnp.shape(counts.encoder), jnp.shape(counts.decoders))
+    given = (np.shape(counts.encoder), np.shape(counts.decoders))
     if given != expected:
       raise ValueError(
         f"expected counts of shapes {expected[0]} for the encoder and "

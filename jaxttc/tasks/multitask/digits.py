@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Digits: two or three scanned digits in one picture, four questions.
 
-A picture of 24 x 24 holds two or three different digits, each a real scan of
-8 x 8, at random places that do not overlap, with random contrast and noise.
+A picture of 24 x 24 (or 16 x 16) holds two or three different digits, each a
+real scan of 8 x 8, at random places that do not overlap, with random contrast
+and noise. What is said here of 3 x 3 cells and three digits is of the default;
+smaller pictures and cells that are kept to make the tasks easier.
 
   which   the greatest digit in the picture, 0..9
   where   the cell of a 3 x 3 grid, row by row, that holds its centre, 0..8
@@ -36,18 +38,9 @@ import numpy as np
 
 from jaxttc.tasks.multitask import base, streams
 
-SIDE = 24
+SIDES = (16, 24)
 SCAN_SIDE = 8
-MOST = 3  # digits in a picture
 TRAINING_SCANS = 1347  # the first three quarters; the rest is held out
-TASKS = (
-  base.Task("which", "classes", 10),
-  base.Task("where", "classes", 9),
-  base.Task("sum", "classes", 25),
-  base.Task("parity", "classes", 2),
-)
-
-_PLACES = SIDE - SCAN_SIDE + 1  # of a scan's corner, along one axis
 _FILE = pathlib.Path(__file__).with_name("digits.npz")
 
 
@@ -67,16 +60,16 @@ class Layout(NamedTuple):
   """What a picture is made of; an absent third digit is not shown.
 
   Attributes:
-    scan: indices into `scans()`, of three different classes.
+    scan: indices into `scans()`, of different classes.
     present: which of them are shown, two or all.
-    corner: row and column of each scan's upper left pixel, 0..16.
+    corner: row and column of each scan's upper left pixel.
     contrast: of each digit, 0.4..1.
   """
 
-  scan: Int[Array, "*b 3"]
-  present: Bool[Array, "*b 3"]
-  corner: Int[Array, "*b 3 2"]
-  contrast: Float[Array, "*b 3"]
+  scan: Int[Array, "*b D"]
+  present: Bool[Array, "*b D"]
+  corner: Int[Array, "*b D 2"]
+  contrast: Float[Array, "*b D"]
 
 
 @functools.cache
@@ -93,6 +86,9 @@ class Digits:
   Attributes:
     noise: standard deviation of the pictures' noise; full ink is 1.
     seed: of the pictures that are held out.
+    side: of a picture, one of `SIDES`.
+    most: digits in a picture, 2, or by the toss of a coin 2 or 3.
+    aligned: whether digits keep to the cells of the grid.
 
   Raises:
     ValueError: if one of them is out of range.
@@ -100,11 +96,33 @@ class Digits:
 
   noise: float = 0.1
   seed: int = 0
+  side: int = 24
+  most: int = 3
+  aligned: bool = False
 
-  tasks = TASKS
-  input_shape = (SIDE, SIDE, 1)
+  @property
+  def tasks(self) -> tuple[base.Task, ...]:
+    """The four questions, classes each."""
+    cells = (self.side // SCAN_SIDE) ** 2
+    greatest = sum(range(9, 9 - self.most, -1))
+    outputs = {"which": 10, "where": cells, "sum": greatest + 1, "parity": 2}
+    return tuple(base.Task(k, "classes", n) for k, n in outputs.items())
+
+  @property
+  def input_shape(self) -> tuple[int, int, int]:
+    """Of a picture."""
+    return (self.side, self.side, 1)
 
   def __post_init__(self) -> None:
+    if self.side not in SIDES:
+      raise ValueError(f"side must be one of {SIDES}, got {self.side}")
+    if self.most not in (2, 3):
+      raise ValueError(f"most must be 2 or 3, got {self.most}")
+    if self.side == 16 and not self.aligned:
+      raise ValueError(
+        "pictures of side 16 may have no room for a second digit unless they "
+        "are aligned"
+      )
     if not 0 <= self.noise <= 1:
       raise ValueError(f"noise must be in 0..1, got {self.noise}")
     streams.check_seed(self.seed)
@@ -117,7 +135,7 @@ class Digits:
       batch: examples to draw, a Python integer.
 
     Returns:
-      inputs f32[batch, 24, 24, 1] and a label i32[batch] a task, all valid.
+      inputs f32[batch, side, side, 1] and a label i32[batch] a task, all valid.
     """
     return _draw_all(self, streams.training(key, batch), False)
 
@@ -138,11 +156,14 @@ def _draw_all(data: Digits, keys, held_out: bool) -> base.Examples:
 
   def draw(key):
     layout_key, noise_key = jax.random.split(key)
-    layout = draw_layout(layout_key, held_out)
-    noise = data.noise * jax.random.normal(noise_key, (SIDE, SIDE))
-    values = answers(layout)
+    layout = draw_layout(layout_key, held_out, data)
+    size = (data.side, data.side)
+    noise = data.noise * jax.random.normal(noise_key, size)
+    values = answers(layout, data.side)
     labels = {k: base.Label(v, jnp.bool_(True)) for k, v in values.items()}
-    return base.Examples((picture(layout) + noise)[..., None], labels)
+    return base.Examples(
+      (picture(layout, data.side) + noise)[..., None], labels
+    )
 
   return jax.vmap(draw)(keys)
 
@@ -160,39 +181,47 @@ def _by_class(held_out: bool) -> tuple[np.ndarray, np.ndarray]:
   return table, counts
 
 
-def draw_layout(key: Key[Array, ""], held_out: bool) -> Layout:
+def draw_layout(
+  key: Key[Array, ""], held_out: bool, data: Digits | None = None
+) -> Layout:
   """Draws what a picture is made of.
 
   Args:
     key: random key; consumed.
     held_out: whether to take the scans that training never draws.
+    data: size of pictures and number of digits; the default if None.
 
   Returns:
     The layout: classes are equally likely, and so are the places that are
     free when a digit is put down, one after the other.
   """
-  numbers = jax.random.uniform(key, (10 + 3 * MOST + 1,))
+  data = data or Digits()
+  most = data.most
+  numbers = jax.random.uniform(key, (10 + 3 * most + 1,))
   order, numbers = numbers[:10], numbers[10:]
-  which, place, contrast = numbers[: 3 * MOST].reshape(3, MOST)
-  classes = jnp.argsort(order)[:MOST]
+  which, place, contrast = numbers[: 3 * most].reshape(3, most)
+  classes = jnp.argsort(order)[:most]
   table, counts = (jnp.asarray(x) for x in _by_class(held_out))
   count = counts[classes]
   within = jnp.minimum((which * count).astype(jnp.int32), count - 1)
   return Layout(
     scan=table[classes, within],
-    present=jnp.arange(MOST) < 2 + (numbers[-1] < 0.5),
-    corner=_corners(place),
+    present=jnp.arange(most) < 2 + (numbers[-1] < 0.5),
+    corner=_corners(place, data.side, SCAN_SIDE if data.aligned else 1),
     contrast=0.4 + 0.6 * contrast,
   )
 
 
-def _corners(unit: jax.Array) -> jax.Array:
-  """Corners i32[3, 2] of scans that do not overlap, from numbers in 0..1.
+def _corners(unit: jax.Array, side: int, step: int) -> jax.Array:
+  """Corners i32[D, 2] of scans that do not overlap, from numbers in 0..1.
 
-  There is always room: one scan covers at most one corner of the picture.
+  They are multiples of a step. There is always room: one scan covers at most
+  one corner of the picture.
   """
-  rows, columns = jnp.divmod(jnp.arange(_PLACES**2), _PLACES)
-  free = jnp.ones((_PLACES**2,), bool)
+  along = (side - SCAN_SIDE) // step + 1
+  rows, columns = jnp.divmod(jnp.arange(along**2), along)
+  rows, columns = rows * step, columns * step
+  free = jnp.ones((along**2,), bool)
   corners = []
   for one in unit:
     places = free.sum()
@@ -205,19 +234,19 @@ def _corners(unit: jax.Array) -> jax.Array:
   return jnp.stack(corners)
 
 
-def picture(layout: Layout) -> Float[Array, "24 24"]:
+def picture(layout: Layout, side: int = 24) -> Float[Array, "side side"]:
   """The picture of a layout, without noise; paper is 0, full ink 1."""
   ink = jnp.asarray(scans().images)[layout.scan].astype(jnp.float32) / 16
   ink *= (layout.contrast * layout.present)[:, None, None]
   # A one-hot matrix an axis puts a scan in its place: no scatter.
-  at = jnp.arange(SIDE)[None, :, None] - jnp.arange(SCAN_SIDE)[None, None]
+  at = jnp.arange(side)[None, :, None] - jnp.arange(SCAN_SIDE)[None, None]
   rows, columns = (
     (at == layout.corner[:, i, None, None]).astype(jnp.float32) for i in (0, 1)
   )
   return jnp.einsum("kyi,kij,kxj->yx", rows, ink, columns)
 
 
-def answers(layout: Layout) -> dict[str, Int[Array, ""]]:
+def answers(layout: Layout, side: int = 24) -> dict[str, Int[Array, ""]]:
   """The right answer to every question about a layout, i32[]."""
   classes = jnp.asarray(scans().classes.astype(np.int32))[layout.scan]
   shown = jnp.where(layout.present, classes, -1)
@@ -225,7 +254,7 @@ def answers(layout: Layout) -> dict[str, Int[Array, ""]]:
   total = jnp.where(layout.present, classes, 0).sum()
   return {
     "which": shown.max(),
-    "where": 3 * cell[0] + cell[1],
+    "where": side // SCAN_SIDE * cell[0] + cell[1],
     "sum": total,
     "parity": total % 2,
   }

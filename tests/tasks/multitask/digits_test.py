@@ -134,8 +134,25 @@ def test_noise_is_as_strong_as_it_says(batch):
     ({"noise": -0.1}, "noise must be in 0..1, got -0.1"),
     ({"noise": float("inf")}, "noise must be in 0..1, got inf"),
     ({"seed": -3}, "seed must be in 0..4294967295, got -3"),
+    ({"side": 20}, r"side must be one of \(16, 24\), got 20"),
+    ({"most": 4}, "most must be 2 or 3, got 4"),
+    ({"side": 16, "most": 2}, "may have no room for a second digit"),
   ],
 )
 def test_refuses_what_cannot_be(fields, said):
   with pytest.raises(ValueError, match=said):
     digits.Digits(**fields)
+
+
+@pytest.mark.parametrize("most", [2, 3])
+def test_aligned_digits_keep_to_the_cells(most):
+  """A 2 x 2 grid, of which some cells hold a scan each."""
+  data = digits.Digits(side=16, most=most, aligned=True, noise=0.0)
+  found = jax.device_get(data.sample(jax.random.key(2), 64))
+  cells = found.inputs.reshape(64, 2, 8, 2, 8).max((2, 4)) > 0
+  shown = cells.sum((1, 2))
+  assert set(shown) == set(range(2, most + 1))
+  for task in data.tasks:
+    assert found.labels[task.name].value.max() < task.outputs
+  where = found.labels["where"].value
+  assert cells.reshape(64, 4)[np.arange(64), where].all()

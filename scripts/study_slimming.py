@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compares a slimmable network with every published alternative.
+
+    python scripts/study_slimming.py \
+      --config=configs/slimmable_vectors.py:study \
+      --workdir=runs/study_vectors --out=docs/results/slimmable_vectors
+
+Trains what the study names, a folder a model and seed, then writes figures,
+claims and a picture. Run the same command again after a stop, or a kill, and it
+goes on. Seeds can be trained beside each other: give each its own --only_seed,
+then run once without it.
+"""
+
+import os
+import pathlib
+
+from absl import app, flags, logging
+import jax
+from ml_collections import config_flags
+import rich
+import rich.table
+
+from jaxttc import results
+from jaxttc.evaluation import slimming_report, slimming_study
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "File with get_config() -> StudyRecipe.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of trained models.")
+_OUT = flags.DEFINE_string(
+  "out", None, "Where .json and .png go; default <workdir>/study."
+)
+_ONLY_SEED = flags.DEFINE_integer(
+  "only_seed", None, "Train the models of this seed, and write no figures."
+)
+
+
+def main(argv: list[str]) -> None:
+  """Parses the flags and runs the study."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+  if _CONFIG.value is None or _WORKDIR.value is None:
+    raise app.UsageError("--config and --workdir are required")
+  logging.set_verbosity(logging.WARNING)  # orbax is talkative
+  recipe, workdir = _CONFIG.value, _WORKDIR.value
+  try:
+    if _ONLY_SEED.value is not None:
+      slimming_study.train(recipe, _ONLY_SEED.value, workdir)
+      return
+    found = {
+      seed: slimming_study.SeedAnalysis(
+        recipe, slimming_study.train(recipe, seed, workdir)
+      )
+      for seed in recipe.seeds
+    }
+    out = _OUT.value or str(pathlib.Path(workdir) / "study")
+    claims = slimming_report.write(recipe, found, out, results.command_line())
+  except (ValueError, FloatingPointError) as error:
+    raise SystemExit(f"study_slimming.py: {error}") from None
+  table = rich.table.Table("figure", "value", "bar", "holds")
+  for claim in claims:
+    bar = "" if claim.bar is None else f"{claim.comparison} {claim.bar:g}"
+    holds = {None: "", True: "yes", False: "no"}[claim.holds]
+    table.add_row(claim.name, claim.figure, bar, holds)
+  rich.print(table)
+  print(f"{out}.json\n{out}.png")
+
+
+if __name__ == "__main__":
+  # Each program is compiled once, not once a run.
+  jax.config.update(
+    "jax_compilation_cache_dir",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
+  )
+  jax.config.config_with_absl()
+  app.run(main)
