@@ -82,7 +82,7 @@ def test_measured_tables_price_budgets():
   assert found.shape == (16,) and (found > 0).all()
   plan = width_planner.plan(
     network.space,
-    {"a": 1, "b": 1},
+    {"a": 1.0, "b": 1.0},
     float(found.max()),
     prices,
     lambda indices: indices[:, 2:].astype(float),
@@ -93,7 +93,7 @@ def test_measured_tables_price_budgets():
   with pytest.raises(width_planner.InfeasibleBudget, match="latency_ms"):
     width_planner.plan(
       network.space,
-      {"a": 1, "b": 1},
+      {"a": 1.0, "b": 1.0},
       float(found.min()) / 2,
       prices,
       lambda indices: indices[:, 2:].astype(float),
