@@ -140,8 +140,8 @@ def _read(path, space, mark):
     ValueError: if it is damaged, or of other parameters or data.
   """
   try:
-    with np.load(path, allow_pickle=False) as found:
-      arrays = dict(found)
+    with path.open("rb") as opened:
+      arrays = dict(np.load(opened, allow_pickle=False))
     found = str(arrays.pop("fingerprint"))
   except _DAMAGED as error:
     reason = str(error).splitlines()[0] if str(error) else "cut short"

@@ -16,6 +16,7 @@ import os
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxttc.allocators import width_planner, width_prices
@@ -92,12 +93,13 @@ class Slimmer:
     self.path = path
     self.batch = batch
     self.stored = slimmable_files.load(path)
+    self.params = jax.tree.map(jnp.asarray, self.stored.params)
     self.network = self.stored.spec.build()
     self.space = self.network.space
     self._say = say
     self._data = _data_of(path, self.stored, self.space)
     self._compiled = compiled_widths.CompiledWidths(
-      self.network, self.stored.params, statistics=self._statistics
+      self.network, self.params, statistics=self._statistics
     )
     self.prices = width_prices.WidthPrices(
       self.network, latency_ms=self._table_ms, hardware=chip
@@ -118,7 +120,7 @@ class Slimmer:
     found = score_files.load_or_measure(
       path,
       self.network,
-      self.stored.params,
+      self.params,
       self._data.tasks,
       lambda: self.calibration,
       {
@@ -184,14 +186,12 @@ class Slimmer:
     """
     if os.path.exists(path) and os.path.samefile(path, self.path):
       raise ValueError(f"{path}: is the network itself; export elsewhere")
-    spec, params = slimmable.extract(
-      self.stored.spec, self.stored.params, config
-    )
+    spec, params = slimmable.extract(self.stored.spec, self.params, config)
     recipe = self.stored.recipe | {"widths": config.to_dict()}
     slimmable_files.save(path, spec, params, recipe)
     read = slimmable_files.load(path)
     inputs = self.calibration.inputs[: self.batch]
-    ours = _predict(self.network, self.stored.params, inputs, config)
+    ours = _predict(self.network, self.params, inputs, config)
     small = read.spec.build()
     theirs = _predict(small, read.params, inputs, small.space.uniform())
     difference = max(
@@ -247,7 +247,7 @@ class Slimmer:
       f"measuring latencies of {width_latency.programs(self.space):,} programs"
     )
     found = width_latency.measure(
-      spec, self.stored.params, batch=self.batch, statistics=self._statistics
+      spec, self.params, batch=self.batch, statistics=self._statistics
     )
     try:
       width_latency.save(path, found, spec)
@@ -264,7 +264,7 @@ class Slimmer:
     if self.stored.spec.norm not in _NEEDS_STATISTICS:
       return {}
     found = slimmable.recalibrate(
-      self.network, self.stored.params, config, self.calibration.inputs[None]
+      self.network, self.params, config, self.calibration.inputs[None]
     )
     return {"batch_stats": found["batch_stats"]}
 
