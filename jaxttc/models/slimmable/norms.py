@@ -17,6 +17,7 @@ means are over the whole batch.
 """
 
 import dataclasses
+import math
 
 import flax.linen as nn
 import jax
@@ -110,13 +111,19 @@ class Norm(nn.Module):
         f"{x.count} of {x.features} channels are not a multiple of the norm's "
         f"groups of {self.group}; let the width group's quantum be one"
       )
-    *shape, channels = x.values.shape
-    grouped = x.values.reshape(*shape, channels // self.group, self.group)
-    axes = (*range(1, len(shape)), grouped.ndim - 1)
-    mean = grouped.mean(axes, keepdims=True)
-    variance = jnp.square(grouped - mean).mean(axes, keepdims=True)
-    out = (grouped - mean) * jax.lax.rsqrt(variance + _EPSILON)
-    return out.reshape(x.values.shape)
+    # Sums over places first, then over a group's channels: reductions that keep
+    # a long last axis run several times faster on CPU.
+    batch, *places, channels = x.values.shape
+    axes = tuple(range(1, x.values.ndim - 1))
+    size = math.prod(places) * self.group
+
+    def means(values):
+      sums = values.sum(axes).reshape(batch, channels // self.group, self.group)
+      spread = jnp.repeat(sums.sum(-1) / size, self.group, axis=-1)
+      return spread.reshape(batch, *(1 for _ in places), channels)
+
+    away = x.values - means(x.values)
+    return away * jax.lax.rsqrt(means(jnp.square(away)) + _EPSILON)
 
   def _by_batch(self, x):
     axes = tuple(range(x.values.ndim - 1))
