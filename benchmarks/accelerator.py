@@ -10,7 +10,8 @@ prompt of their own. A step cannot take less time than reading all weights and
 caches once, nor than its FLOPs: the roofline, from `jaxttc.cost`. A share is
 that time over the measured one, the median of the turns; prefill is not in it.
 Where torch sees a GPU, transformers' `generate` writes as many tokens with
-weights of its own.
+weights of its own. Prompts are read with plain and with fused attention, both
+are timed, and the keys and values that they leave are compared.
 
 Writes docs/results/accelerator.json on an accelerator only.
 """
@@ -32,8 +33,8 @@ from benchmarks import decoding
 from jaxttc import results
 from jaxttc.cost import hardware as hardware_lib
 from jaxttc.cost import transformer_flops
+from jaxttc.models import attention_backend, transformer
 from jaxttc.models import config as config_lib
-from jaxttc.models import transformer
 
 SHAPES = {
   "1b": config_lib.TransformerConfig(
@@ -67,6 +68,9 @@ TINY = config_lib.TransformerConfig(
   head_dim=16,
   mlp_width=128,
 )
+_COMPARED = 16  # rows that both programs of attention read, and both keep
+# Keys and values of two programs in bfloat16, as a share of their size.
+_MOST_APART = 0.05
 _BARS = {("1b", 1): 0.5, ("8b", 1): 0.65, ("1b", 64): 0.45}
 
 
@@ -100,7 +104,7 @@ def ours(
   prompt: int,
   new: int,
   turns: int,
-) -> dict[str, float]:
+) -> dict[str, Any]:
   """Seconds of our prefill, and of a step of our decoding.
 
   Args:
@@ -112,7 +116,8 @@ def ours(
     turns: timed turns.
 
   Returns:
-    `prefill_s` and `step_s`.
+    `prefill_s` (with fused attention where that is chosen), `step_s`, and what
+    `both_ways` finds.
   """
   dtype = jax.tree.leaves(params)[0].dtype
   read = jax.jit(decoding.reader(config, dtype))
@@ -124,7 +129,61 @@ def ours(
   prefill = median_seconds(lambda: read(params, tokens), turns)
   key = jax.random.key(0)
   writing = median_seconds(lambda: write(params, cache, tokens, key), turns)
-  return {"prefill_s": prefill, "step_s": writing / new}
+  paths = both_ways(config, params, tokens[:_COMPARED], turns)
+  return {"prefill_s": prefill, "step_s": writing / new, **paths}
+
+
+def both_ways(
+  config: config_lib.TransformerConfig,
+  params: Any,
+  tokens: jax.Array,
+  turns: int,
+) -> dict[str, Any]:
+  """Reads prompts with both programs of attention.
+
+  Args:
+    config: sizes of the model.
+    params: its parameters.
+    tokens: i32[G, T], prompts; both caches are held at once.
+    turns: timed turns of each.
+
+  Returns:
+    `plain_s` and `fused_s` of a turn; `apart`, the largest distance of two
+    layers' keys or values over their size; `fused_by`, what computed the
+    fused one, or why nothing did.
+  """
+  dtype = jax.tree.leaves(params)[0].dtype
+  platform, capability = attention_backend.device()
+  choice = attention_backend.choose(
+    attention_backend.FUSED,
+    attention_backend.Call(
+      platform, capability, dtype, config.head_dim, tokens.shape[1]
+    ),
+  )
+  seconds, arenas = {}, []
+  for name in (attention_backend.PLAIN, attention_backend.FUSED):
+    read = jax.jit(decoding.reader(config, dtype, name))
+    # The last slot is of no token.
+    arenas.append(read(params, tokens).arena)
+    seconds[f"{name}_s"] = median_seconds(
+      functools.partial(read, params, tokens), turns
+    )
+  last = tokens.shape[1] - 1
+  apart = 0.0
+  for plain, fused in zip(*arenas, strict=True):
+    for a, b in (
+      (plain.k[..., :last], fused.k[..., :last]),
+      (plain.v[..., :last, :], fused.v[..., :last, :]),
+    ):
+      apart = max(apart, float(_distance(a, b)))
+  by = choice.implementation or choice.why
+  return {**seconds, "apart": apart, "fused_by": by}
+
+
+@jax.jit
+def _distance(a, b):
+  a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+  return jnp.linalg.norm(a - b) / jnp.linalg.norm(a)
 
 
 def theirs(
@@ -211,8 +270,8 @@ def measure(
     limit_s: no cell is begun after so many seconds.
 
   Returns:
-    Rows with `prefill_s`, `step_s`, `floor_s`, `share`, `tokens_per_s`, and
-    the peer's `peer_step_s`, None where it did not run.
+    Rows with `prefill_s`, `step_s`, `floor_s`, `share`, `tokens_per_s`, what
+    `both_ways` finds, and the peer's `peer_step_s`, None where it did not run.
   """
   start, rows = time.monotonic(), []
   for name, config in shapes.items():
@@ -242,6 +301,17 @@ def claims(rows: Sequence[dict[str, Any]]) -> list[results.Claim]:
     cell = f"{row['shape']}_b{row['batch']}"
     bar = _BARS.get((row["shape"], row["batch"]))
     found.append(results.Claim(f"roofline_{cell}", row["share"], bar=bar))
+    found.append(
+      results.Claim(
+        f"attention_apart_{cell}",
+        row["apart"],
+        bar=_MOST_APART,
+        comparison="<=",
+      )
+    )
+    found.append(
+      results.Claim(f"fused_over_plain_{cell}", row["plain_s"] / row["fused_s"])
+    )
     if row["peer_step_s"] is not None:
       ratio = row["peer_step_s"] / row["step_s"]
       found.append(results.Claim(f"over_transformers_{cell}", ratio))

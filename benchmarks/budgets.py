@@ -10,14 +10,12 @@ docs/results/budgets.json with the claim `overspends` (bar <= 0).
 """
 
 from collections.abc import Sequence
-import os
 import pathlib
 import time
 
 from absl import app, flags
-import jax
 
-from jaxttc import results
+from jaxttc import compilation, results
 from jaxttc.runtime import audit
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.testing import tiny_models
@@ -104,9 +102,5 @@ def _define_flags() -> None:
 
 if __name__ == "__main__":
   _define_flags()
-  # Each program is compiled once, not once a run.
-  jax.config.update(
-    "jax_compilation_cache_dir",
-    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
-  )
+  compilation.keep(_ROOT)
   app.run(main)

@@ -28,15 +28,18 @@ def endless(vocab_size: int) -> generation.StopRule:
 
 
 def reader(
-  config: config_lib.TransformerConfig, dtype: Any = jnp.float32
+  config: config_lib.TransformerConfig,
+  dtype: Any = jnp.float32,
+  backend: str = "auto",
 ) -> Callable[[Any, Int[Array, "G T"]], tree_cache.TreeCache]:
   """Reads prompts: (params, prompts) -> the cache of all tokens but the last.
 
   Args:
     config: sizes of the model.
     dtype: of parameters, keys and values.
+    backend: what computes attention, of `attention_backend.NAMES`.
   """
-  model = transformer.Transformer(config, dtype)
+  model = transformer.Transformer(config, dtype, backend)
 
   def run(params, prompts):
     groups, width = prompts.shape

@@ -15,17 +15,15 @@ docs/results/endpoint_faults.json with the claims `lost_problems`,
 import asyncio
 from collections.abc import Callable, Sequence
 import logging
-import os
 import pathlib
 import time
 from typing import Any
 import zlib
 
 from absl import app, flags
-import jax
 import numpy as np
 
-from jaxttc import decoders, results
+from jaxttc import compilation, decoders, results
 from jaxttc.cost import budget as budget_lib
 from jaxttc.inference import endpoint
 from jaxttc.inference.endpoint import transport
@@ -245,10 +243,6 @@ def _define_flags() -> None:
 
 if __name__ == "__main__":
   _define_flags()
-  # Each program is compiled once, not once a run.
-  jax.config.update(
-    "jax_compilation_cache_dir",
-    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
-  )
+  compilation.keep(_ROOT)
   logging.getLogger("httpx").setLevel(logging.WARNING)
   app.run(main)

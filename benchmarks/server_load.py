@@ -19,17 +19,15 @@ import asyncio
 from collections.abc import Sequence
 import dataclasses
 import json
-import os
 import pathlib
 import time
 from typing import Any
 
 from absl import app, flags, logging
 import httpx
-import jax
 
 from benchmarks import timing
-from jaxttc import results, serving
+from jaxttc import compilation, results, serving
 from jaxttc.evaluation import problem_sets, solving
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.serving import server
@@ -234,9 +232,5 @@ def _define_flags() -> None:
 
 if __name__ == "__main__":
   _define_flags()
-  # Each program is compiled once, not once a run.
-  jax.config.update(
-    "jax_compilation_cache_dir",
-    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
-  )
+  compilation.keep(_ROOT)
   app.run(main)

@@ -28,8 +28,8 @@ from absl import app, flags
 import jax
 import numpy as np
 
+from jaxttc import compilation, results
 from jaxttc import mesh as mesh_lib
-from jaxttc import results
 from jaxttc.cost import budget as budget_lib
 from jaxttc.evaluation import decoder_text, problem_sets, solving
 from jaxttc.runtime import search as search_lib
@@ -215,9 +215,5 @@ if __name__ == "__main__":
     [os.environ.get("XLA_FLAGS", ""), *_PATIENCE]
   )
   jax.config.update("jax_num_cpu_devices", 8)
-  # Each program is compiled once, not once a run.
-  jax.config.update(
-    "jax_compilation_cache_dir",
-    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
-  )
+  compilation.keep(_ROOT)
   app.run(main)

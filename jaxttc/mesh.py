@@ -161,6 +161,12 @@ def tensor_parts() -> int:
   return mesh.shape[TENSOR] if DATA in mesh.manual_axes else 1
 
 
+def traced_devices() -> int:
+  """All devices of the `data_parallel` being traced, or 1."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return mesh.size if DATA in mesh.manual_axes else 1
+
+
 def constrain(x: Any, spec: jax.sharding.PartitionSpec) -> Any:
   """Fixes how arrays are split over "tensor" within `data_parallel`.
 

@@ -11,7 +11,6 @@ or a kill, and it goes on. Override any field of the recipe:
 --config.only=astar,best_of_n --config.problems.count=20.
 """
 
-import os
 import pathlib
 import shlex
 import sys
@@ -21,8 +20,8 @@ import jax
 from ml_collections import config_flags
 import rich
 
+from jaxttc import compilation, results
 from jaxttc import mesh as mesh_lib
-from jaxttc import results
 from jaxttc.evaluation import comparing, comparison_report, tables
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -69,10 +68,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  # Each program is compiled once, not once a run.
-  jax.config.update(
-    "jax_compilation_cache_dir",
-    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
-  )
+  compilation.keep(_ROOT)
   jax.config.config_with_absl()
   app.run(main)

@@ -5,16 +5,21 @@
     python scripts/serve.py --port=8080 --api_key_env=MY_KEY \
       --config.policy=policy.safetensors --config.verifier=prm.safetensors \
       --config.slots=64 --config.limits.queue=1000 --config.limits.drain_s=10
+    python scripts/serve.py --config.policy=Llama-3.2-1B-Instruct \
+      --config.verifier= --dtype=int8
 
+--dtype (float32, bfloat16, float16 or int8) and --attention (auto, plain or
+fused) are short for --config.dtype and --config.attention.
 docs/serving.md says what requests may ask for. SIGTERM ends it cleanly.
 """
 
-import os
 import pathlib
 
 from absl import app, flags
 import jax
 from ml_collections import config_flags
+
+from jaxttc import compilation
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _CONFIG = config_flags.DEFINE_config_file(
@@ -23,6 +28,8 @@ _CONFIG = config_flags.DEFINE_config_file(
   "File with get_config() -> ServeRecipe.",
   lock_config=True,
 )
+_DTYPE = flags.DEFINE_string("dtype", None, "What models are kept in.")
+_ATTENTION = flags.DEFINE_string("attention", None, "How they compute it.")
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen at.")
 _PORT = flags.DEFINE_integer("port", 8000, "Port; 0 for any.", 0, 65535)
 _KEY = flags.DEFINE_string(
@@ -40,9 +47,12 @@ def main(argv: list[str]) -> None:
       f"serve.py: no module {error.name!r}; expected pip install "
       "'jaxttc[serve]'"
     ) from None
+  recipe = _CONFIG.value
+  recipe.dtype = _DTYPE.value or recipe.dtype
+  recipe.attention = _ATTENTION.value or recipe.attention
   try:
     server.serve(
-      _CONFIG.value,
+      recipe,
       host=_HOST.value,
       port=_PORT.value,
       api_key_env=_KEY.value,
@@ -53,10 +63,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  # Each program is compiled once, not once a run.
-  jax.config.update(
-    "jax_compilation_cache_dir",
-    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
-  )
+  compilation.keep(_ROOT)
   jax.config.config_with_absl()
   app.run(main)

@@ -18,8 +18,10 @@
 
 --task, --problems, --model and --reward are short for --config=configs/TASK.py,
 --config.problems.path, --config.policy with --config.problems.chat, and
---config.verifier. What the task's recipe leaves open (PROBLEMS, POLICY,
-VERIFIER) must be named.
+--config.verifier; --dtype=int8 (or float32, bfloat16, float16) for
+--config.dtype: what models in this process are kept in; --attention=plain (or
+auto, fused) for --config.attention. What the task's recipe leaves open
+(PROBLEMS, POLICY, VERIFIER) must be named.
 
 --mesh spreads problems and models over devices, --processes joins those of
 other hosts: docs/scaling_out.md says which to use when.
@@ -29,7 +31,6 @@ last problem answered. Override any field of the recipe: --config.seed=1.
 """
 
 import logging
-import os
 import pathlib
 import shlex
 import sys
@@ -39,16 +40,17 @@ import jax
 from ml_collections import config_flags
 import rich
 
+from jaxttc import compilation
 from jaxttc import mesh as mesh_lib
-from jaxttc.evaluation import protocols, solving
+from jaxttc.evaluation import short_arguments, solving
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-for _name, _help in protocols.SHORT.items():
+for _name, _help in short_arguments.SHORT.items():
   flags.DEFINE_string(_name, None, _help)
 
 if __name__ == "__main__":  # config flags read the arguments when defined
   try:
-    sys.argv = protocols.written_out(sys.argv, _ROOT / "configs")
+    sys.argv = short_arguments.written_out(sys.argv, _ROOT / "configs")
   except ValueError as error:
     raise SystemExit(f"solve.py: {error}") from None
 
@@ -94,11 +96,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  # Each program is compiled once, not once a run.
-  jax.config.update(
-    "jax_compilation_cache_dir",
-    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
-  )
+  compilation.keep(_ROOT)
   jax.config.config_with_absl()
   logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request
   app.run(main)

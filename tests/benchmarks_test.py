@@ -222,6 +222,8 @@ def test_accelerator_measures_every_batch_of_the_tiny_shape(capsys):
   for row in rows:
     assert row["share"] == pytest.approx(row["floor_s"] / row["step_s"])
     assert row["step_s"] > 0 and row["prefill_s"] > 0
+    assert row["plain_s"] > 0 and row["fused_s"] > 0
+    assert 0 <= row["apart"] < 1e-4 and row["fused_by"] == "xla"
     # By hand: every weight once, and each row's keys and values.
     values = 2 * 2 * 2 * 8 * (8 + 4 // 2 + 1) * row["batch"]
     blocks = 2 * (32 * 2 * 4 * 8 + 4 * 8 * 32 + 3 * 32 * 48)
@@ -229,7 +231,7 @@ def test_accelerator_measures_every_batch_of_the_tiny_shape(capsys):
     assert row["floor_s"] >= moved / hardware.bandwidth_bytes_per_s
   assert "'batch': 3" in capsys.readouterr().out
   names = [claim.name for claim in accelerator.claims(rows)]
-  assert names[0] == "roofline_tiny_b1"
+  assert names[:2] == ["roofline_tiny_b1", "attention_apart_tiny_b1"]
 
 
 def test_accelerator_begins_nothing_after_its_limit(capsys):

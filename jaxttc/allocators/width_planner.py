@@ -8,7 +8,9 @@ Two rules say how a preference becomes widths:
    much narrower as they matter less, and the encoder is the one with the best
    mean score that the rest of the budget buys. If that leaves the encoder less
    than its floor, all decoders shrink together.
-*  value: the widths that maximise the preference-weighted sum of scores.
+*  value: the widths that maximise the preference-weighted sum of scores, each
+   divided by what the widest configuration gains over the narrowest, so that
+   a task whose score moves little is not forgotten.
 
 Scores come from a function, `(i32[N, groups]) -> f64[N, K]`, higher is better:
 a table, a predictor, or a pass over calibration data. So planning runs no
@@ -156,7 +158,8 @@ def plan(
   look = menu_search.SEARCHES[search]
   scores = _finite(scores, space)
   if rule == "value":
-    value = lambda indices: scores(indices) @ shares  # noqa: E731
+    weights = value_weights(shares, prices, scores)
+    value = lambda indices: scores(indices) @ weights  # noqa: E731
     found = look(value, price, budget, len(space.groups), len(space.menu))
   else:
     share = budget / float(price(prices.ends["high"])[0])
@@ -189,6 +192,18 @@ def _finite(scores, space):
     return found
 
   return checked
+
+
+def value_weights(
+  shares: np.ndarray, prices: width_prices.WidthPrices, scores: Scores
+) -> np.ndarray:
+  """Weights f64[K] of scores in the rule "value".
+
+  A task that gains nothing from width, which a warning should have said long
+  before, is weighed as if it gained a hundredth.
+  """
+  low, high = (scores(prices.ends[end])[0] for end in ("low", "high"))
+  return shares / np.maximum(high - low, 0.01)
 
 
 def decoder_indices(

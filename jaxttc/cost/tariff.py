@@ -63,11 +63,13 @@ class Tariff:
     hardware: hardware_lib.Hardware | None = None,
     role: str = "policy",
     dtype_bytes: int = 4,
+    value_bytes: int | None = None,
   ) -> "Tariff":
     """A transformer on an engine of ours, priced as if alone at batch 1.
 
     FLOPs are exact. Bytes are those of reading all weights for every token,
-    an upper bound that does not depend on batch mates. Joules are FLOPs at
+    an upper bound that does not depend on batch mates; scales of int8 weights
+    are left out, as norms are. Joules are FLOPs at
     the peak rate and the board's power; dollars the hourly price of the
     roofline time. Seconds are measured, so they have no tariff.
 
@@ -78,6 +80,8 @@ class Tariff:
         calls of a verifier) or "prompt" (prefill of a policy).
       dtype_bytes: size of weights and cached values: 4 is float32, 2
         bfloat16, 1 int8.
+      value_bytes: size of cached values, and of what is computed with, where
+        that is another: int8 weights under floats.
 
     Raises:
       ValueError: for an unknown role or size, or hardware without a peak,
@@ -88,19 +92,24 @@ class Tariff:
       raise ValueError(
         f"Tariff role must be one of {sorted(_TOKEN_FIELD)}, got {role!r}"
       )
-    if dtype_bytes not in _PEAK_DTYPE:
-      raise ValueError(
-        f"Tariff dtype_bytes must be one of {sorted(_PEAK_DTYPE)}, "
-        f"got {dtype_bytes!r}"
-      )
+    if value_bytes is None:
+      value_bytes = dtype_bytes
+    for name, size in (
+      ("dtype_bytes", dtype_bytes),
+      ("value_bytes", value_bytes),
+    ):
+      if size not in _PEAK_DTYPE:
+        raise ValueError(
+          f"Tariff {name} must be one of {sorted(_PEAK_DTYPE)}, got {size!r}"
+        )
     # Of its attended positions a token reads all but its own, and writes that.
-    cached = transformer_flops.kv_bytes_per_token(shape, dtype_bytes)
+    cached = transformer_flops.kv_bytes_per_token(shape, value_bytes)
     weights = transformer_flops.matmul_weights(shape) * dtype_bytes
     token = _work(
-      transformer_flops.token_flops(shape), weights, hardware, dtype_bytes
+      transformer_flops.token_flops(shape), weights, hardware, value_bytes
     )
     context = _work(
-      transformer_flops.context_flops(shape), cached, hardware, dtype_bytes
+      transformer_flops.context_flops(shape), cached, hardware, value_bytes
     )
     calls = 1 if role == "verifier" else 0
     return cls(

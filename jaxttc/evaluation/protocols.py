@@ -12,9 +12,7 @@ samples. A*-decoding: Chatziveroglou 2025 (arXiv:2505.13672), with a Llama and
 a Qwen3 model; how many children it samples we do not know, and ours is 4.
 """
 
-from collections.abc import Sequence
 import dataclasses
-import pathlib
 
 from jaxttc.evaluation import problem_sets, solving
 from jaxttc.tasks import problems as problems_lib
@@ -59,53 +57,6 @@ METHODS = {
     f"astar(children=4, nodes=1024, f_tolerance=0.05, max_steps={_STEPS})"
   ),
 }
-
-
-# Arguments of scripts/solve.py that are short for others.
-SHORT = {
-  "task": "A benchmark: gsm8k, math500 or aime; TASK:METHOD for a method.",
-  "problems": "Its problems, a JSON-lines file.",
-  "model": "The policy: a Hugging Face directory, a file, or a URL.",
-  "reward": "The reward model, likewise.",
-}
-
-
-def written_out(arguments: Sequence[str], configs: pathlib.Path) -> list[str]:
-  """Command-line arguments with the `SHORT` ones written out.
-
-  Args:
-    arguments: of the command, its own name first.
-    configs: folder of the configs of `TASKS`.
-
-  Returns:
-    As many as are needed, --config before what overrides its fields.
-
-  Raises:
-    ValueError: if the task or its method is unknown; names the nearest.
-  """
-  program, *rest = arguments
-  config, others = [], []
-  while rest:
-    argument = rest.pop(0)
-    name, equals, value = argument.lstrip("-").partition("=")
-    if not argument.startswith("--") or name not in SHORT:
-      others.append(argument)
-      continue
-    if not equals:
-      value = rest.pop(0) if rest else ""
-    if name == "task":
-      task, _, method = value.partition(":")
-      recipe(task, method)
-      config = [f"--config={configs / f'{task}.py'}" + value[len(task) :]]
-    elif name == "problems":
-      others.append(f"--config.problems.path={value}")
-    elif name == "reward":
-      others.append(f"--config.verifier={value}")
-    else:
-      others.append(f"--config.policy={value}")
-      if pathlib.Path(value).is_dir():
-        others.append(f"--config.problems.chat={value}")
-  return [program, *config, *others]
 
 
 def recipe(task: str, method: str = "astar") -> solving.SolveRecipe:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes whose models are served elsewhere: a URL in place of a file.
+"""Host-driven models: those served elsewhere, and some in this process.
 
-The policy, the reward model or both may be served. A search over a served
-model is host-driven, and its results come in the order in which they are done.
+The policy, the reward model or both may be served: a recipe has a URL in place
+of a file. Published models in this process are driven by the host where only
+their text says what a search must know (`runtime.compiled.why_host_driven`).
+Results come in the order in which they are done.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +19,7 @@ from jaxttc.inference import engine as engine_lib
 from jaxttc.runtime import driver
 from jaxttc.runtime import search as search_lib
 from jaxttc.runtime import settings as settings_lib
-from jaxttc.verifiers import answer_classes, answers, endpoint_verifier
+from jaxttc.verifiers import answer_classes, endpoint_verifier
 
 _MILLION = 1e6
 
@@ -124,7 +126,7 @@ class EndpointOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Served:
-  """An engine and a verifier of a host-driven search.
+  """An engine and a verifier of a host-driven search, here or on servers.
 
   Attributes:
     engine: samples.
@@ -207,6 +209,8 @@ def connect(
   model: str,
   verifier_model: str,
   slots: int,
+  dtype: str = "float32",
+  attention: str = "auto",
 ) -> Served:
   """Connects to the models that are served, and loads the other.
 
@@ -219,6 +223,8 @@ def connect(
     model: the policy's name on its server.
     verifier_model: the reward model's name on its server.
     slots: problems searched at once.
+    dtype: of a policy in this process.
+    attention: how it computes it.
 
   Raises:
     ValueError: in one line, if a server cannot be reached or lacks what is
@@ -234,26 +240,24 @@ def connect(
     if is_url(policy):
       engine = endpoint.EndpointEngine(
         options.policy(policy, model),
-        classify=answer_class,
+        classify=lambda: answer_classes.AnswerClasses().of_solution,
         sampler=settings.sampler,
         groups=slots,
       )
     else:  # the rewards come from elsewhere
       alone = decoder._replace(needs_reward=False)
       engine, _ = driver.local_engines(
-        bundle_lib.load(policy), None, alone, settings, slots=slots
+        bundle_lib.load(policy, dtype, attention=attention),
+        None,
+        alone,
+        settings,
+        slots=slots,
       )
   except BaseException:
     if scorer is not None:
       scorer.shutdown()
     raise
   return Served(engine=engine, verifier=scorer)
-
-
-def answer_class() -> Callable[[str], int]:
-  """Classes of the answers of one problem's solutions."""
-  classes = answer_classes.AnswerClasses()
-  return lambda text: classes.class_id(answers.extract_answer(text))
 
 
 def _check(policy, verifier, decoder, options, model, verifier_model) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from jaxttc.evaluation import control, width_scores
 from jaxttc.models import branching, hypernetworks, slimmable
 from jaxttc.models.slimmable import layers
-from jaxttc.tasks.multitask import base
+from jaxttc.tasks.multitask import base, registry
 from jaxttc.training import (
   loop,
   multitask_recipes,
@@ -248,9 +248,11 @@ class Trainer:
     )
     choose = jax.jit(lambda ray, share: model.choose(params, ray, share)[0])
     costs, found = [], []
-    for share in np.linspace(1 / len(self.data.tasks), 1, 4):
+    for share in np.linspace(1 / len(self.data.tasks), 1, 4, dtype=np.float32):
       scores = self._scores(
-        lambda ray, x, share=share: model.predict(params, ray, share, x)
+        lambda ray, x, share=share: model.predict(
+          params, ray, jnp.float32(share), x
+        )
       )
       found.append(scores(self.rays))
       costs += [
@@ -314,7 +316,7 @@ class Trainer:
       train,
       None if gradients else model.objective,
       model.init,
-      multitask_recipes.batches(data, train.batch_size, train.seed),
+      registry.batches(data, self.recipe.data, train.batch_size, train.seed),
       workdir,
       gradients=gradients,
       meta=self.recipe.describe() | {"cell": pathlib.Path(workdir).name},

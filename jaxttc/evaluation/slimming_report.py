@@ -86,11 +86,13 @@ def seed_figures(recipe: StudyRecipe, seed: SeedAnalysis) -> dict[str, Any]:
   rho = {b: seed.rank_control(b) for b in slimming_study.CONTROL_BUDGETS}
   figures = {
     "preference_rank_correlation": min(r.min() for r in rho.values()),
-    "hypervolume_over_uniform": ours / uniform,
+    "hypervolume_over_uniform": _ratio(ours, uniform, "uniform widths"),
   }
   if hyper:
     best = max(hyper.values())
-    figures["hypervolume_over_hypernetwork"] = ours / best
+    figures["hypervolume_over_hypernetwork"] = _ratio(
+      ours, best, "the best hypernetwork"
+    )
     joint = seed.joined(list(hyper)).volume()
     figures["hypervolume_over_all_hypernetworks_together"] = ours / joint
   figures["configuration_variance_cut"] = seed.variance_cut()
@@ -138,6 +140,14 @@ def seed_figures(recipe: StudyRecipe, seed: SeedAnalysis) -> dict[str, Any]:
       name: _points(seed.single(name)) for name in others
     },
   }
+
+
+def _ratio(ours: float, other: float, name: str) -> float:
+  if not other > 0:
+    raise ValueError(
+      f"the hypervolume of {name} is zero: a task scores nothing; train longer"
+    )
+  return ours / other
 
 
 def _points(points: slimming_study.Points) -> dict[str, Any]:

@@ -274,11 +274,17 @@ class SeedAnalysis:
     test, space = self.table(OURS, "test"), self.network.space
     every = space.all_indices()
     scores, costs = test(every), self.prices(every, "fraction")
+    weights = np.array(
+      [width_planner.value_weights(r, self.prices, test) for r in self.rays]
+    )
     shares = []
     for budget in self.feasible():
-      best = (scores[costs <= budget] @ self.rays.T).max(0)
+      best = (scores[costs <= budget] @ weights.T).max(0)
       indices, _ = self.plans(OURS, budget, rule)
-      shares.append((test(indices) * self.rays).sum(1) / best)
+      reached = (test(indices) * weights).sum(1)
+      shares.append(
+        np.where(best > 0, reached / np.where(best > 0, best, 1), 1)
+      )
     return float(np.mean(shares))
 
   def loss_cut(self, cell: str, other: str, index: int) -> float:

@@ -3,8 +3,10 @@
 
 The first line of the file says which recipe and which weights wrote it. Every
 line is on disk before the next problem is begun with, so a run that is killed
-goes on after its last whole line; a torn line is cut off. A file of another
-recipe is refused. The rows of served models come as they are done; all others
+goes on after its last whole line; a torn line is cut off. A problem whose
+served model failed for good is tried again, and the line of the failure, which
+says what it cost, stays before that of the next try. A file of another recipe
+is refused. The rows of served models come as they are done; all others
 in the order of the problems.
 """
 
@@ -29,6 +31,7 @@ from jaxttc.decoders import base
 from jaxttc.evaluation import decoder_text, problem_sets, served_models
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import controllers
+from jaxttc.runtime import compiled
 from jaxttc.runtime import search as search_lib
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.tasks import problems as problems_lib
@@ -105,6 +108,8 @@ class SolveRecipe:
     verifier: likewise; not read if the decoder needs no rewards.
     model: what the policy is called on its server.
     verifier_model: what the verifier is called on its server.
+    dtype: of models in this process; one of `models.precision.NAMES`.
+    attention: how they compute it; one of `models.attention_backend.NAMES`.
     endpoint: how servers are asked.
     decoder: e.g. "astar(children=4)"; see `decoder_text`.
     budget: of each problem, e.g. "generated_tokens=400,flops=2G"; "" for none.
@@ -119,6 +124,8 @@ class SolveRecipe:
   verifier: str = "arithmetic_prm"
   model: str = ""
   verifier_model: str = ""
+  dtype: str = "float32"
+  attention: str = "auto"
   endpoint: served_models.EndpointOptions = dataclasses.field(
     default_factory=served_models.EndpointOptions
   )
@@ -198,11 +205,17 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
         model=recipe.model,
         verifier_model=recipe.verifier_model,
         slots=recipe.batch,
+        dtype=recipe.dtype,
+        attention=recipe.attention,
       ),
     )
   settings = fit_slots(settings, decoder, budget.generated_tokens)
   policy, verifier = load_models(
-    recipe.policy, recipe.verifier if decoder.needs_reward else "", mesh
+    recipe.policy,
+    recipe.verifier if decoder.needs_reward else "",
+    mesh,
+    recipe.dtype,
+    recipe.attention,
   )
   if decoder.needs_reward and verifier is None:
     raise ValueError(
@@ -210,7 +223,7 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
     )
   check_prompts(problems, prompts, policy, verifier, budget, settings)
   served = None
-  if _host_driven(policy, verifier, decoder):
+  if compiled.why_host_driven(policy, verifier, decoder):
     served = served_models.hosted(
       policy,
       verifier,
@@ -229,16 +242,6 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
     budget=budget,
     served=served,
   )
-
-
-def _host_driven(policy, verifier, decoder) -> bool:
-  """Whether text must be read between rounds, which a compiled search cannot.
-
-  That is where answers are to be told apart, or steps to be shown, that only
-  their text says.
-  """
-  by_text = decoder.votes and policy.stop_rule.answer_marker_id < 0
-  return by_text or (verifier is not None and verifier.step_format is not None)
 
 
 def _shown(verifier, problems, prompts):
@@ -278,7 +281,11 @@ def fit_slots(
 
 
 def load_models(
-  policy: str, verifier: str, mesh: jax.sharding.Mesh | None = None
+  policy: str,
+  verifier: str,
+  mesh: jax.sharding.Mesh | None = None,
+  dtype: str = "float32",
+  attention: str = "auto",
 ) -> tuple[bundle_lib.Bundle, bundle_lib.Bundle | None]:
   """Reads the two models; the verifier is None if its name is "".
 
@@ -286,13 +293,19 @@ def load_models(
     policy: a model file, or the name of one that ships.
     verifier: likewise, or "".
     mesh: devices to spread them over; None for one device.
+    dtype: one of `models.precision.NAMES`.
+    attention: one of `models.attention_backend.NAMES`.
 
   Raises:
-    ValueError: if a file is missing or damaged, or the two do not fit each
-      other or the mesh.
+    ValueError: if a file is missing or damaged, the dtype or the attention is
+      unknown, or the two do not fit each other or the mesh.
   """
-  ours = bundle_lib.load(policy, mesh=mesh)
-  theirs = bundle_lib.load(verifier, mesh=mesh) if verifier else None
+
+  def load(name):
+    return bundle_lib.load(name, dtype, mesh, attention=attention)
+
+  ours = load(policy)
+  theirs = load(verifier) if verifier else None
   bundle_lib.check_pair(ours, theirs)
   return ours, theirs
 
@@ -358,7 +371,8 @@ def solve_to_file(
   Returns:
     The rows of the file: id, answer, correct (None if unknown), completion,
     stop, rounds, cost (all fields), assumed (of the cost, what a server did
-    not confirm; fields that are 0 are left out) and a summary of the tree.
+    not confirm; fields that are 0 are left out) and a summary of the tree. Of
+    a problem that was tried again, the last row.
 
   Raises:
     ValueError: if the recipe cannot be run, or the file is of another recipe,
@@ -399,7 +413,7 @@ def summary(rows: list[dict[str, Any]]) -> rich_table.Table:
 def _header(recipe: SolveRecipe, job: Job) -> dict[str, Any]:
   described = json.loads(json.dumps(dataclasses.asdict(recipe)))
   # These change how fast answers come, not which.
-  del described["batch"]
+  del described["batch"], described["attention"]
   described["endpoint"] = recipe.endpoint.identity()
   return {
     "recipe": described,
@@ -411,7 +425,7 @@ def _header(recipe: SolveRecipe, job: Job) -> dict[str, Any]:
 def _kept(
   path: pathlib.Path, header: dict[str, Any], job: Job
 ) -> tuple[list[dict[str, Any]], int]:
-  """Whole rows of an earlier run, and the bytes up to their end."""
+  """Rows of an earlier run, less failed ones, and the bytes of all of them."""
   try:
     content = path.read_bytes() if path.exists() else b""
   except OSError as error:
@@ -427,7 +441,8 @@ def _kept(
       f"{path}, line 1: written by another {' and '.join(differing)}; give "
       "another file, or remove this one"
     )
-  if len(found) - 1 > len(job.problems):
+  kept = [row for row in found[1:] if not _failed(row)]
+  if len(kept) > len(job.problems):
     raise ValueError(f"{path}: more rows than the {len(job.problems)} problems")
   ids = [problem.id for problem in job.problems]
   for number, row in enumerate(found[1:], start=2):
@@ -437,8 +452,14 @@ def _kept(
         f"{path}, line {number}: id {row.get('id')!r}, expected "
         + ("that of a problem not yet solved" if job.served else repr(ids[0]))
       )
-    ids.remove(row["id"])
-  return found[1:], offset
+    if not _failed(row):
+      ids.remove(row["id"])
+  return kept, offset
+
+
+def _failed(row: dict[str, Any]) -> bool:
+  """Whether a served model was lost in the middle of a search."""
+  return str(row.get("stop")).startswith(search_lib.FAILURES)
 
 
 def _parsed(path: pathlib.Path, number: int, line: bytes) -> dict[str, Any]:

@@ -20,8 +20,15 @@ import jax.numpy as jnp
 from jaxttc.cost import transformer_flops
 from jaxttc.inference import generation, hugging_face, stop, weights
 from jaxttc.inference import step_format as step_format_lib
+from jaxttc.models import (
+  attention_backend,
+  families,
+  int8_weights,
+  sharding,
+  transformer,
+)
 from jaxttc.models import config as config_lib
-from jaxttc.models import families, sharding, transformer
+from jaxttc.models import precision as precision_lib
 from jaxttc.tasks import pretrained_tokenizer
 from jaxttc.tasks import tokenizer as tokenizer_lib
 
@@ -47,6 +54,7 @@ class Bundle:
     recipe: how it was trained; empty if nobody said.
     step_format: how a published reward model is shown steps; None for all
       other models, which read what the policy wrote.
+    attention: one of `attention_backend.NAMES`.
   """
 
   kind: str
@@ -55,16 +63,27 @@ class Bundle:
   tokenizer: Tokenizer
   recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
   step_format: step_format_lib.StepFormat | None = None
+  attention: str = attention_backend.AUTO
+
+  @property
+  def stored_dtype(self) -> jnp.dtype:
+    """Of the matrices, as they lie in memory."""
+    return self._embed["embedding"].dtype
 
   @property
   def dtype(self) -> jnp.dtype:
-    """Of the matrices, and of all that is computed with them."""
-    return self.params.get("trunk", self.params)["embed"]["embedding"].dtype
+    """Of all that is computed, and cached; of int8 matrices, the scales'."""
+    embed = self._embed
+    return embed.get("embedding_scale", embed["embedding"]).dtype
+
+  @property
+  def _embed(self) -> dict[str, Any]:
+    return self.params.get("trunk", self.params)["embed"]
 
   @property
   def model(self) -> transformer.Transformer | transformer.ProcessRewardModel:
-    """The linen module; it computes in the parameters' dtype."""
-    return _KINDS[self.kind](self.config, self.dtype)
+    """The linen module; it computes in `dtype`."""
+    return _KINDS[self.kind](self.config, self.dtype, self.attention)
 
   def shape(self) -> transformer_flops.TransformerShape:
     """The sizes that its cost depends on."""
@@ -135,6 +154,7 @@ def save(path: str, bundle: Bundle) -> None:
       f"{path}: a published model's tokenizer does not fit into one file; "
       "expected a directory (inference.export)"
     )
+  _check_floats(path, bundle)
   weights.save_safetensors(
     path,
     bundle.params,
@@ -165,6 +185,7 @@ def export(directory: str, bundle: Bundle) -> None:
       f"{directory}: expected a language model with a published model's "
       "tokenizer; `save` writes models of this library"
     )
+  _check_floats(directory, bundle)
   name = bundle.recipe.get("architecture")
   hugging_face.write(
     pathlib.Path(directory),
@@ -177,11 +198,20 @@ def export(directory: str, bundle: Bundle) -> None:
   )
 
 
+def _check_floats(path: str, bundle: Bundle) -> None:
+  if bundle.stored_dtype == jnp.int8:
+    raise ValueError(
+      f"{path}: the model's weights are int8, which is not written; expected "
+      "floats (inference.load with another dtype)"
+    )
+
+
 def load(
   path: str,
   dtype: jax.typing.DTypeLike = jnp.float32,
   mesh: jax.sharding.Mesh | None = None,
   step_format: step_format_lib.StepFormat | None = None,
+  attention: str = attention_backend.AUTO,
 ) -> Bundle:
   """Reads what `save` wrote, or a Hugging Face directory.
 
@@ -189,16 +219,20 @@ def load(
     path: a .safetensors file, the name of a model that ships with the package
       ("arithmetic_lm", "arithmetic_prm"), or a directory with config.json,
       safetensors and tokenizer.json.
-    dtype: to compute in.
+    dtype: float32, bfloat16, float16, to compute in; or int8, in which
+      matrices are stored (`models.int8_weights`).
     mesh: devices to spread the parameters over, as `shard` does; None for
       one device.
     step_format: of a directory with a reward model: how it is shown steps.
+    attention: one of `models.attention_backend.NAMES`.
 
   Raises:
     ValueError: naming the file and what was expected, if it is missing,
-      damaged, lacks its description, or its tensors do not fit its config; or
-      as `shard`.
+      damaged, lacks its description, or its tensors do not fit its config; if
+      the dtype is another; or as `shard`.
   """
+  precision = precision_lib.parse(dtype)
+  attention_backend.check(attention)
   file = pathlib.Path(path)
   if file.is_dir():
     placement = None if mesh is None else sharding.placement(mesh)
@@ -211,6 +245,7 @@ def load(
       tokenizer=found.tokenizer,
       recipe={"architecture": found.architecture},
       step_format=found.step_format,
+      attention=attention,
     )
   if len(file.parts) > 1 and not file.exists():
     raise ValueError(f"{file}: no such file or directory")
@@ -248,15 +283,19 @@ def load(
     lambda key: transformer.init(key, model), jax.random.key(0)
   )
   params, _ = weights.load_safetensors(str(file), expected)
+  if precision.int8:
+    params = int8_weights.quantised(params, precision.dtype)
+  else:
+    params = jax.tree.map(lambda x: x.astype(precision.dtype), params)
   if mesh is not None:  # each device is sent its own part, from the host
-    params = jax.tree.map(lambda x: x.astype(dtype), params)
     params = sharding.place(config, params, mesh)
   return Bundle(
     kind=metadata["kind"],
     config=config,
-    params=jax.tree.map(lambda x: jnp.asarray(x, dtype), params),
+    params=jax.tree.map(jnp.asarray, params),
     tokenizer=tokenizer,
     recipe=recipe,
+    attention=attention,
   )
 
 

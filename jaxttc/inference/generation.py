@@ -418,6 +418,7 @@ def prefill(
     tokens[:, None],
     jnp.broadcast_to(index, tokens.shape)[:, None],
     causal[:, None],
+    transformer.Context(length=length[:, None]),
   )
   return keys_values, jax.tree.map(lambda x: x[:, 0], out)
 

@@ -3,7 +3,8 @@
 
 Weights are read tensor by tensor, from memory-mapped files, into the dtype and
 the place where they are wanted, the largest first: the host holds what is
-loaded already, one parameter, and a slice of a stored tensor.
+loaded already, one parameter (of int8 ones, its floats too), and a slice of a
+stored tensor.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,14 @@ import numpy as np
 from jaxttc.inference import step_format as step_format_lib
 from jaxttc.inference import stored_files, weights
 from jaxttc.models import config as config_lib
-from jaxttc.models import families, reward_heads, sharding, stored_tensors
+from jaxttc.models import (
+  families,
+  int8_weights,
+  reward_heads,
+  sharding,
+  stored_tensors,
+)
+from jaxttc.models import precision as precision_lib
 from jaxttc.tasks import pretrained_tokenizer
 
 _SLICE_BYTES = 1 << 24  # of a stored tensor, read at once
@@ -57,8 +65,9 @@ def read(
   Args:
     directory: where the files are; weights in one file, or in several with
       their index.
-    dtype: to compute in. Norm scales that are stored less one stay float32,
-      since the sum would lose what the stored number says.
+    dtype: one of `precision.NAMES`: to compute in, or int8, in which matrices
+      are stored. Norm scales that are stored less one stay float32, since the
+      sum would lose what the stored number says.
     placement: (path, shape) of a parameter -> its sharding; None puts all on
       the default device.
     step_format: reads a reward model that is shown steps like this; a
@@ -68,6 +77,7 @@ def read(
   Raises:
     ValueError: in one line that names the file, and what was expected.
   """
+  precision = precision_lib.parse(dtype)
   directory = pathlib.Path(directory)
   raw = _config(directory)
   kind = _architecture(raw)
@@ -109,14 +119,13 @@ def read(
     stored_files.check(directory, stored, table, own)
     flat = {}
     for path in sorted(table, key=lambda p: -np.prod(table[p].shape)):
-      wanted = jnp.dtype(jnp.float32 if table[path].offset else dtype)
-      host = _assembled(stored, table[path], wanted)
-      where = None if placement is None else placement(path, host.shape)
-      flat[path] = jax.device_put(host, where)
-      del host
+      for key, host in _wanted(stored, path, table[path], precision):
+        where = None if placement is None else placement(key, host.shape)
+        flat[key] = jax.device_put(host, where)
+        del host
     params = traverse_util.unflatten_dict(flat)
     if head is not None:
-      judge = _judge(directory, stored, head, own, dtype, placement)
+      judge = _judge(directory, stored, head, own, precision.dtype, placement)
       params = {"trunk": params, **judge}
   if "reward_hidden" in params:
     width = params["reward_hidden"]["kernel"].shape[1]
@@ -224,6 +233,21 @@ def _judge(directory, stored, head, names, dtype, placement):
       value if wide else value.astype(jnp.dtype(dtype)), where
     )
   return traverse_util.unflatten_dict(flat)
+
+
+def _wanted(stored, path, parameter, precision):
+  """Yields (path, value) of a parameter, and of its scales if it has any."""
+  axes = int8_weights.inputs(path) if precision.int8 else None
+  if axes is None:
+    exact = jnp.float32 if parameter.offset else precision.dtype
+    yield path, _assembled(stored, parameter, jnp.dtype(exact))
+    return
+  value, scale = int8_weights.quantise(
+    _assembled(stored, parameter, np.dtype(np.float32)), axes, precision.dtype
+  )
+  yield path, value
+  del value
+  yield int8_weights.scale_path(path), scale
 
 
 def _assembled(

@@ -25,7 +25,11 @@ def local_tariff(
   """
   device = None if hardware is None else hardware_lib.lookup(hardware)
   tariff = tariff_lib.Tariff.local(
-    bundle.shape(), device, role, dtype_bytes=bundle.dtype.itemsize
+    bundle.shape(),
+    device,
+    role,
+    dtype_bytes=bundle.stored_dtype.itemsize,
+    value_bytes=bundle.dtype.itemsize,
   )
   known = frozenset(costs.FIELDS)
   return tariff, known if device is not None else known - _PRICED

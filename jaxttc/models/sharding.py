@@ -22,17 +22,20 @@ from jaxttc.models import transformer
 
 # Path of a parameter, and what its axes are split over. The first row that
 # matches and whose axis divides is taken: a vocabulary that does not divide
-# leaves the width.
+# leaves the width. Scales of an int8 matrix go with its outputs; of one that is
+# split by its inputs, they are whole.
 _RULES = (
   (r"attention_\d+/qkv$", jax.P(None, mesh_lib.TENSOR)),
-  (r"attention_\d+/qkv_bias$", jax.P(mesh_lib.TENSOR)),
+  (r"attention_\d+/qkv_(bias|scale)$", jax.P(mesh_lib.TENSOR)),
   (r"attention_\d+/out$", jax.P(mesh_lib.TENSOR)),
   (r"mlp_\d+/gate_up$", jax.P(None, None, mesh_lib.TENSOR)),
+  (r"mlp_\d+/gate_up_scale$", jax.P(None, mesh_lib.TENSOR)),
   (r"mlp_\d+/down$", jax.P(mesh_lib.TENSOR)),
-  (r"embed/embedding$", jax.P(mesh_lib.TENSOR)),
+  (r"embed/embedding(_scale)?$", jax.P(mesh_lib.TENSOR)),
   (r"embed/embedding$", jax.P(None, mesh_lib.TENSOR)),
   (r"head/kernel$", jax.P(None, mesh_lib.TENSOR)),
   (r"head/kernel$", jax.P(mesh_lib.TENSOR)),
+  (r"head/kernel_scale$", jax.P(mesh_lib.TENSOR)),
 )
 # (names of a parameter's path, shape) -> where it lies.
 Placement = Callable[[tuple[str, ...], tuple[int, ...]], jax.sharding.Sharding]

@@ -30,8 +30,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxttc import mesh as mesh_lib
+from jaxttc.models import attention_backend, embedding, int8_weights, rotary
 from jaxttc.models import config as config_lib
-from jaxttc.models import rotary
 
 _MASKED = -1e30  # finite, so that a row with nothing to attend to is no NaN
 _LEAST_LOGPROB = -16.0  # surprise has an end
@@ -122,6 +123,9 @@ class Context(NamedTuple):
     column: i32[], the column that this call's single token is written to.
     arena_position: i32[G, C], positions of the arena's tokens; local layers
       need it.
+    length: i32[G, R], given where a call's own mask says no more than this:
+      each row is one text from its start, so many of its tokens are real, and
+      each sees the real ones up to itself.
   """
 
   arena: tuple[KeyValues, ...] | None = None
@@ -130,6 +134,7 @@ class Context(NamedTuple):
   scratch_mask: Bool[Array, "G R S"] | None = None
   column: Int[Array, ""] | None = None
   arena_position: Int[Array, "G C"] | None = None
+  length: Int[Array, "G R"] | None = None
 
 
 _NO_CONTEXT = Context()
@@ -142,11 +147,13 @@ class Attention(nn.Module):
     config: sizes.
     dtype: to compute in.
     local: whether it sees no more than the last `config.window` tokens.
+    backend: one of `attention_backend.NAMES`.
   """
 
   config: config_lib.TransformerConfig
   dtype: jnp.dtype = jnp.float32
   local: bool = False
+  backend: str = attention_backend.AUTO
 
   @nn.compact
   def __call__(self, x_GRTD, positions, own_mask, arena, context):
@@ -174,10 +181,13 @@ class Attention(nn.Module):
       (cfg.heads, cfg.head_dim, cfg.width),
     )
     groups, rows, steps, _ = x_GRTD.shape
-    h = jnp.einsum(
+    qkv_scale = int8_weights.scale_of(self, "qkv")
+    h = int8_weights.product(
       "...d,df->...f",
       x_GRTD,
-      qkv.reshape(cfg.width, -1).astype(self.dtype),
+      qkv.reshape(cfg.width, -1),
+      None if qkv_scale is None else qkv_scale.reshape(-1),
+      self.dtype,
     ).reshape(groups, rows, steps, cfg.kv_heads, queries + 2, cfg.head_dim)
     if cfg.qkv_bias:
       bias = self.param(
@@ -208,16 +218,62 @@ class Attention(nn.Module):
         ),
       )
     own_mask = self._own_mask(positions, own_mask, context)
+    choice = self._choice(steps, arena[0] is not None, context)
+    if choice.path == attention_backend.FUSED:
+      mixed = attention_backend.fused(
+        q_GRTKQE.reshape(groups, rows, steps, cfg.heads, cfg.head_dim),
+        qk[..., -1, :],
+        h[..., -1, :],
+        mask=own_mask,
+        length=context.length,
+        window=cfg.window if self.local else 0,
+        implementation=choice.implementation,
+      )
+      flat = mixed.reshape(groups, rows, steps, -1)
+    else:
+      flat = self._plain(q_GRTKQE, own, own_mask, arena[0], positions, context)
+    mixed = int8_weights.product(
+      "...f,fd->...d",
+      flat,
+      out.reshape(cfg.heads * cfg.head_dim, cfg.width),
+      int8_weights.scale_of(self, "out"),
+      self.dtype,
+    )
+    return mixed, own
+
+  def _choice(self, steps, shared, context):
+    """The program that does this call."""
+    platform, capability = attention_backend.device()
+    return attention_backend.choose(
+      self.backend,
+      attention_backend.Call(
+        platform=platform,
+        capability=capability,
+        dtype=self.dtype,
+        head_dim=self.config.head_dim,
+        tokens=steps,
+        shared=shared,
+        decoding=context.scratch is not None,
+        capped=bool(self.config.score_cap),
+        parts=mesh_lib.tensor_parts(),
+        devices=mesh_lib.traced_devices(),
+      ),
+    )
+
+  def _plain(self, q_GRTKQE, own, own_mask, arena, positions, context):
+    """Values mixed under one softmax over arena and private keys."""
+    cfg = self.config
+    groups, rows, steps, _, queries, _ = q_GRTKQE.shape
     q_GRKTQE = q_GRTKQE.transpose(0, 1, 3, 2, 4, 5)
     scores = _capped(_scores(q_GRKTQE, own.k), cfg.score_cap)
     scores = jnp.where(own_mask[:, :, None, :, None, :], scores, _MASKED)
-    if arena[0] is None:
+    if arena is None:
       mixed = _mixed(_softmax(scores, self.dtype), own.v)
     else:
       q_GKME = q_GRTKQE.transpose(0, 3, 1, 2, 4, 5).reshape(
         groups, cfg.kv_heads, rows * steps * queries, cfg.head_dim
       )
-      shared = jnp.einsum("gkme,gkec->gkmc", q_GKME, arena[0].k)
+      shared = jnp.einsum("gkme,gkec->gkmc", q_GKME, arena.k)
       shared = shared.reshape(
         groups, cfg.kv_heads, rows, steps, queries, -1
       ).transpose(0, 2, 1, 3, 4, 5)
@@ -233,13 +289,11 @@ class Attention(nn.Module):
         .reshape(groups, cfg.kv_heads, -1, slots)
       )
       mixed += (
-        jnp.einsum("gkmc,gkce->gkme", w_GKMC, arena[0].v)
+        jnp.einsum("gkmc,gkce->gkme", w_GKMC, arena.v)
         .reshape(groups, cfg.kv_heads, rows, steps, queries, -1)
         .transpose(0, 2, 1, 3, 4, 5)
       )
-    flat = mixed.transpose(0, 1, 3, 2, 4, 5).reshape(groups, rows, steps, -1)
-    weight = out.reshape(cfg.heads * cfg.head_dim, cfg.width)
-    return jnp.einsum("...f,fd->...d", flat, weight.astype(self.dtype)), own
+    return mixed.transpose(0, 1, 3, 2, 4, 5).reshape(groups, rows, steps, -1)
 
   def _normalised(self, qk):
     """Queries and keys [.., Q + 1, E], each divided by its own size."""
@@ -308,14 +362,22 @@ class GatedMLP(nn.Module):
     init = nn.initializers.lecun_normal(in_axis=0, out_axis=-1)
     gate_up = self.param("gate_up", init, (cfg.width, 2, cfg.mlp_width))
     down = self.param("down", init, (cfg.mlp_width, cfg.width))
-    h = jnp.einsum("...d,dgf->...gf", x, gate_up.astype(self.dtype))
+    h = int8_weights.product(
+      "...d,dgf->...gf",
+      x,
+      gate_up,
+      int8_weights.scale_of(self, "gate_up"),
+      self.dtype,
+    )
     gate = h[..., 0, :]
     if cfg.activation == "silu":
       gate = jax.nn.silu(gate)
     else:
       gate = jax.nn.gelu(gate, approximate=True)
     h = gate * h[..., 1, :]
-    return jnp.einsum("...f,fd->...d", h, down.astype(self.dtype))
+    return int8_weights.product(
+      "...f,fd->...d", h, down, int8_weights.scale_of(self, "down"), self.dtype
+    )
 
 
 def _add_layers(module, first, count):
@@ -331,7 +393,9 @@ def _add_layers(module, first, count):
     return [norm() for _ in layers]
 
   module.attention_norm = norms()
-  module.attention = [Attention(cfg, dtype, cfg.is_local(i)) for i in layers]
+  module.attention = [
+    Attention(cfg, dtype, cfg.is_local(i), module.backend) for i in layers
+  ]
   module.mlp_norm = norms()
   module.mlp = [GatedMLP(cfg, dtype) for _ in layers]
   if cfg.post_norms:
@@ -367,19 +431,15 @@ class Transformer(nn.Module):
 
   config: config_lib.TransformerConfig
   dtype: jnp.dtype = jnp.float32
+  backend: str = attention_backend.AUTO
 
   def setup(self):
     """Creates embedding, layers and head."""
     cfg = self.config
-    self.embed = nn.Embed(
-      cfg.vocab_size,
-      cfg.width,
-      dtype=self.dtype,
-      embedding_init=nn.initializers.normal(cfg.width**-0.5),
-    )
+    self.embed = embedding.Embedding(cfg.vocab_size, cfg.width, self.dtype)
     _add_layers(self, 0, cfg.layers)
     if not cfg.tie_embeddings:
-      self.head = nn.Dense(cfg.vocab_size, use_bias=False, dtype=self.dtype)
+      self.head = embedding.Head(cfg.vocab_size, self.dtype)
 
   def __call__(
     self,
@@ -450,11 +510,12 @@ class ProcessRewardModel(nn.Module):
 
   config: config_lib.TransformerConfig
   dtype: jnp.dtype = jnp.float32
+  backend: str = attention_backend.AUTO
 
   def setup(self):
     """Creates trunk, reading layers and head."""
     cfg, reading = self.config, self.config.reading_layers
-    self.trunk = Transformer(cfg.trunk(), self.dtype)
+    self.trunk = Transformer(cfg.trunk(), self.dtype, self.backend)
     self.reward = nn.Dense(1, dtype=jnp.float32)
     if cfg.reward_width:
       self.reward_hidden = nn.Dense(cfg.reward_width, dtype=self.dtype)

@@ -204,18 +204,9 @@ def compiled_search(
       "needs none (greedy, sample, self_consistency)"
     )
   bundle_lib.check_pair(policy, verifier)
-  if decoder.votes and policy.stop_rule.answer_marker_id < 0:
-    raise ValueError(
-      "the decoder votes, and a compiled search cannot tell which answers of "
-      "a published model are the same; use the host-driven form "
-      "(runtime.driver.drive), or a decoder that does not vote (best_of_n, "
-      "select='best')"
-    )
-  if verifier is not None and verifier.step_format is not None:
-    raise ValueError(
-      "the reward model is shown steps as text, with separators, which a "
-      "compiled search cannot; use the host-driven form (runtime.driver.drive)"
-    )
+  why = why_host_driven(policy, verifier, decoder)
+  if why:
+    raise ValueError(why)
   parts = _Parts(policy, verifier, decoder, settings, controller)
   return CompiledSearch(
     read=functools.partial(
@@ -227,6 +218,36 @@ def compiled_search(
     grow=parts.grow,
     answer=lambda search: jax.vmap(decoder.answer)(search.decoder),
   )
+
+
+def why_host_driven(
+  policy: bundle_lib.Bundle,
+  verifier: bundle_lib.Bundle | None,
+  decoder: base.Decoder,
+) -> str:
+  """Why a search cannot be compiled; "" if it can.
+
+  That is where answers are to be told apart, or steps to be shown, that only
+  their text says, which must be read between rounds.
+
+  Args:
+    policy: the language model.
+    verifier: the reward model; None if the decoder needs no rewards.
+    decoder: the strategy.
+  """
+  if decoder.votes and policy.stop_rule.answer_marker_id < 0:
+    return (
+      "the decoder votes, and a compiled search cannot tell which answers of "
+      "a published model are the same; use the host-driven form "
+      "(runtime.driver.drive), or a decoder that does not vote (best_of_n, "
+      "select='best')"
+    )
+  if verifier is not None and verifier.step_format is not None:
+    return (
+      "the reward model is shown steps as text, with separators, which a "
+      "compiled search cannot; use the host-driven form (runtime.driver.drive)"
+    )
+  return ""
 
 
 class _Parts:

@@ -100,6 +100,10 @@ class SearchResult:
   assumed: costs.Cost = costs.Cost()
 
 
+# What `SearchResult.stop` begins with where a served model failed for good.
+FAILURES = ("engine: ", "verifier: ")
+
+
 def problem_key(seed: int, name: str) -> jax.Array:
   """A problem's random key: of the seed and its id, not of its place."""
   return jax.random.fold_in(

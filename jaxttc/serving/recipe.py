@@ -48,6 +48,8 @@ class ServeRecipe:
   Attributes:
     policy: a model file, or the name of one that ships.
     verifier: likewise, for searches; "" for none.
+    dtype: of both; one of `models.precision.NAMES`.
+    attention: how both compute it; one of `models.attention_backend.NAMES`.
     name: what requests call the model; "" for the policy's own name.
     decoder: of searches that name none, e.g. "astar(children=4)".
     budget: most that one search may spend, and what it gets if it names no
@@ -66,6 +68,8 @@ class ServeRecipe:
 
   policy: str = "arithmetic_lm"
   verifier: str = "arithmetic_prm"
+  dtype: str = "float32"
+  attention: str = "auto"
   name: str = ""
   decoder: str = "astar(children=4)"
   budget: str = "generated_tokens=2k"

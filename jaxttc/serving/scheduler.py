@@ -31,6 +31,7 @@ from jaxttc.inference import (
 )
 from jaxttc.inference import engine as engine_lib
 from jaxttc.serving import errors, span_text
+from jaxttc.serving import handle as handle_lib
 
 # Prompts read at a time: one of three shapes a length, whatever arrives.
 _READ = 4
@@ -80,18 +81,7 @@ class Ended(NamedTuple):
 
 
 Event = Piece | Ended | errors.ApiError
-
-
-class Handle:
-  """An order that was taken."""
-
-  def __init__(self, order: Order, deliver: Callable[[Event], None]):
-    self.order, self.deliver = order, deliver
-    self.cancelled = False
-
-  def cancel(self) -> None:
-    """Lets the order go, at the next turn; nothing more is delivered."""
-    self.cancelled = True
+Handle = handle_lib.Handle[Order, Event]
 
 
 class _Span:

@@ -25,6 +25,7 @@ from jaxttc.runtime import driver
 from jaxttc.runtime import search as search_lib
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.serving import errors
+from jaxttc.serving import handle as handle_lib
 
 _KEPT = 4  # decoders whose engines are kept
 _TURNS = 4  # most searches a turn, in times of those that run at once
@@ -57,18 +58,7 @@ class SearchOrder:
 
 
 Outcome = search_lib.SearchResult | errors.ApiError
-
-
-class SearchHandle:
-  """A search that was taken."""
-
-  def __init__(self, order: SearchOrder, deliver: Callable[[Outcome], None]):
-    self.order, self.deliver = order, deliver
-    self.cancelled = False
-
-  def cancel(self) -> None:
-    """Lets the search go, between two segments."""
-    self.cancelled = True
+SearchHandle = handle_lib.Handle[SearchOrder, Outcome]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -132,7 +132,13 @@ class Service:
       ValueError: if a file is missing or damaged; or as the constructor.
     """
     recipe.validate()
-    return cls(recipe, *solving.load_models(recipe.policy, recipe.verifier))
+    models = solving.load_models(
+      recipe.policy,
+      recipe.verifier,
+      dtype=recipe.dtype,
+      attention=recipe.attention,
+    )
+    return cls(recipe, *models)
 
   def start(self) -> None:
     """Compiles what requests will need first, and begins the threads."""

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recipes of slimmable multi-task networks."""
 
-from collections.abc import Callable
 import dataclasses
-import functools
 import json
 from typing import Any
 
 import jax
 
 from jaxttc.models import slimmable as slimmable_lib
-from jaxttc.tasks.multitask import base, registry
-from jaxttc.training import loop, slimmable, slimmable_files
+from jaxttc.tasks.multitask import registry
+from jaxttc.training import loop, slimmable, slimmable_files, task_weighting
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -30,6 +28,8 @@ class SlimmableRecipe:
     pooled: whether tasks with one prediction an example see the mean over all
       places of an image's features, or each place by itself.
     sandwich: the widths of a step, and what narrow ones learn from.
+    weighting: how losses of tasks become one gradient, of
+      `task_weighting.METHODS`; "uniform" takes the tasks' own weights.
     held_out: test examples of each evaluation.
     train: length, rate and bookkeeping of the run.
   """
@@ -46,6 +46,7 @@ class SlimmableRecipe:
   sandwich: slimmable.Sandwich = dataclasses.field(
     default_factory=slimmable.Sandwich
   )
+  weighting: str = "uniform"
   held_out: int = 512
   train: loop.TrainConfig
 
@@ -79,7 +80,14 @@ class SlimmableRecipe:
     """
     data = self.load_data()
     network = self.spec(data).build()
+    tasks = [task.name for task in data.tasks]
+    batches = registry.batches(
+      data, self.data, self.train.batch_size, self.train.seed
+    )
     objective = slimmable.objective(network, data.tasks, self.sandwich)
+    gradients = None
+    if self.weighting != "uniform":
+      gradients = self._weighted(network, data, batches)
     held_out = data.held_out(self.held_out)
     figures = jax.jit(
       lambda params: objective(params, held_out, jax.random.key(0))[1]
@@ -91,15 +99,46 @@ class SlimmableRecipe:
 
     state = loop.fit(
       self.train,
-      objective,
-      lambda key: slimmable_lib.init(network, key),
-      batches(data, self.train.batch_size, self.train.seed),
+      objective if gradients is None else None,
+      lambda key: task_weighting.init(
+        slimmable_lib.init(network, key), self.weighting, tasks
+      ),
+      batches,
       workdir,
+      gradients=gradients,
       evaluate=evaluate,
       mesh=mesh,
       meta=self.describe(),
     )
-    return state.params
+    return {k: v for k, v in state.params.items() if k != task_weighting.PARAMS}
+
+  def _weighted(self, network, data, batches) -> loop.Gradients:
+    """Gradients under the recipe's task weighting."""
+    terms = slimmable.task_terms(network, data.tasks, self.sandwich)
+    tasks = [task.name for task in data.tasks]
+
+    def losses(params, batch, key):
+      found, distance, metrics = terms(params, batch, key)
+      named = {
+        task.name: task.weight * loss
+        for task, loss in zip(data.tasks, found, strict=True)
+      }
+      return named | {"distance": distance}, metrics
+
+    initial = None
+    if self.weighting == "grad_norm":
+      key = jax.random.key(self.train.seed)
+      start, _ = jax.jit(losses)(
+        slimmable_lib.init(network, key), batches(0), key
+      )
+      initial = {task: float(start[task]) for task in tasks}
+    return task_weighting.gradients(
+      self.weighting,
+      losses,
+      tasks,
+      shared=lambda path: path[0] == "encoder",
+      initial_losses=initial,
+    )
 
   def describe(self) -> dict[str, Any]:
     """The recipe as a JSON-ready dict; kept beside what it trained."""
@@ -110,10 +149,3 @@ class SlimmableRecipe:
     """Writes the network, with this recipe, as one .safetensors file."""
     spec = self.spec(self.load_data())
     slimmable_files.save(path, spec, params, self.describe())
-
-
-def batches(data, size: int, seed: int) -> Callable[[int], base.Examples]:
-  """Fresh examples of a generator: a pure function of the step."""
-  key = jax.random.fold_in(jax.random.key(seed), 2)
-  draw = jax.jit(functools.partial(data.sample, batch=size))
-  return lambda step: draw(jax.random.fold_in(key, step))

@@ -215,8 +215,9 @@ def _distance(kind, features, full, count, params):
   elif kind == "attention":
     z, t = (_normalised(jnp.square(x).sum(-1)) for x in (z, t))
   elif kind == "prefix":
-    mean, spread = t.mean(0), jnp.std(t, 0) + _EPSILON
-    inside = jnp.arange(z.shape[-1]) < count
+    mean = t.mean(0, keepdims=True)
+    spread = jnp.std(t, 0, keepdims=True) + _EPSILON
+    inside = jnp.arange(z.shape[-1])[None] < count
     z, t = ((x - mean) / spread * inside for x in (z, t))
     scale = z.shape[-1] / count  # the mean is over channels in use
     return scale * jnp.square(z - t).mean()

@@ -171,14 +171,14 @@ def grad_norm_step(
   Args:
     learned: logits of the weights.
     norms: |grad L_t| of the shared parameters, unweighted.
-    losses: L_t now.
+    losses: L_t now, not negative.
     initial: L_t at the start.
     alpha: pull on tasks that lag behind.
 
   Returns:
     The gradient with respect to `learned`; targets are held fixed.
   """
-  lag = losses / initial
+  lag = jnp.maximum(losses, 0) / initial
   lag /= jnp.maximum(lag.mean(), jnp.finfo(lag.dtype).tiny)
 
   def distance(learned):

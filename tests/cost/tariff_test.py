@@ -173,6 +173,18 @@ def test_funding_by_bound_never_overspends():
   assert not meter.affords(LOCAL.bound(1, 50))
 
 
+def test_int8_weights_under_float_caches():
+  mixed = tariff_lib.Tariff.local(SHAPE, H100, dtype_bytes=1, value_bytes=2)
+  half = tariff_lib.Tariff.local(SHAPE, H100, dtype_bytes=2)
+  weights = transformer_flops.matmul_weights(SHAPE)
+  assert mixed.token.bytes == weights and half.token.bytes == 2 * weights
+  assert mixed.context == half.context
+  # The arithmetic is that of the floats.
+  assert mixed.token.joules == half.token.joules
+  with pytest.raises(ValueError, match="value_bytes must be one of"):
+    tariff_lib.Tariff.local(SHAPE, value_bytes=3)
+
+
 def test_bad_inputs_are_refused():
   with pytest.raises(ValueError, match="role must be one of"):
     tariff_lib.Tariff.local(SHAPE, role="judge")

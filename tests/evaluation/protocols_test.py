@@ -118,21 +118,3 @@ def test_the_reward_model_is_asked_by_its_own_template(folder):
   shown = job.served.verifier._shown(job.prompts[0])
   assert _QUESTIONS[0][0] in shown and recipe.problems.instruction not in shown
   assert shown != job.prompts[0] and "assistant" in shown
-
-
-def test_short_arguments_are_written_out(folder):
-  configs = pathlib.Path("configs")
-  model = str(folder / "llama3")
-  found = protocols.written_out(
-    ["solve.py", "--config.seed=1", "--model", model, "--task=aime:dvts"],
-    configs,
-  )
-  assert found == [
-    "solve.py",
-    "--config=configs/aime.py:dvts",
-    "--config.seed=1",
-    f"--config.policy={model}",
-    f"--config.problems.chat={model}",
-  ]
-  with pytest.raises(ValueError, match="aime"):
-    protocols.written_out(["solve.py", "--task=aim"], configs)

@@ -70,6 +70,32 @@ def test_a_served_policy_and_reward_model_solve(server, questions, tmp_path):
   assert told == sum(row["cost"]["generated_tokens"] for row in rows)
 
 
+@pytest.mark.parametrize("who", ["engine", "verifier"])
+def test_what_a_lost_server_left_undone_is_tried_again(
+  server, questions, tmp_path, who
+):
+  path = tmp_path / "answers.jsonl"
+  whole = _solve(_recipe(server, questions), path)
+  lines = path.read_bytes().splitlines(keepends=True)
+  lost = [json.loads(line) for line in lines[2:4]]
+  for i, row in enumerate(lost, start=2):
+    row |= {"stop": f"{who}: the server is gone", "answer": None}
+    lines[i] = json.dumps(row).encode() + b"\n"
+  path.write_bytes(b"".join(lines))
+  before = _asked(server)
+  rows = _solve(_recipe(server, questions), path)
+  assert _asked(server) - before == 4 * len(lost)
+  completions = {row["id"]: row["completion"] for row in rows}
+  assert completions == {row["id"]: row["completion"] for row in whole}
+  assert len(rows) == 6 and not any(r["stop"].startswith(who) for r in rows)
+  # What the lost tries cost is still told.
+  assert path.read_bytes().startswith(b"".join(lines))
+  before = _asked(server)
+  again = _solve(_recipe(server, questions), path)
+  assert sorted(r["id"] for r in again) == sorted(r["id"] for r in rows)
+  assert _asked(server) == before
+
+
 def test_a_stopped_run_asks_only_for_what_is_left(server, questions, tmp_path):
   path = tmp_path / "answers.jsonl"
   whole = _solve(_recipe(server, questions), path)

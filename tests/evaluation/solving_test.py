@@ -234,6 +234,19 @@ def test_verifier_of_another_vocabulary(models, tmp_path):
     solve(recipe(models, verifier=path), tmp_path / "answers.jsonl")
 
 
+def test_models_are_kept_in_the_dtype_of_the_recipe(models, tmp_path):
+  job = solving.prepare(recipe(models, dtype="int8"))
+  for bundle in (job.policy, job.verifier):
+    assert bundle.stored_dtype == "int8" and bundle.dtype == "float32"
+  path = tmp_path / "answers.jsonl"
+  rows = solve(recipe(models, dtype="int8"), path)
+  assert len(rows) == 12
+  with pytest.raises(ValueError, match="by another recipe and policy and ver"):
+    solve(recipe(models), path)
+  with pytest.raises(ValueError, match="dtype is 'int7'; expected one of"):
+    solve(recipe(models, dtype="int7"), path)
+
+
 def test_greedy_is_at_temperature_zero(models):
   job = solving.prepare(recipe(models, decoder="greedy"))
   assert job.settings.sampler.temperature == 0

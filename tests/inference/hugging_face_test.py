@@ -24,7 +24,7 @@ from jaxttc import decoders, inference
 from jaxttc import mesh as mesh_lib
 from jaxttc.cost import budget as budget_lib
 from jaxttc.inference import controllers, hugging_face, stop
-from jaxttc.models import families, stored_tensors, transformer
+from jaxttc.models import families, int8_weights, stored_tensors, transformer
 from jaxttc.runtime import driver, search
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.tasks import pretrained_tokenizer
@@ -134,7 +134,44 @@ def test_a_mesh_splits_a_directory_as_it_splits_a_bundle(llama):
     inference.load(str(llama), mesh=mesh_lib.make_mesh(data=1, tensor=8))
 
 
-def test_loading_holds_little_more_than_the_checkpoint(tmp_path, llama):
+@pytest.mark.parametrize("name", _FAMILIES)
+def test_int8_is_close_to_float32(name, tmp_path):
+  """Of random models this narrow, whose logits have deviation 1 or so."""
+  folder = str(_copied(name, tmp_path / name))
+  floats, int8 = inference.load(folder), inference.load(folder, "int8")
+  assert int8.stored_dtype == jnp.int8 and int8.dtype == jnp.float32
+  with np.load(_DATA / name / "expected.npz") as expected:
+    tokens, length = expected["tokens"], expected["length"]
+  ours = parity.our_logits(int8, tokens, length)
+  assert (
+    parity.difference(ours, parity.our_logits(floats, tokens, length), length)
+    <= 0.25
+  )
+  there = dataclasses.replace(
+    int8, params=int8_weights.dequantised(int8.params)
+  )
+  exact = parity.our_logits(there, tokens, length)
+  assert parity.difference(ours, exact, length) <= 1e-5
+
+
+def test_int8_is_read_straight_to_a_mesh_and_not_written(llama, tmp_path):
+  mesh = mesh_lib.make_mesh(data=4, tensor=2)
+  whole = inference.load(str(llama), "int8")
+  loaded = inference.load(str(llama), jnp.int8, mesh)
+  sharded = inference.shard(whole, mesh)
+  for one, other in zip(
+    jax.tree.leaves(loaded.params), jax.tree.leaves(sharded.params), strict=True
+  ):
+    assert one.sharding == other.sharding
+    np.testing.assert_array_equal(one, other)
+  with pytest.raises(ValueError, match="weights are int8, which is not writ"):
+    inference.export(str(tmp_path / "out"), whole)
+  with pytest.raises(ValueError, match="dtype is 'int4'; expected one of"):
+    inference.load(str(llama), "int4")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_loading_holds_little_more_than_the_checkpoint(tmp_path, llama, dtype):
   """Counts what Python allocates while a model of 40 MB is read."""
   raw = json.loads((llama / "config.json").read_text())
   raw |= {"hidden_size": 256, "intermediate_size": 2048, "num_hidden_layers": 6}
@@ -154,11 +191,11 @@ def test_loading_holds_little_more_than_the_checkpoint(tmp_path, llama):
   kept = []
 
   def placement(path, shape):
-    del path
-    kept.append(4 * int(np.prod(shape)))
+    if not path[-1].endswith(int8_weights.SUFFIX):
+      kept.append(4 * int(np.prod(shape)))
 
   tracemalloc.start()
-  bundle = hugging_face.read(llama, placement=placement)
+  bundle = hugging_face.read(llama, dtype, placement)
   _, peak = tracemalloc.get_traced_memory()
   tracemalloc.stop()
   # Whether a device's memory is counted here, or is NumPy's own, depends on
@@ -166,7 +203,7 @@ def test_loading_holds_little_more_than_the_checkpoint(tmp_path, llama):
   largest = max(kept)
   assert peak < 1.2 * total
   assert sum(kept) == total and 2 * largest < 0.2 * total + largest
-  assert bundle.params["mlp_0"]["down"].dtype == jnp.float32
+  assert bundle.params["mlp_0"]["down"].dtype == dtype
 
 
 def _edited(folder, **fields):

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests that searches on 8 simulated devices are those of one device."""
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from jaxttc import mesh as mesh_lib
 from jaxttc.cost import budget as budget_lib
 from jaxttc.decoders import registry
 from jaxttc.inference import controllers
+from jaxttc.models import int8_weights
 from jaxttc.runtime import search as search_lib
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.testing import tiny_models
@@ -85,6 +89,18 @@ def _same(got, expected):
         getattr(ours.tree, name), getattr(theirs.tree, name)
       )
     np.testing.assert_allclose(ours.tree.reward, theirs.tree.reward, atol=2e-5)
+
+
+@pytest.mark.slow
+def test_int8_searches_are_split_like_others(bundles):
+  int8 = []
+  for bundle in bundles:
+    params = int8_weights.quantised(bundle.params, np.float32)
+    params = jax.tree.map(jnp.asarray, params)
+    int8.append(dataclasses.replace(bundle, params=params))
+  decoder = _DECODERS["best_of_n"]
+  alone = _search(int8, decoder, None)
+  _same(_search(int8, decoder, _mesh(2, 2)), alone)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from jaxttc import serving, tasks
 from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
 from jaxttc.evaluation import solving
+from jaxttc.inference import bundle as bundle_lib
 from jaxttc.serving import errors, prompts
 from jaxttc.serving import service as service_lib
 
@@ -211,3 +212,21 @@ def _served(service, prompt):
   while not isinstance(found[-1], service_lib.scheduler.Ended):
     found.append(events.get())
   return found
+
+
+def test_models_are_kept_as_the_recipe_says(tmp_path, models):
+  for name, bundle in zip(("policy", "verifier"), models, strict=True):
+    bundle_lib.save(str(tmp_path / f"{name}.safetensors"), bundle)
+  recipe = serving.ServeRecipe(
+    policy=str(tmp_path / "policy.safetensors"),
+    verifier=str(tmp_path / "verifier.safetensors"),
+    dtype="int8",
+    attention="plain",
+    slots=1,
+    sampling=solving.SamplingOptions(step_tokens=8, max_tokens=24),
+  )
+  service = serving.Service.load(recipe)
+  for bundle in (service.policy, service.verifier):
+    assert bundle.stored_dtype == "int8" and bundle.attention == "plain"
+  with pytest.raises(ValueError, match="dtype is 'int3'; expected one of"):
+    serving.Service.load(dataclasses.replace(recipe, dtype="int3"))

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Count = Any  # an int, or a traced i32[]
 
@@ -65,7 +66,9 @@ def add(x: Prefix, y: Prefix) -> Prefix:
   return x._replace(values=x.values + y.values)
 
 
-def along(values: jax.Array, vector: jax.Array) -> jax.Array:
+def along(
+  values: jax.Array, vector: jax.Array | np.ndarray
+) -> jax.Array | np.ndarray:
   """A vector f32[C] shaped [1, .., C], to be added to values f32[.., C]."""
   return vector.reshape((1,) * (values.ndim - 1) + vector.shape)
 

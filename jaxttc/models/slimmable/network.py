@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxttc.models.slimmable import encoders, heads, layers, norms, widths
 
@@ -79,7 +78,9 @@ class MultiTaskNetwork(nn.Module):
         f"{list(inputs.shape)}"
       )
     expected = ((len(self.encoder.groups()),), (len(self.decoders),))
-    given = (np.shape(counts.encoder), np.shape(counts.decoders))
+    given = tuple(
+      (len(part),) if isinstance(part, tuple) else part.shape for part in counts
+    )
     if given != expected:
       raise ValueError(
         f"expected counts of shapes {expected[0]} for the encoder and "
@@ -267,13 +268,18 @@ def _rows_of(spec, params, config):
   """Parameters whose switchable norms have no row but that of a width."""
   network = spec.build()
   counts = network.space.counts(config)
-  inputs = jnp.zeros((1, *network.input_shape))
-  _, found = network.apply(
-    {"params": params}, inputs, counts, train=True, mutable=["rows"]
-  )
+
+  @jax.jit  # nothing is left of the network itself
+  def rows_of(params):
+    inputs = jnp.zeros((1, *network.input_shape))
+    _, found = network.apply(
+      {"params": params}, inputs, counts, train=True, mutable=["rows"]
+    )
+    return found["rows"]
+
   rows = {
-    jax.tree_util.keystr(path[:-1]): row
-    for path, row in jax.tree_util.tree_leaves_with_path(found["rows"])
+    jax.tree_util.keystr(path[:-1]): int(row)
+    for path, row in jax.tree_util.tree_leaves_with_path(rows_of(params))
   }
 
   def pick(path, leaf):

@@ -70,8 +70,9 @@ class Norm(nn.Module):
       the collection "batch_stats" is mutable.
 
   Raises:
-    ValueError: if groups do not divide the channels, or statistics of a batch
-      are asked for that nobody measured, or that are of another width.
+    ValueError: if groups do not divide the channels, or would be single
+      numbers, or statistics of a batch are asked for that nobody measured, or
+      that are of another width.
   """
 
   kind: str = "group"
@@ -110,6 +111,11 @@ class Norm(nn.Module):
       raise ValueError(
         f"{x.count} of {x.features} channels are not a multiple of the norm's "
         f"groups of {self.group}; let the width group's quantum be one"
+      )
+    if self.group == 1 and x.values.ndim == 2:
+      raise ValueError(
+        "groups of one channel leave nothing of vectors; raise the quantum, or "
+        "choose another norm"
       )
     # Sums over places first, then over a group's channels: reductions that keep
     # a long last axis run several times faster on CPU.

@@ -220,7 +220,7 @@ class WidthSpace:
       np.int32,
     )
 
-  def counts_at(self, indices: jax.Array) -> Counts:
+  def counts_at(self, indices: jax.Array | np.ndarray) -> Counts:
     """Channels at menu indices i32[.., groups], as arrays; may be traced."""
     table = jnp.asarray(self.table())
     found = table[jnp.arange(len(self.groups)), indices]

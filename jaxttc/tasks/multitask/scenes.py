@@ -142,7 +142,7 @@ class Scenes:
       valid. `jax.device_get` makes NumPy arrays of them, to write to files.
     """
     keys = streams.training(key, batch)
-    return _draw_all(self, keys, self.label_noise)
+    return _draw_all(keys, self.noise, self.side, self.label_noise)
 
   def held_out(self, count: int) -> base.Examples:
     """The first `count` test examples, with noise in the pictures only.
@@ -152,20 +152,21 @@ class Scenes:
     Raises:
       ValueError: if `count` is not positive.
     """
-    return _draw_all(self, streams.held_out(self.seed, count), 0.0)
+    keys = streams.held_out(self.seed, count)
+    return _draw_all(keys, self.noise, self.side, 0.0)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def _draw_all(data: Scenes, keys, label_noise: float) -> base.Examples:
-  return jax.vmap(lambda key: _draw(data, key, label_noise))(keys)
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _draw_all(keys, noise, side: int, label_noise: float) -> base.Examples:
+  return jax.vmap(lambda key: _draw(key, noise, side, label_noise))(keys)
 
 
-def _draw(data: Scenes, key: jax.Array, label_noise: float) -> base.Examples:
+def _draw(key, noise, side: int, label_noise: float) -> base.Examples:
   """One scene, seen and labelled."""
   scene_key, image_key, label_key = jax.random.split(key, 3)
   scene = draw_scene(scene_key)
-  view = render(scene, data.side)
-  noise = data.noise * jax.random.normal(image_key, view.image.shape)
+  view = render(scene, side)
+  grain = noise * jax.random.normal(image_key, view.image.shape)
   values = {
     "segmentation": scene.texture[view.surface],
     "depth": view.depth[..., None],
@@ -174,9 +175,9 @@ def _draw(data: Scenes, key: jax.Array, label_noise: float) -> base.Examples:
   }
   if label_noise:
     values = _mislabelled(label_key, values, label_noise)
-  valid = jnp.ones((data.side, data.side), bool)
+  valid = jnp.ones((side, side), bool)
   labels = {name: base.Label(value, valid) for name, value in values.items()}
-  return base.Examples(jnp.clip(view.image + noise, 0, 1), labels)
+  return base.Examples(jnp.clip(view.image + grain, 0, 1), labels)
 
 
 def draw_scene(key: Key[Array, ""]) -> Scene:

@@ -43,6 +43,7 @@ def tiny() -> Callable[..., network.NetworkSpec]:
       norm=norm,
       quantum=4 if kind != "vision_transformer" else 1,
       scale=2 if images else 1,
+      pooled=kind != "residual",
     )
 
   return spec

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments of scripts/solve.py that are short for fields of its recipe."""
+
+from collections.abc import Sequence
+import pathlib
+
+from jaxttc.evaluation import protocols
+
+SHORT = {
+  "task": "A benchmark: gsm8k, math500 or aime; TASK:METHOD for a method.",
+  "problems": "Its problems, a JSON-lines file.",
+  "model": "The policy: a Hugging Face directory, a file, or a URL.",
+  "reward": "The reward model, likewise.",
+  "dtype": "Of models in this process: float32, bfloat16, float16 or int8.",
+  "attention": "How they compute it: auto, plain or fused.",
+}
+# The fields that they set; "task" names a config.
+_FIELDS = {
+  "problems": "problems.path",
+  "model": "policy",
+  "reward": "verifier",
+  "dtype": "dtype",
+  "attention": "attention",
+}
+
+
+def written_out(arguments: Sequence[str], configs: pathlib.Path) -> list[str]:
+  """Command-line arguments with the `SHORT` ones written out.
+
+  Args:
+    arguments: of the command, its own name first.
+    configs: folder of the configs of `protocols.TASKS`.
+
+  Returns:
+    As many as are needed, --config before what overrides its fields.
+
+  Raises:
+    ValueError: if the task or its method is unknown; names the nearest.
+  """
+  program, *rest = arguments
+  config, others = [], []
+  while rest:
+    argument = rest.pop(0)
+    name, equals, value = argument.lstrip("-").partition("=")
+    if not argument.startswith("--") or name not in SHORT:
+      others.append(argument)
+      continue
+    if not equals:
+      value = rest.pop(0) if rest else ""
+    if name == "task":
+      task, _, method = value.partition(":")
+      protocols.recipe(task, method)
+      config = [f"--config={configs / f'{task}.py'}" + value[len(task) :]]
+    else:
+      others.append(f"--config.{_FIELDS[name]}={value}")
+      if name == "model" and pathlib.Path(value).is_dir():
+        others.append(f"--config.problems.chat={value}")
+  return [program, *config, *others]

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+import pathlib
+
+import pytest
+
+from jaxttc.evaluation import short_arguments
+
+
+def test_short_arguments_are_written_out(tmp_path):
+  configs = pathlib.Path("configs")
+  model = str(tmp_path)
+  found = short_arguments.written_out(
+    ["solve.py", "--config.seed=1", "--model", model, "--task=aime:dvts"]
+    + ["--dtype=int8", "--reward", "prm"],
+    configs,
+  )
+  assert found == [
+    "solve.py",
+    "--config=configs/aime.py:dvts",
+    "--config.seed=1",
+    f"--config.policy={model}",
+    f"--config.problems.chat={model}",
+    "--config.dtype=int8",
+    "--config.verifier=prm",
+  ]
+  with pytest.raises(ValueError, match="aime"):
+    short_arguments.written_out(["solve.py", "--task=aim"], configs)
