@@ -50,10 +50,9 @@ class ResidualPeer:
 
   def images(self, inputs: np.ndarray) -> torch.Tensor:
     """Images f32[B, H, W, C] as torch has them, [B, C, H, W]."""
-    return (
-      torch.from_numpy(np.ascontiguousarray(inputs.transpose(0, 3, 1, 2)))
-      .contiguous(memory_format=self._format)
-    )
+    return torch.from_numpy(
+      np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))
+    ).contiguous(memory_format=self._format)
 
   @torch.inference_mode()
   def __call__(
@@ -115,9 +114,7 @@ class ResidualPeer:
   def _layer(self, layer):
     weight = torch.from_numpy(np.array(layer.get("kernel", layer.get("scale"))))
     if weight.ndim == 4:
-      weight = weight.permute(3, 2, 0, 1).contiguous(
-        memory_format=self._format
-      )
+      weight = weight.permute(3, 2, 0, 1).contiguous(memory_format=self._format)
     elif weight.ndim == 2:
       weight = weight.T.contiguous()
     return weight, torch.from_numpy(np.array(layer["bias"]))
