@@ -13,7 +13,8 @@ one core. Times are CPU seconds; rivals take turns after one that is not timed
    each, and the look-up of a program,
 *  compilations while random plans are served, some of them snapped,
 *  a torch network that slices the same weights (`slimmable_peer`), at both
-   widths; of torch's two memory layouts the faster one counts.
+   widths, of which the worse ratio counts: in torch's own layout, which is
+   what the definition's code uses, and, without a bar, with channels last.
 
 Needs torch (the `bench` extra). Writes docs/results/slimmable_speed.json.
 """
@@ -46,6 +47,7 @@ TINY = slimmable.NetworkSpec(
   input_shape=(8, 8, 3),
   hidden=32,
 )
+LAYOUTS = ("channels_first", "channels_last")
 _QUARTER = 0.25
 _MENU = 8  # programs while random plans are served
 
@@ -88,10 +90,9 @@ def speed(served: Served, turns: int) -> dict[str, Any]:
 
   from benchmarks import slimmable_peer
 
-  formats = {
-    "channels_first": torch.contiguous_format,
-    "channels_last": torch.channels_last,
-  }
+  formats = dict(
+    zip(LAYOUTS, (torch.contiguous_format, torch.channels_last), strict=True)
+  )
   widths = {"full": served.full, "quarter": served.quarter}
   served.compiled.prewarm(widths.values(), len(served.inputs))
   rivals, difference = {}, 0.0
@@ -193,20 +194,20 @@ def claims(
 ) -> list[results.Claim]:
   """What the figures of `speed`, `switching` and `serving` come to."""
   seconds = found["seconds"]
-  layouts = {
-    name: min(
-      ("channels_first", "channels_last"),
-      key=lambda layout, name=name: statistics.median(
-        seconds[f"torch_{layout}_{name}"]
-      ),
+  over_torch = {
+    (layout, name): _ratio(
+      seconds[f"torch_{layout}_{name}"], seconds[f"ours_{name}"]
     )
+    for layout in LAYOUTS
     for name in ("full", "quarter")
   }
-  over_torch = {
-    name: _ratio(seconds[f"torch_{layout}_{name}"], seconds[f"ours_{name}"])
-    for name, layout in layouts.items()
+  least = {
+    layout: min(
+      (ratio for (of, _), ratio in over_torch.items() if of == layout),
+      key=lambda ratio: ratio["value"],
+    )
+    for layout in LAYOUTS
   }
-  least = min(over_torch, key=lambda name: over_torch[name]["value"])
   return [
     results.Claim(
       "speedup_at_quarter_flops",
@@ -226,9 +227,10 @@ def claims(
       bar=0,
       comparison="<=",
     ),
-    results.Claim("throughput_over_torch", **over_torch[least], bar=1.0),
-    results.Claim("throughput_over_torch_full", **over_torch["full"]),
-    results.Claim("throughput_over_torch_quarter", **over_torch["quarter"]),
+    results.Claim("throughput_over_torch", **least["channels_first"], bar=1.0),
+    results.Claim(
+      "throughput_over_torch_channels_last", **least["channels_last"]
+    ),
     results.Claim(
       "largest_difference_to_torch",
       found["largest_difference"],
