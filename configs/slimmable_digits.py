@@ -24,20 +24,20 @@ def get_config(
   """
   recipe = multitask_recipes.SlimmableRecipe(
     data="digits",
-    data_options={"side": 16, "most": 2, "aligned": True, "noise": 0.3},
+    data_options={"side": 16, "most": 2, "aligned": True, "noise": 0.15},
     encoder={
       "kind": "residual",
-      "stages": ((8, 1, 2), (16, 1, 2), (32, 1, 2)),
+      "stages": ((16, 1, 2), (32, 1, 2), (48, 1, 2)),
     },
-    hidden=32,
+    hidden=48,
     menu=(0.25, 0.5, 0.75, 1.0),
     norm="group",
-    quantum=2,
+    quantum=4,
     pooled=False,
     sandwich=slimmable.Sandwich(widths=4, invariance=0.1),
     held_out=2048,
     train=loop.TrainConfig(
-      steps=4000,
+      steps=2000,
       batch_size=64,
       learning_rate=3e-3,
       warmup_steps=100,
@@ -56,12 +56,10 @@ def get_config(
     hypernetworks=(
       ("norms", 0.25, 3e-3, "linear"),
       ("norms", 0.5, 3e-3, "linear"),
-      ("norms", 0.5, 1e-3, "linear"),
       ("ray", 0.5, 1e-3, "linear"),
-      ("chunked", 0.5, 1e-3, "linear"),
     ),
     branching=(0.25,),
-    static=(0.25, 0.5, 1.0),
+    sandwich=False,
     separate=False,
     ray_step=1 / 4,
   )

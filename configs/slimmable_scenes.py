@@ -32,10 +32,10 @@ def get_config(
     quantum=4,
     scale=2,
     sandwich=slimmable.Sandwich(widths=4, invariance=0.1),
-    held_out=256,
+    held_out=512,
     train=loop.TrainConfig(
       steps=1500,
-      batch_size=32,
+      batch_size=16,
       learning_rate=3e-3,
       warmup_steps=100,
       weight_decay=0.0,
@@ -53,12 +53,10 @@ def get_config(
     hypernetworks=(
       ("norms", 0.25, 3e-3, "linear"),
       ("norms", 0.5, 3e-3, "linear"),
-      ("norms", 0.5, 1e-3, "linear"),
       ("ray", 0.5, 1e-3, "linear"),
-      ("chunked", 0.5, 1e-3, "linear"),
     ),
     branching=(0.25,),
-    static=(0.25, 0.5, 1.0),
+    sandwich=False,
     separate=False,
     ray_step=1 / 4,
   )

@@ -13,12 +13,15 @@
       --problems=test.jsonl --model=Llama-3.2-1B-Instruct \
       --reward=Qwen2.5-Math-PRM-7B
 
+    python scripts/solve.py --model=nested_lm --width=0.5
+
     python scripts/solve.py --mesh=data=4,tensor=2
     python scripts/solve.py --processes=auto --mesh=data=8,tensor=4
 
 --task, --problems, --model and --reward are short for --config=configs/TASK.py,
 --config.problems.path, --config.policy with --config.problems.chat, and
---config.verifier; --dtype=int8 (or float32, bfloat16, float16) for
+--config.verifier; --width=0.5 for --config.width: how much of a policy that
+was trained at several widths; --dtype=int8 (or float32, bfloat16, float16) for
 --config.dtype: what models in this process are kept in; --attention=plain (or
 auto, fused) for --config.attention. What the task's recipe leaves open
 (PROBLEMS, POLICY, VERIFIER) must be named.

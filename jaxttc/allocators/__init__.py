@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Splitting one budget over what it can be spent on."""
 
+from jaxttc.allocators import model_width
 from jaxttc.allocators.width_planner import (
   InfeasibleBudget,
   Plan,
@@ -13,6 +14,7 @@ __all__ = [
   "InfeasibleBudget",
   "Plan",
   "WidthPrices",
+  "model_width",
   "plan",
   "preference_vector",
 ]

@@ -70,6 +70,8 @@ class CompareRecipe:
     seeds: of all sampling.
     policy: a model file, or the name of one that ships.
     verifier: likewise.
+    width: of the policy, as in `solving.SolveRecipe`; cells of different
+      widths are kept apart by the weights.
     sampling: how tokens are drawn.
     batch: problems searched at once.
     samples: independent samples a problem, for pass@k, maj@k and the reward
@@ -87,6 +89,7 @@ class CompareRecipe:
   seeds: tuple[int, ...] = (0,)
   policy: str = "arithmetic_lm"
   verifier: str = "arithmetic_prm"
+  width: float = 1.0
   sampling: solving.SamplingOptions = dataclasses.field(
     default_factory=solving.SamplingOptions
   )
@@ -286,7 +289,10 @@ class _Bench:
     if needed and not recipe.verifier:
       raise ValueError("verifier: some decoder needs rewards; expected a model")
     self.policy, self.verifier = solving.load_models(
-      recipe.policy, recipe.verifier if needed else "", mesh
+      recipe.policy,
+      recipe.verifier if needed else "",
+      mesh,
+      width=recipe.width,
     )
     self._scorers = {"": self.verifier}
     for kind in recipe.controls:

@@ -11,6 +11,7 @@ SHORT = {
   "problems": "Its problems, a JSON-lines file.",
   "model": "The policy: a Hugging Face directory, a file, or a URL.",
   "reward": "The reward model, likewise.",
+  "width": "Share of the policy's width to use, of those it was trained at.",
   "dtype": "Of models in this process: float32, bfloat16, float16 or int8.",
   "attention": "How they compute it: auto, plain or fused.",
 }
@@ -19,6 +20,7 @@ _FIELDS = {
   "problems": "problems.path",
   "model": "policy",
   "reward": "verifier",
+  "width": "width",
   "dtype": "dtype",
   "attention": "attention",
 }

@@ -119,10 +119,11 @@ def seed_figures(recipe: StudyRecipe, seed: SeedAnalysis) -> dict[str, Any]:
     "invariance_cuts_error_at_full": seed.loss_cut(
       "without_invariance", OURS, -1
     ),
-    "smallest_in_sandwich_cuts_error_at_smallest": seed.loss_cut(
-      "without_smallest", OURS, 0
-    ),
   }
+  if recipe.sandwich:
+    figures["smallest_in_sandwich_cuts_error_at_smallest"] = seed.loss_cut(
+      "without_smallest", OURS, 0
+    )
   if recipe.noise:
     figures |= {
       "in_place_cuts_error_at_smallest_under_noise": seed.loss_cut(

@@ -45,6 +45,7 @@ class StudyRecipe:
       They see as many preferences a step as ours sees widths.
     branching: widths of the streams of branching networks (CDMTA-lite).
     static: widths of networks that are trained by themselves.
+    sandwich: whether to train one without the smallest width in every step.
     separate: whether to train a slimmable network a task, too.
     noise: of the data's labels, for the check of distillation; 0 for none.
     rule: how plans are made, of `width_planner.RULES`.
@@ -57,6 +58,7 @@ class StudyRecipe:
   hypernetworks: tuple[tuple[str, float, float, str], ...] = ()
   branching: tuple[float, ...] = ()
   static: tuple[float, ...] = ()
+  sandwich: bool = True
   separate: bool = True
   noise: float = 0.0
   rule: str = "value"
@@ -71,8 +73,9 @@ class StudyRecipe:
     cells: list[Any] = [
       make(OURS, ours),
       make("without_invariance", change(invariance=0.0)),
-      make("without_smallest", change(smallest=False)),
     ]
+    if self.sandwich:
+      cells.append(make("without_smallest", change(smallest=False)))
     cells += [
       slimming_cells.Hypernetwork(
         f"{kind}_{ratio:g}_{rate:g}_{search}",

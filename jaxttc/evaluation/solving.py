@@ -106,6 +106,8 @@ class SolveRecipe:
     problems: the problems.
     policy: a model file, the name of one that ships, or the URL of a server.
     verifier: likewise; not read if the decoder needs no rewards.
+    width: share of the policy's width to use, of those that its recipe names
+      (`inference.narrowed`); 1 is the whole of any policy.
     model: what the policy is called on its server.
     verifier_model: what the verifier is called on its server.
     dtype: of models in this process; one of `models.precision.NAMES`.
@@ -122,6 +124,7 @@ class SolveRecipe:
   problems: problem_sets.ProblemSource
   policy: str = "arithmetic_lm"
   verifier: str = "arithmetic_prm"
+  width: float = 1.0
   model: str = ""
   verifier_model: str = ""
   dtype: str = "float32"
@@ -184,6 +187,11 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
         "mesh: a served model is not spread over devices of this process; "
         "leave the mesh out"
       )
+    if recipe.width != 1:
+      raise ValueError(
+        f"width={recipe.width!r}: expected 1 where a model is served, since "
+        "only a policy of this process is narrowed"
+      )
     blind = served_models.is_url(recipe.policy) and not recipe.endpoint.logprobs
     if blind and decoder_text.reads_logprobs(recipe.decoder):
       raise ValueError(
@@ -216,6 +224,7 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
     mesh,
     recipe.dtype,
     recipe.attention,
+    width=recipe.width,
   )
   if decoder.needs_reward and verifier is None:
     raise ValueError(
@@ -286,6 +295,7 @@ def load_models(
   mesh: jax.sharding.Mesh | None = None,
   dtype: str = "float32",
   attention: str = "auto",
+  width: int | float = 1.0,
 ) -> tuple[bundle_lib.Bundle, bundle_lib.Bundle | None]:
   """Reads the two models; the verifier is None if its name is "".
 
@@ -295,16 +305,22 @@ def load_models(
     mesh: devices to spread them over; None for one device.
     dtype: one of `models.precision.NAMES`.
     attention: one of `models.attention_backend.NAMES`.
+    width: of the policy, as `inference.narrowed` takes it.
 
   Raises:
     ValueError: if a file is missing or damaged, the dtype or the attention is
-      unknown, or the two do not fit each other or the mesh.
+      unknown, the policy has no such width, or the two do not fit each other
+      or the mesh.
   """
 
-  def load(name):
+  def load(name, mesh=mesh):
     return bundle_lib.load(name, dtype, mesh, attention=attention)
 
-  ours = load(policy)
+  if width == 1:
+    ours = load(policy)
+  else:  # cut first: what is cut away may be what a device would hold
+    ours = bundle_lib.narrowed(load(policy, None), width)
+    ours = ours if mesh is None else bundle_lib.shard(ours, mesh)
   theirs = load(verifier) if verifier else None
   bundle_lib.check_pair(ours, theirs)
   return ours, theirs

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turning a model into an engine: KV cache, sampling, controllers, weights."""
 
-from jaxttc.inference.bundle import Bundle, export, load, save, shard
+from jaxttc.inference.bundle import Bundle, export, load, narrowed, save, shard
 from jaxttc.inference.controllers import Controller, Sampler, chain
 from jaxttc.inference.step_format import StepFormat
 
@@ -13,6 +13,7 @@ __all__ = (
   "chain",
   "export",
   "load",
+  "narrowed",
   "save",
   "shard",
 )

@@ -24,6 +24,7 @@ from jaxttc.models import (
   attention_backend,
   families,
   int8_weights,
+  nested_transformer,
   sharding,
   transformer,
 )
@@ -314,6 +315,43 @@ def shard(bundle: Bundle, mesh: jax.sharding.Mesh) -> Bundle:
   """
   params = sharding.place(bundle.config, bundle.params, mesh)
   return dataclasses.replace(bundle, params=params)
+
+
+def narrowed(bundle: Bundle, width: int | float) -> Bundle:
+  """A language model cut down to a width that it was trained for.
+
+  What comes back is a plain model of a smaller config: it costs what its own
+  sizes say, and can be saved on its own.
+
+  Args:
+    bundle: the whole model, on one device; `shard` goes after.
+    width: of the menu in its recipe (`recipe["widths"]`), or 1, which gives
+      the bundle itself.
+
+  Raises:
+    ValueError: if the model was not trained at that width; names those that
+      it has.
+  """
+  if width == 1:
+    return bundle
+  menu = bundle.recipe.get("widths")
+  menu = menu if isinstance(menu, list | tuple) else ()
+  if width not in menu:
+    allowed = ", ".join(map(str, menu)) or (
+      "1 alone: its recipe names no menu of widths"
+    )
+    raise ValueError(
+      f"width={width!r} is none that this {bundle.kind} was trained at; "
+      f"allowed: {allowed}"
+    )
+  small = nested_transformer.narrowed(bundle.config, width)
+  # A narrow model cannot be narrowed again: its own prefixes are no menu.
+  return dataclasses.replace(
+    bundle,
+    config=small,
+    params=nested_transformer.narrow(bundle.params, bundle.config, small),
+    recipe=bundle.recipe | {"widths": [], "width": width},
+  )
 
 
 def check_pair(policy: Bundle, verifier: Bundle | None) -> None:

@@ -12,10 +12,15 @@ import numpy as np
 from jaxttc.evaluation import samples
 from jaxttc.inference import bundle
 from jaxttc.models import config as config_lib
-from jaxttc.models import transformer
+from jaxttc.models import nested_transformer, transformer
 from jaxttc.tasks import arithmetic
 from jaxttc.tasks import tokenizer as tokenizer_lib
-from jaxttc.training import language_model, loop, process_reward
+from jaxttc.training import (
+  language_model,
+  loop,
+  nested_language_model,
+  process_reward,
+)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -28,12 +33,21 @@ class LanguageModelRecipe:
     train: length, rate and bookkeeping of the run.
     start: a language model's file, or the name of one that ships, to go on
       from; random parameters if None.
+    widths: menu of widths, rising to 1, that the model may later be cut down
+      to (`inference.narrowed`); all are trained at once. () for 1 alone.
+    distillation: in [0, 1], how much the narrower widths learn from the full
+      one's probabilities in place of the text.
+    shared_rows: whether the narrower widths share the rows of a batch, or each
+      read all of them, which learns more a step and takes longer.
   """
 
   model: config_lib.TransformerConfig
   mix: arithmetic.TrainingMix
   train: loop.TrainConfig
   start: str | None = None
+  widths: tuple[float, ...] = ()
+  distillation: float = 0.5
+  shared_rows: bool = True
 
   def run(
     self, workdir: str, mesh: jax.sharding.Mesh | None = None
@@ -51,12 +65,11 @@ class LanguageModelRecipe:
         f"model.vocab_size={self.model.vocab_size} must be the tokenizer's "
         f"{tokenizer.vocab_size}"
       )
-    model = transformer.Transformer(self.model)
-    objective = language_model.objective(model)
+    objective = self._objective()
     state = loop.fit(
       self.train,
       objective,
-      self._initial(model),
+      self._initial(),
       language_model.arithmetic_batches(
         tokenizer,
         self.mix,
@@ -82,17 +95,28 @@ class LanguageModelRecipe:
     """Writes the trained model, with this recipe, as one .safetensors file."""
     _export(path, "language_model", self.model, params, self.describe())
 
-  def _initial(self, model):
+  def _objective(self):
+    if not self.widths:
+      return language_model.objective(transformer.Transformer(self.model))
+    return nested_language_model.objective(
+      self.model, self.widths, self.distillation, self.shared_rows
+    )
+
+  def _initial(self):
     """key -> the parameters that training starts from."""
     if self.start is None:
-      return lambda key: transformer.init(key, model)
+      return lambda key: transformer.init(
+        key, transformer.Transformer(self.model)
+      )
     found = bundle.load(self.start)
     if (found.kind, found.config) != ("language_model", self.model):
       raise ValueError(
         f"start={self.start!r} holds a {found.kind} of {found.config}, "
         f"expected a language_model of {self.model}"
       )
-    return lambda _: found.params
+    if not self.widths:
+      return lambda _: found.params
+    return lambda _: nested_transformer.by_importance(found.params, self.model)
 
   def _evaluate(self, objective, tokenizer):
     """Loss on problems whose texts training never sees."""

@@ -228,3 +228,11 @@ def test_problems_without_answers_are_refused(models, tmp_path):
     comparing.run(
       recipe(models, problems=source), str(tmp_path), progress=False
     )
+
+
+def test_a_policy_without_that_width_is_refused(models, tmp_path):
+  nested = str(models / "nested.safetensors")
+  for policy, allowed in ((nested, "0.5, 1.0"), (None, "1 alone")):
+    changes = {"width": 0.25} | ({"policy": policy} if policy else {})
+    with pytest.raises(ValueError, match=f"width=0.25 .*allowed: {allowed}"):
+      comparing.run(recipe(models, **changes), str(tmp_path), progress=False)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures that tests of whole runs share."""
 
+import dataclasses
+
 import pytest
 
 from jaxttc.inference import bundle as bundle_lib
@@ -13,5 +15,7 @@ def models(tmp_path_factory):
   folder = tmp_path_factory.mktemp("models")
   policy, verifier = tiny_models.tiny_bundles()
   bundle_lib.save(str(folder / "policy.safetensors"), policy)
+  nested = dataclasses.replace(policy, recipe={"widths": [0.5, 1.0]})
+  bundle_lib.save(str(folder / "nested.safetensors"), nested)
   bundle_lib.save(str(folder / "verifier.safetensors"), verifier)
   return folder

@@ -11,7 +11,7 @@ def test_short_arguments_are_written_out(tmp_path):
   model = str(tmp_path)
   found = short_arguments.written_out(
     ["solve.py", "--config.seed=1", "--model", model, "--task=aime:dvts"]
-    + ["--dtype=int8", "--reward", "prm"],
+    + ["--dtype=int8", "--width=0.5", "--reward", "prm"],
     configs,
   )
   assert found == [
@@ -21,6 +21,7 @@ def test_short_arguments_are_written_out(tmp_path):
     f"--config.policy={model}",
     f"--config.problems.chat={model}",
     "--config.dtype=int8",
+    "--config.width=0.5",
     "--config.verifier=prm",
   ]
   with pytest.raises(ValueError, match="aime"):

@@ -12,6 +12,7 @@ import time
 import pytest
 import rich.console
 
+from jaxttc.cost import transformer_flops
 from jaxttc.evaluation import problem_sets, solving
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.runtime import search as search_lib
@@ -185,6 +186,8 @@ def test_batch_may_change_between_runs(models, solved, tmp_path):
     ({"policy": "arithmetic_ml"}, "no model named 'arithmetic_ml'"),
     ({"verifier": ""}, "needs rewards"),
     ({"batch": 0}, "batch must be at least 1, got 0"),
+    ({"width": 0.5}, "width=0.5 .*allowed: 1 alone"),
+    ({"width": 0.5, "policy": "http://localhost:1/v1"}, "width=0.5: expected"),
     (
       {"sampling": solving.SamplingOptions(temperature=-1.0)},
       "temperature.*-1",
@@ -251,6 +254,28 @@ def test_greedy_is_at_temperature_zero(models):
   job = solving.prepare(recipe(models, decoder="greedy"))
   assert job.settings.sampler.temperature == 0
   assert job.verifier is None
+
+
+def test_a_narrower_policy_is_charged_its_own_price(models, tmp_path):
+  nested = str(models / "nested.safetensors")
+  with pytest.raises(ValueError, match="width=0.75 .*allowed: 0.5, 1.0"):
+    solving.prepare(recipe(models, policy=nested, width=0.75))
+  path = tmp_path / "narrow.jsonl"
+  narrow = recipe(models, policy=nested, width=0.5, decoder="greedy")
+  rows = solve(narrow, path)
+  whole, small = (
+    solving.prepare(recipe(models, policy=nested, width=w)).policy.shape()
+    for w in (1.0, 0.5)
+  )
+  for row in rows:
+    cost = row["cost"]
+    # The last token is sampled, and never read.
+    tokens = int(cost["prompt_tokens"] + cost["generated_tokens"]) - 1
+    price = transformer_flops.prefill_flops(small, tokens)
+    assert cost["flops"] == price
+    assert price < transformer_flops.prefill_flops(whole, tokens)
+  with pytest.raises(ValueError, match="written by another recipe"):
+    solve(recipe(models, policy=nested, decoder="greedy"), path)
 
 
 def test_slots_fit_the_budget_but_never_grow(models):

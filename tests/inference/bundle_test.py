@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxttc.cost import transformer_flops
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import weights
 from jaxttc.tasks import tokenizer as tokenizer_lib
@@ -154,3 +155,46 @@ def test_configs_of_before_there_were_families_still_load(pair, saved):
   fields = {name: getattr(pair[0].config, name) for name in old}
   back = bundle_lib.load(_rewrite(saved, config=json.dumps(fields)))
   assert back.config == pair[0].config
+
+
+def _nested(pair):
+  return dataclasses.replace(pair[0], recipe={"widths": [0.5, 1.0]})
+
+
+def test_a_width_of_the_menu_is_a_model_of_its_own(pair, tmp_path):
+  whole = _nested(pair)
+  small = bundle_lib.narrowed(whole, 0.5)
+  assert small.config.mlp_width == whole.config.mlp_width // 2
+  assert small.recipe == {"widths": [], "width": 0.5}
+  assert transformer_flops.token_flops(
+    small.shape()
+  ) < transformer_flops.token_flops(whole.shape())
+  path = str(tmp_path / "small.safetensors")
+  bundle_lib.save(path, small)
+  back = bundle_lib.load(path)
+  assert back.config == small.config
+  jax.tree.map(np.testing.assert_array_equal, back.params, small.params)
+  assert bundle_lib.narrowed(whole, 1) is whole
+
+
+def test_widths_that_were_not_trained_are_refused(pair):
+  whole = _nested(pair)
+  with pytest.raises(ValueError, match="width=0.3 .* allowed: 0.5, 1.0$"):
+    bundle_lib.narrowed(whole, 0.3)
+  for plain in (
+    pair[0],
+    bundle_lib.narrowed(whole, 0.5),
+    dataclasses.replace(pair[0], recipe={"widths": "all"}),
+  ):
+    with pytest.raises(ValueError, match="allowed: 1 alone.*no menu of widths"):
+      bundle_lib.narrowed(plain, 0.5)
+
+
+def test_the_nested_model_that_ships_has_its_widths():
+  whole = bundle_lib.load("nested_lm")
+  assert whole.recipe["widths"] == [0.25, 0.5, 0.75, 1.0]
+  units = [
+    bundle_lib.narrowed(whole, width).config.mlp_width
+    for width in whole.recipe["widths"]
+  ]
+  assert units == [96, 192, 288, 384]

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxttc import mesh as mesh_lib
 from jaxttc.models import slimmable as slimmable_lib
 from jaxttc.training import (
   loop,
@@ -71,6 +72,18 @@ def test_a_finished_run_is_read_and_another_recipe_refused(tmp_path):
     _recipe(train=whole).run(str(tmp_path / "twice"))
   again = _recipe().run(str(tmp_path / "once"))  # nothing is left to do
   jax.tree.map(np.testing.assert_array_equal, once, again)
+
+
+def test_eight_devices_train_what_one_does(tmp_path):
+  """The batch is spread over a mesh; sums come out in another order."""
+  train = dataclasses.replace(_recipe().train, steps=10)
+  alone = _recipe(train=train).run(str(tmp_path / "one"))
+  mesh = mesh_lib.make_mesh()
+  assert mesh.size == 8
+  spread = _recipe(train=train).run(str(tmp_path / "eight"), mesh)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), alone, spread
+  )
 
 
 def test_a_file_gives_back_the_network(tmp_path):

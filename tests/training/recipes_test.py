@@ -122,6 +122,27 @@ def test_what_was_trained_explains_itself(trained, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, back.params, params)
 
 
+def test_a_model_of_many_widths_goes_on_from_a_plain_one(trained, tmp_path):
+  plain, _, params = trained
+  start = str(tmp_path / "start.safetensors")
+  plain.export(params, start)
+  recipe = _recipe(steps=6, decay_steps=6, evaluate_every=3)
+  recipe.start, recipe.widths = start, (0.5, 1.0)
+  narrow = recipe.run(str(tmp_path / "nested"))
+  records = metrics_lib.read(str(tmp_path / "nested"))
+  losses = [r["loss_0.5"] for r in records if "loss_0.5" in r]
+  assert len(losses) == 6
+  assert len([r for r in records if "held_out_loss_0.5" in r]) == 2
+  path = str(tmp_path / "nested.safetensors")
+  recipe.export(narrow, path)
+  whole = bundle_lib.load(path)
+  assert whole.recipe["widths"] == [0.5, 1.0]
+  assert bundle_lib.narrowed(whole, 0.5).config.mlp_width == 16
+  recipe.widths = (0.5, 0.75)
+  with pytest.raises(ValueError, match="must rise from above 0 to 1"):
+    recipe.run(str(tmp_path / "other"))
+
+
 def test_another_recipe_does_not_resume(trained):
   _, workdir, _ = trained
   with pytest.raises(ValueError, match="another recipe.*differs in train"):
