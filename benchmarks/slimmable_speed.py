@@ -8,7 +8,7 @@ twice its width, and two classifiers; 32 images a call, float32, one thread on
 one core. Times are CPU seconds; rivals take turns after one that is not timed
 (`timing`), the median counts, and an interval is the range over turns.
 
-*  full width against the dearest configuration below a quarter of its FLOPs,
+*  full width against the configuration nearest to a quarter of its FLOPs,
 *  a call at another width than the last against one at the same, one image
    each, and the look-up of a program,
 *  compilations while random plans are served, some of them snapped,
@@ -64,7 +64,7 @@ class Served:
     self.inputs = self._images(batch)
     self.one = self._images(1)
     self.full = self.space.uniform()
-    self.quarter = self.space.at(_nearest_below(self.network, _QUARTER))
+    self.quarter = self.space.at(_nearest(self.network, _QUARTER))
 
   def _images(self, batch: int) -> jax.Array:
     shape = (batch, *self.network.input_shape)
@@ -78,10 +78,13 @@ class Served:
     return float(own / full)
 
 
-def _nearest_below(network, share: float) -> np.ndarray:
+def _nearest(network, share: float) -> np.ndarray:
   every = network.space.all_indices()
   macs = slimmable.tabulate(network, every).macs
-  return every[np.argmax(np.where(macs <= share * macs.max(), macs, 0))]
+  away = np.abs(macs / macs.max() - share)
+  # Of those that are as near, the one whose ratios differ least.
+  ratios = np.asarray(network.space.menu)[every]
+  return every[np.lexsort((np.ptp(ratios, axis=1), away.round(3)))[0]]
 
 
 def speed(served: Served, turns: int) -> dict[str, Any]:

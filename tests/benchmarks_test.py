@@ -278,7 +278,7 @@ def test_slimmable_peer_agrees_and_every_figure_is_claimed():
     slimmable_speed.TINY, batch=2, turns=1, requests=5
   )
   assert data["speed"]["largest_difference"] < 1e-5
-  assert 0.1 < data["speed"]["share"] <= 0.25
+  assert data["speed"]["share"] == pytest.approx(0.25, abs=0.05)
   assert {claim.name: claim.holds for claim in claims}["compiles_on_hot_path"]
   assert len(data["switching"]["added_ms"]) == 8
 
