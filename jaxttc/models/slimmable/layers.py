@@ -220,7 +220,7 @@ class Conv(nn.Module):
       self.stride,
       self.dilation,
     )
-    bias = silenced(bias[:out], count)
+    bias = silenced(jnp.asarray(bias[:out]), count)
     if norm is None:
       y = y + along(y, bias)
     result = Prefix(silenced(y, count), count, self.features)
