@@ -3,7 +3,7 @@
 
 Goes on from the embedded policy, whose units are first put in order of
 importance, on shorter worked problems with terse solutions. The narrowest
-width costs 0.38 of the FLOPs a token. About ten minutes on one CPU core.
+width costs 0.38 of the FLOPs a token. About a quarter of an hour on one CPU core.
 
     python scripts/train.py --config=configs/nested_lm.py \
       --workdir=runs/nested_lm \
@@ -51,4 +51,5 @@ def get_config() -> recipes.LanguageModelRecipe:
     start="arithmetic_lm",
     widths=(0.25, 0.5, 0.75, 1.0),
     distillation=0.5,
+    shared_rows=False,
   )

@@ -29,7 +29,7 @@ def get_config(
     hidden=64,
     menu=tuple(i / 8 for i in range(1, 9)),
     norm="none",
-    sandwich=slimmable.Sandwich(widths=4, invariance=0.1),
+    sandwich=slimmable.Sandwich(widths=4, invariance=0.2),
     held_out=2048,
     train=loop.TrainConfig(
       steps=4000,
