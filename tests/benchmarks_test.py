@@ -14,6 +14,7 @@ from benchmarks import (
   endpoint_faults,
   server_load,
   sharding,
+  slimmable_speed,
   slot_refill,
   timing,
   tree_reuse,
@@ -269,3 +270,43 @@ def test_one_sequence_that_differs_misses_the_bar():
   )
   assert [claim.holds for claim in missed] == [False] * 3
   assert missed[0].value == 63 / 64 and missed[1].value == 3 / 4
+
+
+def test_slimmable_peer_agrees_and_every_figure_is_claimed():
+  pytest.importorskip("torch")
+  data, claims = slimmable_speed.run(
+    slimmable_speed.TINY, batch=2, turns=1, requests=5
+  )
+  assert data["speed"]["largest_difference"] < 1e-5
+  assert data["speed"]["share"] == pytest.approx(0.25, abs=0.05)
+  assert {claim.name: claim.holds for claim in claims}["compiles_on_hot_path"]
+  assert len(data["switching"]["added_ms"]) == 8
+
+
+def test_random_plans_compile_nothing_and_switches_are_counted():
+  served = slimmable_speed.Served(slimmable_speed.TINY, batch=1)
+  found = slimmable_speed.serving(served, requests=12)
+  assert found["compilations"] == 0 and found["requests"] == 12
+  assert served.compiled.counters.compiled == found["programs"]
+  assert served.compiled.counters.served >= 12
+
+
+def test_slimmable_claims_are_ratios_of_medians():
+  seconds = {"ours_full": [3.0, 5.0, 4.0], "ours_quarter": [1.0, 1.0, 2.0]}
+  for layout, factor in (("channels_first", 2.0), ("channels_last", 0.5)):
+    for name in ("full", "quarter"):
+      ours = seconds[f"ours_{name}"]
+      seconds[f"torch_{layout}_{name}"] = [factor * x for x in ours]
+  claims = slimmable_speed.claims(
+    {"seconds": seconds, "largest_difference": 2e-4},
+    {"added_ms": [-0.5, 0.2, 3.0], "look_up_ms": [0.1, 0.1, 0.2]},
+    {"compilations": 1},
+  )
+  found = {claim.name: claim for claim in claims}
+  speedup = found["speedup_at_quarter_flops"]
+  assert (speedup.value, speedup.low, speedup.high) == (4.0, 2.0, 5.0)
+  assert found["switch_ms"].value == pytest.approx(0.3)
+  assert found["throughput_over_torch"].value == 2.0
+  assert found["throughput_over_torch_channels_last"].value == 0.5
+  assert found["compiles_on_hot_path"].holds is False
+  assert found["largest_difference_to_torch"].holds is False

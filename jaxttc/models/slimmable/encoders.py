@@ -105,12 +105,12 @@ class ResidualEncoder(nn.Module):
       group, count = groups[i], counts[i]
       for block in range(blocks):
         stride = first if block == 0 else 1
-        y = layers.Conv(channels, 3, stride)(x, count)
-        y = layers.elementwise(nn.relu, norm(group)(y))
-        y = norm(group)(layers.Conv(channels, 3)(y, count))
+        y = layers.Conv(channels, 3, stride)(x, count, norm(group))
+        y = layers.elementwise(nn.relu, y)
+        y = layers.Conv(channels, 3)(y, count, norm(group))
         other = i > 0 or stride > 1 or not self.stem_stride
         if block == 0 and other:  # another width, or size
-          x = norm(group)(layers.Conv(channels, 1, stride)(x, count))
+          x = layers.Conv(channels, 1, stride)(x, count, norm(group))
         x = layers.elementwise(nn.relu, layers.add(x, y))
     return x
 
@@ -157,8 +157,8 @@ class MobileNetV2Encoder(nn.Module):
     relu6 = lambda x: layers.elementwise(nn.relu6, x)  # noqa: E731
     norm = lambda group, times=1: self.norm.layer(group, train, times)  # noqa: E731
     groups = self.groups()
-    x = layers.Conv(self.stem, 3, self.stem_stride)(x, counts[0])
-    x = relu6(norm(groups[0])(x))
+    stem = layers.Conv(self.stem, 3, self.stem_stride)
+    x = relu6(stem(x, counts[0], norm(groups[0])))
     before = groups[0]
     for i, (times, channels, blocks, first) in enumerate(self.stages, 1):
       group, count = groups[i], counts[i]
@@ -167,9 +167,9 @@ class MobileNetV2Encoder(nn.Module):
         y = x
         if times > 1:
           wide = layers.Conv(times * x.features, 1)
-          y = relu6(norm(before, times)(wide(x, times * x.count)))
+          y = relu6(wide(x, times * x.count, norm(before, times)))
         y = relu6(norm(before, times)(layers.DepthwiseConv(3, stride)(y)))
-        y = norm(group)(layers.Conv(channels, 1)(y, count))
+        y = layers.Conv(channels, 1)(y, count, norm(group))
         x = layers.add(x, y) if block > 0 else y
         before = group
     if not self.last:

@@ -104,13 +104,13 @@ class DenseHead(nn.Module):
     """Maps features [B, h, w, C] to f32[B, h scale, w scale, outputs]."""
     norm = lambda: self.norm.layer(self.group(""), train)  # noqa: E731
     x = layers.elementwise(
-      nn.relu, norm()(layers.Conv(self.hidden, 3)(x, count))
+      nn.relu, layers.Conv(self.hidden, 3)(x, count, norm())
     )
     if self.scale > 1:
       batch, high, wide, channels = x.values.shape
       shape = (batch, high * self.scale, wide * self.scale, channels)
       x = x._replace(values=jax.image.resize(x.values, shape, "bilinear"))
     x = layers.elementwise(
-      nn.relu, norm()(layers.Conv(self.hidden, 3)(x, count))
+      nn.relu, layers.Conv(self.hidden, 3)(x, count, norm())
     )
     return layers.Conv(self.outputs, 1)(x).values

@@ -20,6 +20,7 @@ makes that mutable: "macs" (multiply-adds an example), "parameters" (numbers
 read), and "activations" (numbers written an example).
 """
 
+from collections.abc import Callable
 import math
 from typing import Any, NamedTuple
 
@@ -190,8 +191,20 @@ class Conv(nn.Module):
   dilation: int = 1
 
   @nn.compact
-  def __call__(self, x: Prefix, count: Count | None = None) -> Prefix:
-    """Maps a prefix of inputs to the first `count` outputs, or to all."""
+  def __call__(
+    self,
+    x: Prefix,
+    count: Count | None = None,
+    norm: Callable[[Prefix, jax.Array], Prefix] | None = None,
+  ) -> Prefix:
+    """Maps a prefix of inputs to the first `count` outputs, or to all.
+
+    Args:
+      x: the inputs.
+      count: outputs in use.
+      norm: maps what comes out before the bias, and the bias f32[C], to the
+        result: a norm can take a bias in without another pass over the values.
+    """
     count = self.features if count is None else count
     taps = self.size * self.size
     kernel = self.param(
@@ -207,15 +220,17 @@ class Conv(nn.Module):
       self.stride,
       self.dilation,
     )
-    y = silenced(y + along(y, bias[:out]), count)
-    result = Prefix(y, count, self.features)
+    bias = silenced(jnp.asarray(bias[:out]), count)
+    if norm is None:
+      y = y + along(y, bias)
+    result = Prefix(silenced(y, count), count, self.features)
     charge(
       self,
       taps * result.places * x.count * count,
       (taps * x.count + 1) * count,
       result.places * count,
     )
-    return result
+    return result if norm is None else norm(result, bias)
 
 
 class DepthwiseConv(nn.Module):

@@ -17,6 +17,7 @@ means are over the whole batch.
 """
 
 import dataclasses
+import math
 
 import flax.linen as nn
 import jax
@@ -80,13 +81,17 @@ class Norm(nn.Module):
   train: bool = False
 
   @nn.compact
-  def __call__(self, x: layers.Prefix) -> layers.Prefix:
-    """Maps a prefix to as many channels."""
+  def __call__(
+    self, x: layers.Prefix, shift: jax.Array | None = None
+  ) -> layers.Prefix:
+    """Maps a prefix, to which a shift f32[C] is yet to be added, to as many."""
+    if shift is not None and self.kind != "group":
+      x = x._replace(values=x.values + layers.along(x.values, shift))
     if self.kind == "none":
       return x
     channels = x.values.shape[-1]
     if self.kind == "group":
-      values = self._by_group(x)
+      values = self._by_group(x, shift)
     elif self.kind == "layer":
       values = _by_place(x)
     else:
@@ -103,7 +108,7 @@ class Norm(nn.Module):
     layers.charge(self, 0, 2 * x.count, x.places * x.count)
     return x._replace(values=layers.silenced(y, x.count))
 
-  def _by_group(self, x):
+  def _by_group(self, x, shift):
     if x.features % self.group or (
       isinstance(x.count, int) and x.count % self.group
     ):
@@ -116,13 +121,30 @@ class Norm(nn.Module):
         "groups of one channel leave nothing of vectors; raise the quantum, or "
         "choose another norm"
       )
-    *shape, channels = x.values.shape
-    grouped = x.values.reshape(*shape, channels // self.group, self.group)
-    axes = (*range(1, len(shape)), grouped.ndim - 1)
-    mean = grouped.mean(axes, keepdims=True)
-    variance = jnp.square(grouped - mean).mean(axes, keepdims=True)
-    out = (grouped - mean) * jax.lax.rsqrt(variance + _EPSILON)
-    return out.reshape(x.values.shape)
+    # Sums over places first, then over a group's channels: on CPU, reductions
+    # that keep a long last axis run several times faster. Two sums in one pass
+    # leave a scale and a shift, in which what comes before and after fuses.
+    batch, *places, channels = x.values.shape
+    axes, size = tuple(range(1, x.values.ndim - 1)), math.prod(places)
+    sums, squares = x.values.sum(axes), jnp.square(x.values).sum(axes)
+    if shift is not None:
+      shift = shift[None]
+      squares = squares + shift * (2 * sums + size * shift)
+      sums = sums + size * shift
+
+    def means(sums):
+      grouped = sums.reshape(batch, channels // self.group, self.group)
+      return grouped.sum(-1) / (size * self.group)
+
+    def spread(values):
+      return jnp.repeat(values, self.group, axis=-1)
+
+    mean = means(sums)
+    variance = jnp.maximum(means(squares) - jnp.square(mean), 0)
+    scale = spread(jax.lax.rsqrt(variance + _EPSILON))
+    away = -spread(mean) if shift is None else shift - spread(mean)
+    shape = (batch, *(1 for _ in places), channels)
+    return x.values * scale.reshape(shape) + (away * scale).reshape(shape)
 
   def _by_batch(self, x):
     axes = tuple(range(x.values.ndim - 1))

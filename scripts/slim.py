@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chooses the widths of a trained network for a budget and a preference.
+
+    python scripts/slim.py --model=runs/slimmable_scenes.safetensors \
+      --budget=0.5 --preference=segmentation:2,depth:1,normals:1,edges:0
+
+    python scripts/slim.py --model=runs/slimmable_digits.safetensors \
+      --budget=2 --unit=latency_ms --batch=8 --export=small.safetensors
+
+    python scripts/slim.py --model=runs/slimmable_vectors.safetensors \
+      --budget=0.5 --picture=dials.png
+
+The model is what scripts/train.py --config=configs/slimmable_*.py --export
+wrote. Without --preference all tasks count alike; only ratios matter. Scores
+of all widths are measured once and kept beside the model as
+MODEL.scores.npz, latencies of this machine as MODEL.latency.json. --export
+writes the chosen sub-network alone; it can be given as --model again.
+"""
+
+import os
+import pathlib
+
+from absl import app, flags
+import jax
+import rich
+
+from jaxttc.allocators import menu_search, width_planner, width_prices
+from jaxttc.evaluation import slimming, slimming_tables, trade_off_picture
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_MODEL = flags.DEFINE_string(
+  "model", None, "A slimmable network, .safetensors.", required=True
+)
+_BUDGET = flags.DEFINE_float(
+  "budget", None, "The most an example may cost.", required=True
+)
+_UNIT = flags.DEFINE_string(
+  "unit",
+  "fraction",
+  f"Unit of the budget: {', '.join(width_prices.UNITS)}. Latencies are of a "
+  "batch; fraction is of the full multiply-adds.",
+)
+_PREFERENCE = flags.DEFINE_string(
+  "preference", "", "TASK:NUMBER,.. for every task; alike if empty."
+)
+_RULE = flags.DEFINE_string(
+  "rule", "value", f"One of {', '.join(width_planner.RULES)}."
+)
+_SEARCH = flags.DEFINE_string(
+  "search", "exhaustive", f"One of {', '.join(menu_search.SEARCHES)}."
+)
+_HARDWARE = flags.DEFINE_string(
+  "hardware", None, "Chip of a budget of joules, as the cost room names it."
+)
+_BATCH = flags.DEFINE_integer("batch", 32, "Examples a call, of latencies.")
+_EXPORT = flags.DEFINE_string(
+  "export", None, "Write the chosen sub-network alone, .safetensors."
+)
+_PICTURE = flags.DEFINE_string(
+  "picture", None, "Draw scores against both dials: .png, .svg or .pdf."
+)
+
+
+def slim() -> None:
+  """Does what the flags say.
+
+  Raises:
+    ValueError: in one line, for anything in them that cannot be.
+    ImportError: if a picture is asked for, and matplotlib is missing.
+  """
+  slimmer = slimming.Slimmer(
+    _MODEL.value, batch=_BATCH.value, hardware=_HARDWARE.value, say=_say
+  )
+  options = {"rule": _RULE.value, "search": _SEARCH.value}
+  preference = slimming.parse_preference(_PREFERENCE.value)
+  plan = slimmer.plan(_BUDGET.value, preference, unit=_UNIT.value, **options)
+  print(
+    f"{plan.budget:g} {plan.unit} buy {plan.price:.4g}, which leaves "
+    f"{plan.slack:.2g}; {slimmer.scores.source}"
+  )
+  for table in slimming_tables.tables(slimmer, plan, preference):
+    rich.print(table)
+  if _EXPORT.value:
+    print(
+      slimming_tables.told(
+        slimmer.export(plan.config, _EXPORT.value), _EXPORT.value
+      )
+    )
+  if _PICTURE.value:
+    trade_off_picture.write(
+      slimmer.trade_off(**options),
+      _PICTURE.value,
+      f"Expected scores of {os.path.basename(_MODEL.value)}",
+    )
+    print(f"picture: {_PICTURE.value}")
+
+
+def _say(line: str) -> None:
+  print(f"slim.py: {line}", flush=True)
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+  try:
+    slim()
+  except (ValueError, ImportError) as error:
+    raise SystemExit(f"slim.py: {error}") from None
+
+
+if __name__ == "__main__":
+  # Each program is compiled once, not once a run.
+  jax.config.update(
+    "jax_compilation_cache_dir",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
+  )
+  jax.config.config_with_absl()
+  app.run(main)
