@@ -30,7 +30,6 @@ def get_config(
     menu=(0.25, 0.5, 0.75, 1.0),
     norm="group",
     quantum=4,
-    scale=2,
     sandwich=slimmable.Sandwich(widths=4, invariance=0.1),
     held_out=512,
     train=loop.TrainConfig(

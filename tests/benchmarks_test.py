@@ -278,7 +278,10 @@ def test_slimmable_peer_agrees_and_every_figure_is_claimed():
     slimmable_speed.TINY, batch=2, turns=1, requests=5
   )
   assert data["speed"]["largest_difference"] < 1e-5
-  assert data["speed"]["share"] == pytest.approx(0.25, abs=0.05)
+  shares = data["speed"]["shares"]
+  assert shares["full"] == 1
+  assert shares["quarter"] == pytest.approx(0.25, abs=0.05)
+  assert shares["below"] <= 0.25
   assert {claim.name: claim.holds for claim in claims}["compiles_on_hot_path"]
   assert len(data["switching"]["added_ms"]) == 8
 
@@ -292,9 +295,13 @@ def test_random_plans_compile_nothing_and_switches_are_counted():
 
 
 def test_slimmable_claims_are_ratios_of_medians():
-  seconds = {"ours_full": [3.0, 5.0, 4.0], "ours_quarter": [1.0, 1.0, 2.0]}
+  seconds = {
+    "ours_full": [3.0, 5.0, 4.0],
+    "ours_quarter": [1.0, 1.0, 2.0],
+    "ours_below": [2.0, 2.0, 2.0],
+  }
   for layout, factor in (("channels_first", 2.0), ("channels_last", 0.5)):
-    for name in ("full", "quarter"):
+    for name in ("full", "quarter", "below"):
       ours = seconds[f"ours_{name}"]
       seconds[f"torch_{layout}_{name}"] = [factor * x for x in ours]
   claims = slimmable_speed.claims(
@@ -305,6 +312,7 @@ def test_slimmable_claims_are_ratios_of_medians():
   found = {claim.name: claim for claim in claims}
   speedup = found["speedup_at_quarter_flops"]
   assert (speedup.value, speedup.low, speedup.high) == (4.0, 2.0, 5.0)
+  assert found["speedup_just_below_quarter_flops"].value == 2.0
   assert found["switch_ms"].value == pytest.approx(0.3)
   assert found["throughput_over_torch"].value == 2.0
   assert found["throughput_over_torch_channels_last"].value == 0.5

@@ -9,10 +9,8 @@ loses at most the steps since the last checkpoint.
 from collections.abc import Callable
 import dataclasses
 import functools
-import os
 import pathlib
 import re
-import tempfile
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -20,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxttc.evaluation import control, width_scores
+from jaxttc.evaluation import control, score_files, width_scores
 from jaxttc.models import branching, hypernetworks, slimmable
 from jaxttc.models.slimmable import layers
 from jaxttc.tasks.multitask import base, registry
@@ -150,7 +148,7 @@ class Trainer:
       Hypernetwork: self._hypernetwork,
       Branching: self._branching,
     }[type(cell)](cell, str(file.parent))
-    _write(file, measured)
+    score_files.write(file, measured)
     return measured
 
   def _slimmable(self, cell: Slimmable, workdir: str):
@@ -403,12 +401,3 @@ class _View:
   tasks: tuple[base.Task, ...]
   input_shape: tuple[int, ...]
   sample: Callable
-
-
-def _write(file: pathlib.Path, arrays: dict[str, Any]) -> None:
-  """Writes a file whole or not at all."""
-  file.parent.mkdir(parents=True, exist_ok=True)
-  handle, name = tempfile.mkstemp(dir=file.parent, suffix=".partial")
-  with os.fdopen(handle, "wb") as opened:
-    np.savez(opened, **arrays)
-  os.replace(name, file)

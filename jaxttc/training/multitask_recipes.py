@@ -24,7 +24,6 @@ class SlimmableRecipe:
     menu: ratios to train at, ascending, 1 the last.
     norm: kind of norm, of `slimmable.norms.KINDS`.
     quantum: channels that all widths are multiples of.
-    scale: how many times smaller than the image the encoder's features are.
     pooled: whether tasks with one prediction an example see the mean over all
       places of an image's features, or each place by itself.
     sandwich: the widths of a step, and what narrow ones learn from.
@@ -41,7 +40,6 @@ class SlimmableRecipe:
   menu: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
   norm: str = "group"
   quantum: int = 8
-  scale: int = 1
   pooled: bool = True
   sandwich: slimmable.Sandwich = dataclasses.field(
     default_factory=slimmable.Sandwich
@@ -68,7 +66,6 @@ class SlimmableRecipe:
       menu=tuple(self.menu),
       norm=self.norm,
       quantum=self.quantum,
-      scale=self.scale,
       pooled=self.pooled,
     )
 

@@ -5,6 +5,8 @@ An encoder lists its width groups and takes a count for each. Layers joined by
 a skip connection are of one group, since they add up.
 """
 
+import math
+
 import flax.linen as nn
 
 from jaxttc.models.slimmable import layers, norms, widths
@@ -82,6 +84,11 @@ class ResidualEncoder(nn.Module):
       for i, stage in enumerate(self.stages)
     )
 
+  def reduction(self) -> int:
+    """How many times smaller than the image its features are, a side."""
+    strides = (stage[2] for stage in self.stages)
+    return math.prod(strides, start=self.stem_stride or 1)
+
   def resized(self, counts: tuple[int, ...]) -> "ResidualEncoder":
     """The same with other channels, one a width group."""
     pairs = zip(counts, self.stages, strict=True)
@@ -142,6 +149,10 @@ class MobileNetV2Encoder(nn.Module):
     sizes = [("stem", self.stem)]
     sizes += [(f"stage{i}", s[1]) for i, s in enumerate(self.stages)]
     return tuple(widths.WidthGroup(*size, self.quantum) for size in sizes)
+
+  def reduction(self) -> int:
+    """How many times smaller than the image its features are, a side."""
+    return math.prod((s[3] for s in self.stages), start=self.stem_stride)
 
   def resized(self, counts: tuple[int, ...]) -> "MobileNetV2Encoder":
     """The same with other channels, one a width group."""
@@ -209,6 +220,10 @@ class VisionTransformerEncoder(nn.Module):
       for i, (_, heads, mlp) in enumerate(self.segments)
     ]
     return tuple(group for pair in pairs for group in pair)
+
+  def reduction(self) -> int:
+    """How many times smaller than the image its features are, a side."""
+    return self.patch
 
   def resized(self, counts: tuple[int, ...]) -> "VisionTransformerEncoder":
     """The same with other heads and hidden units, as `groups` lists them."""

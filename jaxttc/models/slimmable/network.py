@@ -106,8 +106,6 @@ class NetworkSpec:
     menu: ratios that the network is trained at.
     norm: kind of norm of encoder and decoders, of `norms.KINDS`.
     quantum: channels that all widths, and groups of the norm, are multiples of.
-    scale: how many times smaller than the image the encoder's features are;
-      for tasks with a prediction at every pixel.
     pooled: whether other tasks see the mean over all places of an image's
       features, or each place by itself.
   """
@@ -119,7 +117,6 @@ class NetworkSpec:
   menu: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
   norm: str = "group"
   quantum: int = 8
-  scale: int = 1
   pooled: bool = True
 
   def build(self) -> MultiTaskNetwork:
@@ -141,18 +138,20 @@ class NetworkSpec:
       raise ValueError(
         f"{len(hidden)} hidden sizes for {len(self.tasks)} tasks"
       )
+    encoder = self._encoder(common)
+    reduction = self._reduction(encoder)
     decoders = []
     for (task, outputs, dense), size in zip(self.tasks, hidden, strict=True):
       own = common | {"name": f"decoder_{task}"}
       if dense:
-        head = heads.DenseHead(outputs, size, self.scale, **own)
+        head = heads.DenseHead(outputs, size, reduction, **own)
       elif self.pooled:
         head = heads.VectorHead(outputs, size, **own)
       else:
         head = heads.MapHead(outputs, size, **own)
       decoders.append((task, head))
     network = MultiTaskNetwork(
-      self._encoder(common),
+      encoder,
       tuple(decoders),
       tuple(self.input_shape),
       tuple(self.menu),
@@ -176,6 +175,29 @@ class NetworkSpec:
     if kind == "vision_transformer":  # its norms are always of layers
       common = {"quantum": self.quantum}
     return ENCODERS[kind](**fields, **common)
+
+  def _reduction(self, encoder) -> int:
+    """How many times a prediction at every pixel must be enlarged; or 1."""
+    images = len(self.input_shape) == 3
+    dense = [task for task, _, every_pixel in self.tasks if every_pixel]
+    if images != hasattr(encoder, "reduction"):
+      raise ValueError(
+        f"encoder {self.encoder['kind']!r} reads "
+        f"{'vectors' if images else 'images'}, the inputs are of shape "
+        f"{list(self.input_shape)}"
+      )
+    if not images and dense:
+      raise ValueError(
+        f"task {dense[0]!r} predicts every pixel, the inputs have none"
+      )
+    reduction = encoder.reduction() if images else 1
+    if dense and any(side % reduction for side in self.input_shape[:2]):
+      raise ValueError(
+        f"task {dense[0]!r} predicts every pixel: images of "
+        f"{self.input_shape[0]} x {self.input_shape[1]} must be multiples of "
+        f"the encoder's reduction, {reduction}"
+      )
+    return reduction
 
   def at(self, config: widths.WidthConfig) -> "NetworkSpec":
     """A network of its own whose full, and only, width is a configuration.

@@ -42,7 +42,6 @@ def tiny() -> Callable[..., network.NetworkSpec]:
       menu=(0.5, 1.0),
       norm=norm,
       quantum=4 if kind != "vision_transformer" else 1,
-      scale=2 if images else 1,
       pooled=kind != "residual",
     )
 

@@ -301,3 +301,25 @@ def test_descriptions_survive_json(tiny, kind):
 def test_descriptions_of_no_network_are_refused(fields):
   with pytest.raises(ValueError, match="not a network's description"):
     network.NetworkSpec.from_dict(fields)
+
+
+@pytest.mark.parametrize(
+  ("kind", "shape", "dense", "said"),
+  [
+    ("mlp", (4, 4, 3), False, "encoder 'mlp' reads vectors"),
+    ("residual", (5,), False, "encoder 'residual' reads images"),
+    ("mlp", (5,), True, "task 'depth' predicts every pixel, the inputs have"),
+    ("residual", (5, 4, 3), True, "multiples of the encoder's reduction, 2"),
+  ],
+)
+def test_inputs_that_do_not_fit_the_encoder_are_refused(
+  kind, shape, dense, said, tiny
+):
+  """When the network is built, not when it runs."""
+  spec = dataclasses.replace(
+    tiny(kind),
+    input_shape=shape,
+    tasks=(("depth", 1, dense), ("kind", 3, False)),
+  )
+  with pytest.raises(ValueError, match=said):
+    spec.build()
