@@ -188,7 +188,7 @@ class Slimmer:
       raise ValueError(f"{path}: is the network itself; export elsewhere")
     spec, params = slimmable.extract(self.stored.spec, self.params, config)
     recipe = self.stored.recipe | {"widths": config.to_dict()}
-    slimmable_files.save(path, spec, params, recipe)
+    slimmable_files.save(path, spec, params, recipe, self._statistics(config))
     read = slimmable_files.load(path)
     inputs = self.calibration.inputs[: self.batch]
     ours = _predict(self.network, self.params, inputs, config)

@@ -216,8 +216,8 @@ def test_an_export_that_reads_back_otherwise_is_refused(
   slimmer = slimming.Slimmer(untrained(), batch=8)
   save = slimmable_files.save
 
-  def wrong(path, spec, params, recipe):
-    save(path, spec, jax.tree.map(lambda x: 1.01 * x, params), recipe)
+  def wrong(path, spec, params, *rest):
+    save(path, spec, jax.tree.map(lambda x: 1.01 * x, params), *rest)
 
   monkeypatch.setattr(slimmable_files, "save", wrong)
   with pytest.raises(ValueError, match="read back, predictions differ"):

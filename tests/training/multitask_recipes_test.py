@@ -99,6 +99,32 @@ def test_a_file_gives_back_the_network(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, params, found.params)
 
 
+def test_a_file_holds_statistics_of_batch_norms(tmp_path):
+  """So that a network that was cut out predicts at once."""
+  recipe = _recipe(norm="batch")
+  spec = recipe.spec(recipe.load_data())
+  whole = spec.build()
+  config = whole.space.uniform(0.5)
+  params = slimmable_lib.init(whole, jax.random.key(0))
+  inputs = jax.random.normal(jax.random.key(1), (2, 32, 24))
+  measured = slimmable_lib.recalibrate(whole, params, config, inputs)
+  small, cut = slimmable_lib.extract(spec, params, config)
+  path = str(tmp_path / "small.safetensors")
+  slimmable_files.save(
+    path, small, cut, {}, {"batch_stats": measured["batch_stats"]}
+  )
+  found = slimmable_files.load(path)
+  network = found.spec.build()
+  counts = network.space.counts(network.space.uniform())
+  ours, _ = whole.apply(measured, inputs[0], whole.space.counts(config))
+  theirs, _ = network.apply(
+    {"params": found.params} | found.statistics, inputs[0], counts
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), ours, theirs
+  )
+
+
 @pytest.mark.parametrize(
   ("changes", "said"),
   [
