@@ -29,7 +29,7 @@ def get_config(
       "kind": "residual",
       "stages": ((8, 1, 2), (16, 1, 1)),
     },
-    hidden=32,
+    hidden=16,
     menu=(0.25, 0.5, 0.75, 1.0),
     norm="group",
     quantum=2,
@@ -59,7 +59,7 @@ def get_config(
       ("ray", 0.5, 1e-3, "linear"),
     ),
     branching=(0.25,),
-    sandwich=False,
+    ablations=False,
     separate=False,
     ray_step=1 / 4,
   )

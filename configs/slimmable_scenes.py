@@ -55,7 +55,7 @@ def get_config(
       ("ray", 0.5, 1e-3, "linear"),
     ),
     branching=(0.25,),
-    sandwich=False,
+    ablations=False,
     separate=False,
     ray_step=1 / 4,
   )

@@ -93,6 +93,11 @@ def seed_figures(recipe: StudyRecipe, seed: SeedAnalysis) -> dict[str, Any]:
     figures["hypervolume_over_hypernetwork"] = _ratio(
       ours, best, "the best hypernetwork"
     )
+    norms = [v for k, v in hyper.items() if k.startswith("norms")]
+    if norms:
+      figures["hypervolume_over_norms_only_hypernetwork"] = _ratio(
+        ours, max(norms), "the norms-only hypernetwork"
+      )
     joint = seed.joined(list(hyper)).volume()
     figures["hypervolume_over_all_hypernetworks_together"] = ours / joint
   figures["configuration_variance_cut"] = seed.variance_cut()
@@ -120,10 +125,15 @@ def seed_figures(recipe: StudyRecipe, seed: SeedAnalysis) -> dict[str, Any]:
       "without_invariance", OURS, -1
     ),
   }
-  if recipe.sandwich:
-    figures["smallest_in_sandwich_cuts_error_at_smallest"] = seed.loss_cut(
-      "without_smallest", OURS, 0
-    )
+  if recipe.ablations:
+    figures |= {
+      "smallest_in_sandwich_cuts_error_at_smallest": seed.loss_cut(
+        "without_smallest", OURS, 0
+      ),
+      "variance_cut_if_only_narrow_encoders_move": seed.variance_cut(
+        "stopped_teacher"
+      ),
+    }
   if recipe.noise:
     figures |= {
       "in_place_cuts_error_at_smallest_under_noise": seed.loss_cut(
@@ -172,11 +182,11 @@ def picture(
 
   tasks = analyses[0].tasks
   with page.style():
-    figure = page.figure(4.2)
+    figure = page.figure(4.6)
     panels = figure.subplots(1, 2, width_ratios=(3, 2))
     _draw_costs(panels[0], recipe, analyses)
     _draw_control(panels[1], analyses, tasks)
-    figure.legend(loc="outside lower center", ncols=4, columnspacing=1.4)
+    figure.legend(loc="outside lower center", ncols=2, columnspacing=1.4)
     figure.suptitle(
       f"Slimmable {recipe.recipe.data} ({len(analyses)} seeds)",
       x=0.01,
@@ -196,7 +206,7 @@ def _draw_costs(axes: Axes, recipe, analyses) -> None:
     xs = np.mean([costs(a) for a in analyses], 0)
     ys = np.array([values(a) for a in analyses])
     axes.plot(xs, ys.mean(0), label=label, **style)
-    if ys.shape[1] > 1:
+    if style.get("ls") != "":
       axes.fill_between(
         xs, ys.min(0), ys.max(0), alpha=0.15, lw=0, color=style.get("color")
       )
@@ -262,17 +272,13 @@ def _draw_control(axes: Axes, analyses, tasks) -> None:
       scores = seed.table(OURS, "test")(indices)
       curves.append(control.marginal_curves(seed.rays, scores)[t])
     axes.plot(
-      curves[0].weight, np.mean([c.score for c in curves], 0), marker="o", ms=3
+      curves[0].weight,
+      np.mean([c.score for c in curves], 0),
+      marker="o",
+      ms=3,
+      label=f"_{task}",  # not in the figure's legend
     )
-    axes.annotate(
-      task,
-      (curves[0].weight[-1], np.mean([c.score[-1] for c in curves])),
-      xytext=(4, 0),
-      textcoords="offset points",
-      fontsize=8.5,
-      va="center",
-    )
+  axes.legend(axes.lines, tasks, loc="lower right")
   axes.set_xlabel("weight of the task")
   axes.set_ylabel("its score")
   axes.set_title(f"control at {budget:.0%} of the cost")
-  axes.margins(x=0.2)

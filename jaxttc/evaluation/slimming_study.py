@@ -45,7 +45,8 @@ class StudyRecipe:
       They see as many preferences a step as ours sees widths.
     branching: widths of the streams of branching networks (CDMTA-lite).
     static: widths of networks that are trained by themselves.
-    sandwich: whether to train one without the smallest width in every step.
+    ablations: whether to train one without the smallest width in every step,
+      and one whose distance between features moves narrow encoders only.
     separate: whether to train a slimmable network a task, too.
     noise: of the data's labels, for the check of distillation; 0 for none.
     rule: how plans are made, of `width_planner.RULES`.
@@ -58,7 +59,7 @@ class StudyRecipe:
   hypernetworks: tuple[tuple[str, float, float, str], ...] = ()
   branching: tuple[float, ...] = ()
   static: tuple[float, ...] = ()
-  sandwich: bool = True
+  ablations: bool = True
   separate: bool = True
   noise: float = 0.0
   rule: str = "value"
@@ -74,8 +75,11 @@ class StudyRecipe:
       make(OURS, ours),
       make("without_invariance", change(invariance=0.0)),
     ]
-    if self.sandwich:
-      cells.append(make("without_smallest", change(smallest=False)))
+    if self.ablations:
+      cells += [
+        make("without_smallest", change(smallest=False)),
+        make("stopped_teacher", change(teacher="stopped")),
+      ]
     cells += [
       slimming_cells.Hypernetwork(
         f"{kind}_{ratio:g}_{rate:g}_{search}",

@@ -20,8 +20,8 @@ features of different widths is our reading. There are four:
 the last three squared and divided by the variance of what the full encoder
 gives. By default both sides move, the full encoder too: all widths share their
 weights, so with a gradient that stops at the full encoder a step towards it
-moves it away, and features came out no closer (`configs/compare_slimmable_*`
-have the figures). No distance here can shrink by shrinking features.
+moves it away, and features come out no closer (a study of vectors says by how
+much). No distance here can shrink by shrinking features.
 """
 
 from collections.abc import Callable, Sequence
