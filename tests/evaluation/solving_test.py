@@ -302,7 +302,7 @@ def test_summary_counts(solved):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_script_survives_a_kill(models, tmp_path, how):
-  count = 600
+  count = 1200
   path = tmp_path / "answers.jsonl"
   command = [
     sys.executable,

@@ -53,13 +53,15 @@ def _plain_vector_head(head, params, x):
   return _dense(params["Dense_1"], x)
 
 
-def _plain_unpooled_head(head, params, x):
-  """A kernel of places, channels and units is one of a window over all."""
-  kernel = params["MapDense_0"]["kernel"].reshape(*x.shape[1:], head.hidden)
-  window = nn.Conv(head.hidden, x.shape[1:3], padding="VALID")
-  x = window.apply({"params": params["MapDense_0"] | {"kernel": kernel}}, x)
-  x = nn.gelu(_norm(params["Norm_0"], x[:, 0, 0]))
-  return _dense(params["Dense_0"], x)
+def _plain_map_head(head, params, x):
+  """A kernel of places, channels and outputs is one of a window over all."""
+  conv = nn.Conv(head.hidden, (3, 3), strides=2)
+  x = conv.apply({"params": params["Conv_0"]}, x)
+  x = nn.relu(_norm(params["Norm_0"], x))
+  last = params["MapDense_0"]
+  kernel = last["kernel"].reshape(*x.shape[1:], head.outputs)
+  window = nn.Conv(head.outputs, x.shape[1:3], padding="VALID")
+  return window.apply({"params": last | {"kernel": kernel}}, x)[:, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -72,12 +74,7 @@ def _plain_unpooled_head(head, params, x):
       (2, 5),
     ),
     (heads.VectorHead(5, 8, _NORM, 4), _plain_vector_head, _MAP, (2, 5)),
-    (
-      heads.VectorHead(5, 8, _NORM, 4, pooled=False),
-      _plain_unpooled_head,
-      _MAP,
-      (2, 5),
-    ),
+    (heads.MapHead(5, 8, _NORM, 4), _plain_map_head, _MAP, (2, 5)),
     (heads.DenseHead(3, 8, 1, _NORM, 4), _plain_dense_head, _MAP, (2, 3, 4, 3)),
     (heads.DenseHead(1, 8, 2, _NORM, 4), _plain_dense_head, _MAP, (2, 6, 8, 1)),
   ],
@@ -97,7 +94,11 @@ def test_full_width_is_the_plain_head(head, plain, x, shape):
 
 def test_predictions_are_never_slimmed():
   x = layers.whole(_MAP)
-  for head in (heads.VectorHead(5, 8, _NORM, 4), heads.DenseHead(5, 8, 2)):
+  for head in (
+    heads.VectorHead(5, 8, _NORM, 4),
+    heads.MapHead(5, 8),
+    heads.DenseHead(5, 8, 2),
+  ):
     params = _drawn(head, _MAP)
     found = jax.eval_shape(
       lambda params, head=head: head.apply({"params": params}, x, 8), params

@@ -138,7 +138,7 @@ def test_parameters_are_named_by_task_and_of_full_width(tiny):
   assert set(params) == {"encoder", "decoder_depth", "decoder_kind"}
   assert params["decoder_depth"]["Conv_0"]["kernel"].shape == (3, 3, 16, 8)
   kernel = params["decoder_kind"]["MapDense_0"]["kernel"]
-  assert kernel.shape == (2 * 2, 16, 16)  # places, features, hidden units
+  assert kernel.shape == (1, 16, 3)  # places, hidden channels, outputs
 
 
 def test_an_extracted_network_has_one_width_and_a_json_description(tiny, drawn):
