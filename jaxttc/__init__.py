@@ -24,6 +24,7 @@ __all__ = [
   "inference",
   "mesh",
   "models",
+  "predictors",
   "results",
   "runtime",
   "serving",

@@ -47,6 +47,7 @@ def test_rivals_begin_with_the_slices_of_the_same_start(trial, workdir):
       "model": dataclasses.asdict(rival.config),
       "start": str(workdir / f"start_{width:g}.safetensors"),
       "widths": [],
+      "shared_rows": True,  # as it is where there are no widths
     }
     assert rival.recipe == json.loads(json.dumps(expected))
   starts = [
