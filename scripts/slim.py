@@ -24,6 +24,7 @@ from absl import app, flags
 import jax
 import rich
 
+from jaxttc import compilation
 from jaxttc.allocators import menu_search, width_planner, width_prices
 from jaxttc.evaluation import slimming, slimming_tables, trade_off_picture
 
@@ -109,10 +110,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  # Each program is compiled once, not once a run.
-  jax.config.update(
-    "jax_compilation_cache_dir",
-    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
-  )
+  compilation.keep(_ROOT)
   jax.config.config_with_absl()
   app.run(main)

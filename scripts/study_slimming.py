@@ -11,7 +11,6 @@ goes on. Seeds can be trained beside each other: give each its own --only_seed,
 then run once without it.
 """
 
-import os
 import pathlib
 
 from absl import app, flags, logging
@@ -20,7 +19,7 @@ from ml_collections import config_flags
 import rich
 import rich.table
 
-from jaxttc import results
+from jaxttc import compilation, results
 from jaxttc.evaluation import slimming_report, slimming_study
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -68,10 +67,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  # Each program is compiled once, not once a run.
-  jax.config.update(
-    "jax_compilation_cache_dir",
-    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".cache" / "jax")),
-  )
+  compilation.keep(_ROOT)
   jax.config.config_with_absl()
   app.run(main)

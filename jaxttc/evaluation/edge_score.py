@@ -2,7 +2,7 @@
 """The edge score of the boundary benchmarks, odsF, without MATLAB.
 
 A map of edge probabilities is made thin (`non_maximum_suppression`), cut at 99
-thresholds, and made one pixel thin again (`thinned`). At each threshold every
+thresholds, and made one pixel thin again (`thinning`). At each threshold every
 predicted pixel may be the partner of one true pixel at most a share of the
 image's diagonal away, and of no other; precision and recall are the shares
 that find partners. Counts are pooled over images: odsF is the best F of one
@@ -17,18 +17,18 @@ References:
   Martin, Fowlkes and Malik (2004), Learning to detect natural image boundaries
     using local brightness, color, and texture cues (matching, precision,
     recall). Arbelaez et al. (2011), Contour detection and hierarchical image
-    segmentation (ODS, OIS). Guo and Hall (1989), Parallel thinning with
-    two-subiteration algorithms.
+    segmentation (ODS, OIS).
 """
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 import numpy as np
 import scipy.ndimage
 
 from jaxttc.evaluation import pixel_matching
+from jaxttc.tasks.multitask import thinning
 
 THRESHOLDS = np.arange(1, 100) / 100
 # How far partners may be apart, as a share of the diagonal.
@@ -123,7 +123,7 @@ def image_counts(
     size = int(mask.sum())
     # Masks only shrink, so one of the same size is the same mask.
     if size != last:
-      mask = thinned(mask) if thin else mask
+      mask = thinning.thin(mask) if thin else mask
       row = (int(mask.sum()), *match(mask, wanted, radius))
       last = size
     rows.append((*row, int(wanted.sum())))
@@ -190,17 +190,6 @@ def non_maximum_suppression(
   return np.where(ridge, probability, 0.0)
 
 
-def thinned(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-  """A mask reduced to lines one pixel wide, as connected as before."""
-  mask = np.array(mask, bool)
-  while True:
-    before = mask.sum()
-    for removable in _REMOVABLE:
-      mask &= ~removable[_neighbourhoods(mask)]
-    if mask.sum() == before:
-      return mask
-
-
 def _checked(
   probability: Any, truth: Any, valid: Any | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -239,45 +228,3 @@ def _distances(mask: np.ndarray) -> np.ndarray:
   if not mask.any():
     return np.full(mask.shape, np.inf)
   return scipy.ndimage.distance_transform_edt(~mask)
-
-
-# The neighbours p1..p8 of a pixel, from the east counter-clockwise; bit i of a
-# neighbourhood is p(i + 1), and the highest bit the pixel itself.
-_AROUND = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
-
-
-def _neighbourhoods(mask: np.ndarray) -> np.ndarray:
-  """Numbers in [0, 512) that stand for the nine pixels around each."""
-  padded = np.pad(mask, 1).astype(np.int64)
-  height, width = mask.shape
-  code = mask.astype(np.int64) << 8
-  for bit, (dy, dx) in enumerate(_AROUND):
-    code |= padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width] << bit
-  return code
-
-
-def _removable() -> np.ndarray:
-  """bool[2, 512]: which pixels each pass of Guo and Hall's thinning removes.
-
-  A pixel goes if its neighbours stay connected without it (one crossing), it
-  is not the end of a line (two or three neighbours, counted in pairs), and it
-  is on the side that the pass works on.
-  """
-  code = np.arange(512)
-  p = [None, *((code >> bit & 1).astype(bool) for bit in range(8))]
-  p.append(p[1])
-  crossings = sum(
-    (~p[i] & (p[i + 1] | p[i + 2])).astype(int) for i in (1, 3, 5, 7)
-  )
-  pairs = [
-    sum((p[i] | p[i + 1]).astype(int) for i in start)
-    for start in ((1, 3, 5, 7), (2, 4, 6, 8))
-  ]
-  least = np.minimum(*pairs)
-  simple = (crossings == 1) & (least >= 2) & (least <= 3) & (code >= 256)
-  first = ~((p[2] | p[3] | ~p[8]) & p[1])
-  second = ~((p[6] | p[7] | ~p[4]) & p[5])
-  return np.stack([simple & first, simple & second])
-
-
-_REMOVABLE = _removable()

@@ -152,7 +152,7 @@ class Trainer:
     return measured
 
   def _slimmable(self, cell: Slimmable, workdir: str):
-    """Tables of all configurations' scores and costs; variance of features."""
+    """Scores of all configurations on both halves; variance of features."""
     options = self.recipe.data_options | dict(cell.data_options)
     recipe = dataclasses.replace(
       self.recipe, sandwich=cell.sandwich, data_options=options
@@ -261,27 +261,16 @@ class Trainer:
 
   def _losses(self, predictions, batch: base.Examples) -> jax.Array:
     """Weighted losses f32[K]."""
-    return jnp.stack(
-      [
-        task.weight
-        * task_losses.loss(
-          task, predictions[task.name], batch.labels[task.name]
-        )
-        for task in self.data.tasks
-      ]
-    )
+    tasks = self.data.tasks
+    weights = jnp.array([task.weight for task in tasks])
+    return weights * task_losses.losses(tasks, predictions, batch.labels)
 
   def _scores(self, predict: Callable) -> Callable[[np.ndarray], np.ndarray]:
     """From (preference, inputs) -> predictions: rays -> test scores f64."""
 
     def one(ray):
       found = predict(ray, self.test.inputs)
-      return jnp.stack(
-        [
-          width_scores.score(t, found[t.name], self.test.labels[t.name])
-          for t in self.data.tasks
-        ]
-      )
+      return width_scores.scores(self.data.tasks, found, self.test.labels)
 
     run = jax.jit(lambda rays: jax.lax.map(one, rays))
     return lambda rays: np.asarray(

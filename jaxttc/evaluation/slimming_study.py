@@ -170,6 +170,7 @@ class SeedAnalysis:
     self.prices = width_prices.WidthPrices(self.network)
     self.full = float(self.prices(self.prices.ends["high"], "macs")[0])
     self.rays = recipe.rays()
+    self._plans: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
 
   def table(self, cell: str, examples: str) -> width_scores.ScoreTable:
     """Scores of all configurations of a slimmable cell."""
@@ -180,8 +181,15 @@ class SeedAnalysis:
   ) -> tuple[np.ndarray, np.ndarray]:
     """Menu indices i32[R, groups], and costs f64[R], of plans for all rays.
 
-    Plans are made on the calibration examples.
+    Plans are made on the calibration examples, once.
     """
+    rule = rule or self.recipe.rule
+    key = (cell, budget, rule)
+    if key not in self._plans:
+      self._plans[key] = self._plan(*key)
+    return self._plans[key]
+
+  def _plan(self, cell, budget, rule):
     table = self.table(cell, "calibration")
     found = [
       width_planner.plan(
@@ -190,7 +198,7 @@ class SeedAnalysis:
         budget,
         self.prices,
         table,
-        rule=rule or self.recipe.rule,
+        rule=rule,
       )
       for ray in self.rays
     ]

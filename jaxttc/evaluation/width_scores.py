@@ -7,7 +7,7 @@ the encoder's widths and on its own decoder's. All configurations, menu **
 the data, in which all decoders are equally wide.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -61,23 +61,30 @@ def measure(
       predictions, _ = network.apply(
         {"params": params}, examples.inputs, space.counts_at(indices), True
       )
-      return jnp.stack(
-        [score(t, predictions[t.name], examples.labels[t.name]) for t in tasks]
-      )
+      return scores(tasks, predictions, examples.labels)
 
     return jax.lax.map(one, indices)
 
   return np.asarray(scan(params, jnp.asarray(indices)), np.float64)
 
 
-def score(
-  task: base.Task, prediction: jax.Array, label: base.Label
+def scores(
+  tasks: Sequence[base.Task],
+  predictions: Mapping[str, jax.Array],
+  labels: Mapping[str, base.Label],
 ) -> jax.Array:
-  """Score f32[] of one batch: the task's headline, in [0, 1]."""
-  state = dense_metrics.update(
-    task, dense_metrics.zeros(task), prediction, label
-  )
-  return dense_metrics.score(task, state)
+  """Scores f32[K] of one batch: each task's headline, in [0, 1]."""
+
+  def one(task):
+    state = dense_metrics.update(
+      task,
+      dense_metrics.zeros(task),
+      predictions[task.name],
+      labels[task.name],
+    )
+    return dense_metrics.score(task, state)
+
+  return jnp.stack([one(task) for task in tasks])
 
 
 def tabulate(

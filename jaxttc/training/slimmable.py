@@ -123,7 +123,7 @@ def task_terms(
       {"params": params}, batch.inputs, counts, train=True
     )
     predictions, features = run(full)
-    losses = _losses(tasks, predictions, batch.labels)
+    losses = task_losses.losses(tasks, predictions, batch.labels)
     metrics = {
       f"loss_{task.name}": loss
       for task, loss in zip(tasks, losses, strict=True)
@@ -137,7 +137,7 @@ def task_terms(
     def narrow(indices):
       counts = space.counts_at(indices)
       predictions, own = run(counts)
-      found = _losses(tasks, predictions, batch.labels)
+      found = task_losses.losses(tasks, predictions, batch.labels)
       if sandwich.in_place:
         found += sandwich.in_place * jnp.stack(
           [
@@ -185,15 +185,6 @@ def objective(
     return total, metrics | {"loss": total}
 
   return loss
-
-
-def _losses(tasks, predictions, labels):
-  return jnp.stack(
-    [
-      task_losses.loss(task, predictions[task.name], labels[task.name])
-      for task in tasks
-    ]
-  )
 
 
 def _draw(key, space, sandwich):

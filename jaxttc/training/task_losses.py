@@ -21,7 +21,7 @@ References:
     tasks (the choice of losses for dense tasks).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -63,6 +63,21 @@ def loss(
   prediction = prediction.astype(jnp.float32)
   value, valid = jnp.asarray(label.value), jnp.asarray(label.valid)
   return _LOSSES[task.kind](prediction, value, valid)
+
+
+def losses(
+  tasks: Sequence[base.Task],
+  predictions: Mapping[str, Float[Array, "..."]],
+  labels: Mapping[str, base.Label],
+) -> Float[Array, " K"]:
+  """`loss` of every task, in their order; weights are left out.
+
+  Raises:
+    ValueError: as `loss`.
+  """
+  return jnp.stack(
+    [loss(task, predictions[task.name], labels[task.name]) for task in tasks]
+  )
 
 
 def distillation(

@@ -10,8 +10,8 @@ import scipy.ndimage
 import scipy.optimize
 
 from jaxttc.evaluation import edge_score
+from jaxttc.tasks.multitask import thinning
 
-EIGHT = np.ones((3, 3))
 masks = st_numpy.arrays(bool, (7, 8), elements=st.booleans())
 
 
@@ -68,7 +68,7 @@ def noisy_contours(seed, size=48):
     shifted = np.hypot(y - centre[0] - 1, x - centre[1]) - radius
     ridge = np.exp(-(shifted**2) / 4) * rng.uniform(0.5, 1)
     probability = np.maximum(probability, ridge)
-  return probability, edge_score.thinned(truth)
+  return probability, thinning.thin(truth)
 
 
 def test_the_gap_of_the_dilation_is_small_on_contours():
@@ -84,29 +84,6 @@ def test_the_gap_of_the_dilation_is_small_on_contours():
   gap = scores[1].ods_f - scores[0].ods_f
   assert 0 <= gap < 0.05
   assert scores[0].ods_f > 0.75
-
-
-def test_thinning_a_bar_leaves_its_middle():
-  mask = np.zeros((7, 12), bool)
-  mask[2:5, 1:11] = True
-  found = edge_score.thinned(mask)
-  assert not found[[0, 1, 2, 4, 5, 6]].any()
-  assert found[3, 3:9].all()
-
-
-@hypothesis.settings(max_examples=60)
-@hypothesis.given(st_numpy.arrays(bool, (9, 10), elements=st.booleans()))
-def test_thinning_keeps_components_and_is_done_when_done(mask):
-  found = edge_score.thinned(mask)
-  assert not (found & ~mask).any()
-  assert (
-    scipy.ndimage.label(found, EIGHT)[1]
-    == (scipy.ndimage.label(mask, EIGHT)[1])
-  )
-  # As many holes, seen from the background.
-  holes = [scipy.ndimage.label(~np.pad(m, 1))[1] for m in (found, mask)]
-  assert holes[0] == holes[1]
-  np.testing.assert_array_equal(edge_score.thinned(found), found)
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 45, 70, 90, 135])

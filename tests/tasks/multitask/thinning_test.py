@@ -2,6 +2,7 @@
 """Tests of thinning: invariants on random shapes, and shapes by hand."""
 
 import hypothesis
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 import numpy as np
 import pytest
@@ -106,3 +107,25 @@ def test_shapes_by_hand(thick, thin):
 def test_empty_and_full():
   assert not thinning.thin(np.zeros((4, 5), bool)).any()
   assert thinning.thin(np.ones((9, 9), bool)).sum() < 12
+
+
+def test_thinning_a_bar_leaves_its_middle():
+  mask = np.zeros((7, 12), bool)
+  mask[2:5, 1:11] = True
+  found = thinning.thin(mask)
+  assert not found[[0, 1, 2, 4, 5, 6]].any()
+  assert found[3, 3:9].all()
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(hnp.arrays(bool, (9, 10), elements=st.booleans()))
+def test_thinning_keeps_components_and_is_done_when_done(mask):
+  found = thinning.thin(mask)
+  assert not (found & ~mask).any()
+  assert (
+    scipy.ndimage.label(found, _ALL)[1] == (scipy.ndimage.label(mask, _ALL)[1])
+  )
+  # As many holes, seen from the background.
+  holes = [scipy.ndimage.label(~np.pad(m, 1))[1] for m in (found, mask)]
+  assert holes[0] == holes[1]
+  np.testing.assert_array_equal(thinning.thin(found), found)
