@@ -24,9 +24,12 @@ import re
 import shlex
 import sys
 import tempfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+  from rich import table as rich_table
 
 _COMPARISONS = {
   ">=": operator.ge,
@@ -216,6 +219,19 @@ def claims(folder: str | os.PathLike[str]) -> dict[str, tuple[Claim, ...]]:
   return {
     path.name: read(path).claims for path in sorted(folder.glob("*.json"))
   }
+
+
+def table(claims_by_file: Mapping[str, Sequence[Claim]]) -> "rich_table.Table":
+  """Returns claims as a table to print, a row a claim."""
+  from rich import table as rich_table  # Not at the top: writers need none.
+
+  made = rich_table.Table("file", "claim", "figure", "bar", "holds")
+  words = {None: "-", True: "yes", False: "[red]no[/red]"}
+  for file, held in claims_by_file.items():
+    for claim in held:
+      bar = "-" if claim.bar is None else f"{claim.comparison} {claim.bar:g}"
+      made.add_row(file, claim.name, claim.figure, bar, words[claim.holds])
+  return made
 
 
 def fill(text: str, claims_by_file: Mapping[str, Sequence[Claim]]) -> str:

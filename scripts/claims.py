@@ -11,7 +11,6 @@ import sys
 
 from absl import app, flags
 from rich import console as rich_console
-from rich import table as rich_table
 
 from jaxttc import results
 
@@ -33,16 +32,6 @@ _CHECK = flags.DEFINE_bool("check", False, "Fail if a document is stale.")
 _STRICT = flags.DEFINE_bool("strict", False, "Fail if a claim misses its bar.")
 
 
-def _table(claims: dict[str, tuple[results.Claim, ...]]) -> rich_table.Table:
-  table = rich_table.Table("file", "claim", "figure", "bar", "holds")
-  words = {None: "-", True: "yes", False: "[red]no[/red]"}
-  for file, held in claims.items():
-    for claim in held:
-      bar = "-" if claim.bar is None else f"{claim.comparison} {claim.bar:g}"
-      table.add_row(file, claim.name, claim.figure, bar, words[claim.holds])
-  return table
-
-
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
@@ -59,7 +48,7 @@ def main(argv: list[str]) -> None:
         failures.append(f"{name} is out of date: run scripts/claims.py --write")
   except (OSError, ValueError) as error:
     sys.exit(f"claims: {error}")
-  rich_console.Console().print(_table(claims))
+  rich_console.Console().print(results.table(claims))
   if _STRICT.value:
     failures += [
       f"{file}: {claim.name} misses its bar"

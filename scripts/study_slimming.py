@@ -17,7 +17,6 @@ from absl import app, flags, logging
 import jax
 from ml_collections import config_flags
 import rich
-import rich.table
 
 from jaxttc import compilation, results
 from jaxttc.evaluation import slimming_report, slimming_study
@@ -57,12 +56,8 @@ def main(argv: list[str]) -> None:
     claims = slimming_report.write(recipe, found, out, results.command_line())
   except (ValueError, FloatingPointError) as error:
     raise SystemExit(f"study_slimming.py: {error}") from None
-  table = rich.table.Table("figure", "value", "bar", "holds")
-  for claim in claims:
-    bar = "" if claim.bar is None else f"{claim.comparison} {claim.bar:g}"
-    holds = {None: "", True: "yes", False: "no"}[claim.holds]
-    table.add_row(claim.name, claim.figure, bar, holds)
-  rich.print(table)
+  file = f"{pathlib.Path(out).name}.json"
+  rich.print(results.table({file: claims}))
   print(f"{out}.json\n{out}.png")
 
 

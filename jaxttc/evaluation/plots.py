@@ -9,7 +9,8 @@ import os
 
 import numpy as np
 
-from jaxttc.evaluation import curve_picture, page, tables, tree_picture
+from jaxttc import page
+from jaxttc.evaluation import curve_picture, tables, tree_picture
 
 
 def accuracy_against_cost(

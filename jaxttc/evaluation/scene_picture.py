@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxttc.evaluation import page
+from jaxttc import page
 from jaxttc.tasks.multitask import base
 
 # matplotlib is optional, so its types cannot be named at import time.

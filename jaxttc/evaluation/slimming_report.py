@@ -178,7 +178,7 @@ def picture(
   Raises:
     ImportError: if matplotlib is not installed.
   """
-  from jaxttc.evaluation import page  # needs matplotlib
+  from jaxttc import page  # needs matplotlib
 
   tasks = analyses[0].tasks
   with page.style():

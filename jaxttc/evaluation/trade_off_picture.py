@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxttc.evaluation import page, slimming
+from jaxttc import page
+from jaxttc.evaluation import slimming
 
 # matplotlib is optional, so its types cannot be named at import time.
 Axes = Any

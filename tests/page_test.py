@@ -3,7 +3,7 @@
 
 import pytest
 
-from jaxttc.evaluation import page
+from jaxttc import page
 
 
 def test_style_ends_with_its_context_even_after_an_error():

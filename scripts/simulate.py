@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Simulates a part of the machine room, as a config describes it.
+
+    python scripts/simulate.py --config=configs/splitwise.py \
+      --out=docs/results/splitwise
+
+Prints every figure beside its bar, and writes them with their data and a
+picture. Override any field of the recipe: --config.seeds=0,1.
+"""
+
+import pathlib
+
+from absl import app, flags
+import jax
+from ml_collections import config_flags
+import rich
+
+from jaxttc import compilation, results, simulation
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "File with get_config() -> recipe.", lock_config=True
+)
+_OUT = flags.DEFINE_string(
+  "out", None, "Where .json and .png go; default runs/simulate/<config>."
+)
+
+
+def main(argv: list[str]) -> None:
+  """Parses the flags and runs the simulation."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+  if _CONFIG.value is None:
+    raise app.UsageError("--config is required, e.g. configs/splitwise.py")
+  name = pathlib.Path(flags.FLAGS["config"].config_filename.split(":")[0]).stem
+  out = _OUT.value or str(pathlib.Path("runs/simulate") / name)
+  try:
+    study = _CONFIG.value.run()
+    files = simulation.write(study, out)
+  except (ValueError, OSError) as error:
+    raise SystemExit(f"simulate.py: {error}") from None
+  file = f"{pathlib.Path(out).name}.json"
+  rich.print(results.table({file: study.claims}))
+  for path in files:
+    print(path or "no picture: pip install 'jaxttc[plot]'")
+
+
+if __name__ == "__main__":
+  compilation.keep(_ROOT)
+  jax.config.config_with_absl()
+  app.run(main)
