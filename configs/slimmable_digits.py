@@ -27,14 +27,14 @@ def get_config(
     data_options={"side": 16, "most": 2, "aligned": True, "noise": 0.1},
     encoder={
       "kind": "residual",
-      "stages": ((8, 1, 2), (16, 1, 1)),
+      "stages": ((8, 1, 2), (12, 1, 1)),
     },
-    hidden=16,
+    hidden=32,
     menu=(0.25, 0.5, 0.75, 1.0),
     norm="group",
     quantum=2,
     pooled=False,
-    sandwich=slimmable.Sandwich(widths=4, invariance=0.1),
+    sandwich=slimmable.Sandwich(widths=4, invariance=0.2),
     held_out=2048,
     train=loop.TrainConfig(
       steps=2000,

@@ -9,6 +9,7 @@ loses at most the steps since the last checkpoint.
 from collections.abc import Callable
 import dataclasses
 import functools
+import json
 import pathlib
 import re
 from typing import Any, NamedTuple
@@ -137,19 +138,43 @@ class Trainer:
 
     Returns:
       Arrays by name; which, depends on the kind of cell.
+
+    Raises:
+      ValueError: if what was measured is of another recipe.
     """
     file = self.folder / cell.name / "scores.npz"
+    described = self._described(cell)
     if file.exists():
       with np.load(file, allow_pickle=False) as found:
-        return dict(found)
+        measured = dict(found)
+      if str(measured.pop("described", "")) != described:
+        raise ValueError(
+          f"{file}: was measured of another recipe; give another workdir, or "
+          "remove its folder to train it anew"
+        )
+      return measured
     measured = {
       Slimmable: self._slimmable,
       Static: self._static,
       Hypernetwork: self._hypernetwork,
       Branching: self._branching,
     }[type(cell)](cell, str(file.parent))
-    score_files.write(file, measured)
+    score_files.write(file, measured | {"described": np.array(described)})
     return measured
+
+  def _described(self, cell: Any) -> str:
+    """All that decides what is measured of a cell, as text."""
+    recipe = self.recipe.describe()
+    for setting in ("log_every", "evaluate_every", "checkpoint_every", "keep"):
+      del recipe["train"][setting]
+    return json.dumps(
+      {
+        "recipe": recipe,
+        "cell": [type(cell).__name__, dataclasses.asdict(cell)],
+        "rays": self.rays.tolist(),
+      },
+      sort_keys=True,
+    )
 
   def _slimmable(self, cell: Slimmable, workdir: str):
     """Scores of all configurations on both halves; variance of features."""

@@ -16,6 +16,7 @@ into `task_losses`, so that a preference is the only other weight.
 """
 
 from collections.abc import Callable
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -246,8 +247,11 @@ def branching(
     draw, level, choice = jax.random.split(key, 3)
     rays = pareto.sample_preferences(draw, draws, tasks, concentration)
     shares = jax.random.uniform(level, (draws,), minval=1 / tasks)
-    found = jax.vmap(one, in_axes=(None, None, 0, 0, 0))(
-      params, batch, rays, shares, jax.random.split(choice, draws)
+    found = pareto.over_draws(
+      functools.partial(one, params, batch),
+      rays,
+      shares,
+      jax.random.split(choice, draws),
     )
     metrics = {name: value.mean() for name, value in found.items()}
     total = (

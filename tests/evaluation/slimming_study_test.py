@@ -77,6 +77,14 @@ def test_every_cell_is_trained_and_read_back(recipe, workdir, analysis):
       np.testing.assert_array_equal(value, again[name][key])
 
 
+def test_scores_of_another_recipe_are_refused(recipe, workdir, analysis):
+  del analysis  # which has filled the folder
+  longer = dataclasses.replace(recipe.recipe, held_out=32)
+  other = dataclasses.replace(recipe, recipe=longer)
+  with pytest.raises(ValueError, match="slimmable.*of another recipe"):
+    slimming_study.train(other, 0, workdir)
+
+
 def test_a_table_says_what_every_configuration_scores(recipe, analysis):
   """The separable table equals measuring configurations one by one."""
   data = recipe.recipe.load_data()

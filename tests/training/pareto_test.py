@@ -3,6 +3,7 @@
 
 import math
 
+import chex
 import hypothesis
 from hypothesis import strategies as st
 import jax
@@ -197,6 +198,13 @@ def test_linear_objective_weighs_by_the_drawn_preferences():
   np.testing.assert_allclose(value, expected, rtol=0.01)
   np.testing.assert_allclose(metrics["loss"], value)
   assert 0 < metrics["non_uniformity"] < math.log(3)
+
+
+@pytest.mark.parametrize("draws", [1, 3, 4, 5, 9])
+def test_draws_are_stacked_whether_mapped_or_not(draws):
+  xs, ys = jnp.arange(float(draws)), jnp.ones((draws, 2))
+  found = pareto.over_draws(lambda x, y: {"a": x * y, "b": x}, xs, ys)
+  chex.assert_trees_all_close(found, {"a": xs[:, None] * ys, "b": xs})
 
 
 def test_exact_gradients_are_the_weighted_gradients_of_the_tasks():
