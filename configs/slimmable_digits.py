@@ -24,10 +24,10 @@ def get_config(
   """
   recipe = multitask_recipes.SlimmableRecipe(
     data="digits",
-    data_options={"side": 16, "most": 2, "aligned": True, "noise": 0.1},
+    data_options={"side": 16, "most": 3, "aligned": True, "noise": 0.1},
     encoder={
       "kind": "residual",
-      "stages": ((8, 1, 2), (12, 1, 1)),
+      "stages": ((8, 1, 2),),
     },
     hidden=32,
     menu=(0.25, 0.5, 0.75, 1.0),
@@ -35,11 +35,11 @@ def get_config(
     quantum=2,
     pooled=False,
     sandwich=slimmable.Sandwich(widths=4, invariance=0.2),
-    held_out=2048,
+    held_out=4096,
     train=loop.TrainConfig(
       steps=2000,
       batch_size=64,
-      learning_rate=3e-3,
+      learning_rate=1e-2,
       warmup_steps=100,
       weight_decay=0.0,
       log_every=50,
@@ -54,11 +54,13 @@ def get_config(
   return slimming_study.StudyRecipe(
     recipe=recipe,
     hypernetworks=(
-      ("norms", 0.25, 3e-3, "linear"),
       ("norms", 0.5, 3e-3, "linear"),
+      ("norms", 0.5, 1e-2, "linear"),
+      ("ray", 0.25, 3e-3, "linear"),
       ("ray", 0.5, 1e-3, "linear"),
+      ("ray", 0.5, 3e-3, "linear"),
     ),
-    branching=(0.25,),
+    branching=(0.5,),
     ablations=False,
     separate=False,
     ray_step=1 / 4,

@@ -21,10 +21,7 @@ _RESULTS = flags.DEFINE_string(
 )
 _DOCUMENTS = flags.DEFINE_multi_string(
   "document",
-  [
-    str(_ROOT / "docs" / name)
-    for name in ("systems.md", "endpoints.md", "scaling_out.md", "serving.md")
-  ],
+  [str(path) for path in sorted((_ROOT / "docs").glob("*.md"))],
   "Document with claim markers; may be repeated.",
 )
 _WRITE = flags.DEFINE_bool("write", False, "Fill figures into the documents.")

@@ -204,13 +204,14 @@ class Trainer:
     inputs = self.test.inputs[:128]
 
     @jax.jit
-    def features(indices):
+    def features(indices, inputs):
       counts = space.counts_at(indices)
       found = network.apply({"params": params}, inputs, counts, True)[1]
-      return found.reshape(len(found), -1)
+      return slimmable_training.places(found)
 
-    full = features(jnp.full(len(space.groups), len(space.menu) - 1))
-    found = [np.asarray(features(jnp.asarray(row))) for row in drawn]
+    top = jnp.full(len(space.groups), len(space.menu) - 1)
+    full = features(top, inputs)
+    found = [np.asarray(features(jnp.asarray(row), inputs)) for row in drawn]
     return np.float64(control.configuration_variance(found, np.asarray(full)))
 
   def _static(self, cell: Static, workdir: str):
@@ -293,13 +294,16 @@ class Trainer:
   def _scores(self, predict: Callable) -> Callable[[np.ndarray], np.ndarray]:
     """From (preference, inputs) -> predictions: rays -> test scores f64."""
 
-    def one(ray):
-      found = predict(ray, self.test.inputs)
-      return width_scores.scores(self.data.tasks, found, self.test.labels)
+    @jax.jit  # examples are no constants, which XLA would fold into layers
+    def run(rays, examples):
+      def one(ray):
+        found = predict(ray, examples.inputs)
+        return width_scores.scores(self.data.tasks, found, examples.labels)
 
-    run = jax.jit(lambda rays: jax.lax.map(one, rays))
+      return jax.lax.map(one, rays)
+
     return lambda rays: np.asarray(
-      run(jnp.asarray(rays, jnp.float32)), np.float64
+      run(jnp.asarray(rays, jnp.float32), self.test), np.float64
     )
 
   def _narrow(self, ratio: float):

@@ -198,7 +198,7 @@ def _draw(key, space, sandwich):
 
 def _distance(kind, features, full, count, params):
   """How far narrow features [B, .., C] are from the full encoder's, f32[]."""
-  z, t = (_places(x) for x in (features, full))
+  z, t = (places(x) for x in (features, full))
   if kind == "relational":
     z, t = (g - g.mean() for g in (similarities(z), similarities(t)))
     sizes = jnp.square(z).mean() * jnp.square(t).mean()
@@ -218,16 +218,19 @@ def _distance(kind, features, full, count, params):
   return jnp.square(z - t).mean() / (jnp.var(t) + _EPSILON)
 
 
-def _places(features):
-  """At most `_PLACES` places [N, C] of a batch, evenly spaced."""
+def places(features: jax.Array) -> jax.Array:
+  """The rows that similarities are taken between, [N, C] of [B, .., C].
+
+  At most 256 of a batch's places, evenly spaced.
+  """
   flat = features.reshape(-1, features.shape[-1])
   return flat[:: max(1, -(-len(flat) // _PLACES))]
 
 
-def similarities(places: jax.Array) -> jax.Array:
-  """Cosine similarities f32[N, N] of places f32[N, C]."""
-  unit = places * jax.lax.rsqrt(
-    jnp.square(places).sum(-1, keepdims=True) + _EPSILON
+def similarities(rows: jax.Array) -> jax.Array:
+  """Cosine similarities f32[N, N] of rows f32[N, C]."""
+  unit = rows * jax.lax.rsqrt(
+    jnp.square(rows).sum(-1, keepdims=True) + _EPSILON
   )
   return unit @ unit.T
 
