@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 import numpy as np
 
 Scalar = Float[Array, ""] | float
+Numbers = Sequence[float | int] | np.ndarray
 
 # Normal deviates beyond this have no share that a double can hold.
 _FAR = 38.0
@@ -111,9 +112,9 @@ Classifier = Pass | Gaussian | Empirical
 
 
 def empirical(
-  scores: Sequence[float] | np.ndarray,
-  irrelevant: Sequence[float] | np.ndarray,
-  relevant: Sequence[float] | np.ndarray,
+  scores: Numbers,
+  irrelevant: Numbers,
+  relevant: Numbers,
   skill_boost: float = 0.0,
 ) -> Empirical:
   """A classifier from two cumulative distributions, as a table gives them.
@@ -149,8 +150,8 @@ def empirical(
 
 
 def from_roc(
-  false_positives: Sequence[float] | np.ndarray,
-  true_positives: Sequence[float] | np.ndarray,
+  false_positives: Numbers,
+  true_positives: Numbers,
 ) -> Empirical:
   """A classifier from its ROC, linear between the points.
 
@@ -184,29 +185,30 @@ def from_roc(
 
 
 def measured(
-  scores: Sequence[float] | np.ndarray,
-  labels: Sequence[bool] | np.ndarray,
+  scores: Numbers,
+  labels: Numbers,
   *,
   knots: int = 4096,
   skill_boost: float = 0.0,
 ) -> Empirical:
   """A classifier from a trained model's scores on labelled events.
 
-  Between the knots the distributions are linear, where counts are steps; with
-  more events than knots, half of the knots are quantiles of each class.
+  Between the knots the distributions are linear, where counts are steps. With
+  more scores than knots, up to half of the knots are of relevant events, so
+  that few of those are not lost among many others.
 
   Args:
     scores: f[N], the higher the more relevant.
     labels: bool[N], whether each event is relevant.
-    knots: the most scores that are kept.
+    knots: the most scores that are kept, at least 4.
     skill_boost: added to relevant events' scores.
 
   Raises:
     ValueError: if a score is not finite, lengths differ, a class has no
-      event, all scores are equal, or there are fewer than two knots.
+      event, all scores are equal, or there are fewer than four knots.
   """
-  if knots < 2:
-    raise ValueError(f"knots must be at least 2, got {knots}")
+  if knots < 4:
+    raise ValueError(f"knots must be at least 4, got {knots}")
   scores, labels = _column(scores, "scores"), np.asarray(labels)
   if labels.shape != scores.shape:
     raise ValueError(
@@ -221,8 +223,10 @@ def measured(
   if len(places) < 2:
     raise ValueError(f"all measured scores are {places[0]:g}: nothing to tell")
   if len(places) > knots:
-    chosen = [_spread(values, knots // 2 - 1) for values in classes]
-    places = np.unique(np.concatenate([*chosen, places[[0, -1]]]))
+    distinct = [np.unique(values) for values in classes]
+    few = min(len(distinct[1]), knots // 2)
+    chosen = [_spread(distinct[0], knots - few), _spread(distinct[1], few)]
+    places = np.unique(np.concatenate(chosen))
   # One knot below the least score: there, nothing is at or below.
   places = np.concatenate([[places[0] - (places[1] - places[0])], places])
   shares = [
@@ -234,11 +238,11 @@ def measured(
 
 def _spread(ordered: np.ndarray, count: int) -> np.ndarray:
   """About `count` of the ordered values, evenly by rank."""
-  ranks = np.linspace(0, len(ordered) - 1, min(max(count, 1), len(ordered)))
+  ranks = np.linspace(0, len(ordered) - 1, min(count, len(ordered)))
   return ordered[ranks.astype(int)]
 
 
-def _column(values: Sequence[float] | np.ndarray, name: str) -> np.ndarray:
+def _column(values: Numbers, name: str) -> np.ndarray:
   column = np.asarray(values, np.float64)
   if column.ndim != 1 or len(column) < 2:
     raise ValueError(

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 import numpy as np
 
 Scalar = Float[Array, ""] | float
+Numbers = Sequence[float | int] | np.ndarray
 
 
 @flax.struct.dataclass
@@ -80,8 +81,8 @@ Complexity = Linear | Polynomial | Table
 
 
 def fit_polynomial(
-  sizes: Sequence[float] | np.ndarray,
-  measured: Sequence[float] | np.ndarray,
+  sizes: Numbers,
+  measured: Numbers,
   degree: int,
   *,
   constant: bool = True,
@@ -116,8 +117,8 @@ def fit_polynomial(
 
 
 def table(
-  sizes: Sequence[float] | np.ndarray,
-  measured: Sequence[float] | np.ndarray,
+  sizes: Numbers,
+  measured: Numbers,
   *,
   extrapolate: bool = False,
 ) -> Table:
@@ -134,7 +135,7 @@ def table(
 
 
 def _points(
-  sizes: Sequence[float] | np.ndarray, measured: Sequence[float] | np.ndarray
+  sizes: Numbers, measured: Numbers
 ) -> tuple[np.ndarray, np.ndarray]:
   columns = np.asarray(sizes, np.float64), np.asarray(measured, np.float64)
   if columns[0].ndim != 1 or columns[0].shape != columns[1].shape:

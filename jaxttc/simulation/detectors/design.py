@@ -19,38 +19,44 @@ _SLACK = 1e-6
 
 def sweep(
   graph: graph_lib.PipelineGraph,
-  values: Mapping[str, Float[Array, "N"] | Float[np.ndarray, "N"]],
+  values: Mapping[str, Float[Array, "N ..."] | Float[np.ndarray, "N ..."]],
 ) -> performance.Report:
   """Evaluates N variants of a graph in one program.
 
   Args:
     graph: what all variants share.
-    values: by path, the N values of a number; see
-      `PipelineGraph.parameters`. The i-th variant has the i-th of each.
+    values: by path, the N values of a number (or of an array, as a classifier
+      has); see `PipelineGraph.parameters`. The i-th variant has the i-th of
+      each.
 
   Returns:
     A report with a leading axis N on every field.
 
   Raises:
-    ValueError: if a path is unknown, a value is out of its range, lengths
-      differ or are 0, or no stage classifies.
+    ValueError: if a path is unknown, a value is out of its range or of another
+      shape, lengths differ or are 0, or no stage classifies.
   """
   known = parameters.read(graph)
-  lengths = {path: np.shape(column) for path, column in values.items()}
-  if len(set(lengths.values())) != 1 or len(next(iter(lengths.values()))) != 1:
-    raise ValueError(f"expected columns of one length to sweep, got {lengths}")
-  if next(iter(lengths.values())) == (0,):
-    raise ValueError("expected at least one value to sweep")
+  if not values:
+    raise ValueError("expected at least one number to sweep")
   for path, column in values.items():
     _require_free(graph, known, path)
+    if np.shape(column)[1:] != np.shape(known[path]) or not np.size(column):
+      raise ValueError(
+        f"{path}: expected one value or more of shape {np.shape(known[path])} "
+        f"below each other, got shape {np.shape(column)}"
+      )
     parameters.check_values(path, column)
+  lengths = {path: len(column) for path, column in values.items()}
+  if len(set(lengths.values())) != 1:
+    raise ValueError(f"expected as many values of each number, got {lengths}")
   columns = {path: jnp.asarray(x, float) for path, x in values.items()}
   return _sweep(parameters.as_floats(graph), columns)
 
 
 @jax.jit
 def _sweep(
-  graph: graph_lib.PipelineGraph, columns: dict[str, Float[Array, "N"]]
+  graph: graph_lib.PipelineGraph, columns: dict[str, Float[Array, "N ..."]]
 ) -> performance.Report:
   def variant(row: dict[str, jax.Array]) -> performance.Report:
     return performance.evaluate(parameters.replace(graph, row))

@@ -181,7 +181,7 @@ class QueueReport(NamedTuple):
     dead_share: share of events that came while the detector was dead.
     lost_share: share of events lost for want of a slot, by stage.
     stored_share: share of events stored.
-    recall: relevant events stored over relevant events that happened.
+    recall: share of relevant events that are stored; NaN if there were none.
     latencies_s: f[M], from arrival to store, of the M stored events.
     utilisation: share of server time at work, by stage.
   """
@@ -258,7 +258,7 @@ def simulate(
     dead_share=float(np.mean(passage.dead)),
     lost_share=dict(zip(names, lost.tolist(), strict=True)),
     stored_share=float(stored.mean()),
-    recall=float((stored & relevant).sum() / max(relevant.sum(), 1)),
+    recall=float(stored[relevant].mean()) if relevant.any() else float("nan"),
     latencies_s=np.asarray(passage.finish - arrivals)[stored],
     utilisation={
       name: float(worked[i] / (span * servers[name]))
