@@ -95,6 +95,7 @@ def get_config() -> study.DaqRecipe:
       solution_tokens=600,
       right_share=1 / 16,
     ),
+    queue_events=60_000,
     seeds=(0, 1, 2),
   )
 

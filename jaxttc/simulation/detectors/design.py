@@ -118,7 +118,7 @@ class Optimum(NamedTuple):
 
 def optimise(
   graph: graph_lib.PipelineGraph,
-  over: Mapping[str, tuple[float, float]],
+  over: Mapping[str, tuple[float | int, float | int]],
   *,
   maximise: str = "relevant_per_joule",
   at_most: Mapping[str, float] | None = None,
@@ -180,7 +180,7 @@ class _Space:
   def __init__(
     self,
     graph: graph_lib.PipelineGraph,
-    over: Mapping[str, tuple[float, float]],
+    over: Mapping[str, tuple[float | int, float | int]],
   ):
     known = parameters.read(graph)
     if not over:
@@ -235,7 +235,7 @@ class _Problem:
 
     self._figures = jax.jit(figures)
     self._slopes = jax.jit(jax.jacrev(figures))
-    start = float(figures(jnp.full(len(space.paths), 0.5))[0])
+    start = self.value(np.full(len(space.paths), 0.5))[0]
     self._size = abs(start) or 1.0
 
   def value(self, point: np.ndarray) -> tuple[float]:

@@ -24,7 +24,6 @@ import os
 import pathlib
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxttc.simulation.detectors import classifiers, complexity
@@ -52,8 +51,8 @@ _KINDS = {
 _GRAPH_FIELDS = ("stages", "links")
 
 
-def from_dict(content: Mapping[str, Any]) -> graph_lib.PipelineGraph:
-  """A graph from plain values, as JSON or YAML hold them.
+def from_dict(content: Any) -> graph_lib.PipelineGraph:
+  """A graph from a mapping of plain values, as JSON or YAML hold them.
 
   Raises:
     ValueError: if a field is missing, unknown or not a number, or the graph
@@ -77,14 +76,10 @@ def from_dict(content: Mapping[str, Any]) -> graph_lib.PipelineGraph:
 
 def to_dict(graph: graph_lib.PipelineGraph) -> dict[str, Any]:
   """A graph as plain values; `from_dict` of them is the same graph."""
-  content = _plain(graph)
-  content["stages"] = [_plain(stage) for stage in graph.stages]
-  content["links"] = [_plain(link) for link in graph.links]
-  for entry, stage in zip(content["stages"], graph.stages, strict=True):
-    for field in ("classifier", "complexity"):
-      part = getattr(stage, field)
-      entry[field] = {"kind": _KINDS[type(part)], **_plain(part)}
-  return content
+  return _plain(graph) | {
+    "stages": [_plain(stage) for stage in graph.stages],
+    "links": [_plain(link) for link in graph.links],
+  }
 
 
 def read(path: str | os.PathLike[str]) -> graph_lib.PipelineGraph:
@@ -205,9 +200,7 @@ def _of_kind(
       fields[field] = np.asarray(value, np.float64)
   try:
     return kinds[kind](**fields)
-  except TypeError as error:  # A field without a default is missing.
-    raise ValueError(f"{place}: {error}") from None
-  except ValueError as error:
+  except (TypeError, ValueError) as error:  # TypeError: a field is missing.
     raise ValueError(f"{place}: {error}") from None
 
 
@@ -253,11 +246,12 @@ def _plain(part: Any) -> dict[str, Any]:
   fields = {}
   for field in dataclasses.fields(part):
     value = getattr(part, field.name)
+    if field.name in _GRAPH_FIELDS:
+      continue
     if isinstance(value, tuple):
-      value = [jax.device_get(x) for x in value]
-      fields[field.name] = [float(x) for x in value if np.ndim(x) == 0]
+      fields[field.name] = [float(x) for x in value]
     elif dataclasses.is_dataclass(value):
-      fields[field.name] = value
+      fields[field.name] = {"kind": _KINDS[type(value)], **_plain(value)}
     elif isinstance(value, str | bool | int) or value is None:
       fields[field.name] = value
     else:

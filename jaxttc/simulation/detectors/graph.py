@@ -162,11 +162,11 @@ def create(
   stages: Iterable[Stage],
   links: Iterable[Link],
   *,
-  year: float = 2022.0,
-  prevalence: float | None = None,
-  dollars_per_kwh: float = 0.0,
-  grams_per_kwh: float = 0.0,
-  lifetime_s: float = 10 * 365.25 * 86400.0,
+  year: float | int = 2022.0,
+  prevalence: float | int | None = None,
+  dollars_per_kwh: float | int = 0.0,
+  grams_per_kwh: float | int = 0.0,
+  lifetime_s: float | int = 10 * 365.25 * 86400.0,
   quadrature: int = 1,
 ) -> PipelineGraph:
   """Orders, checks and freezes a graph; see `PipelineGraph` for the arguments.

@@ -44,9 +44,9 @@ class Passage(NamedTuple):
 
 
 def follow(
-  arrivals: Float[Array, "N"],
-  service: Float[Array, "N S"],
-  kept: Bool[Array, "N S"],
+  arrivals: Float[Array | np.ndarray, "N"],
+  service: Float[Array | np.ndarray, "N S"],
+  kept: Bool[Array | np.ndarray, "N S"],
   *,
   servers: tuple[int, ...],
   slots: tuple[int, ...],

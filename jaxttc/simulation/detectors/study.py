@@ -14,10 +14,12 @@ from jaxttc import results
 from jaxttc.cost import transformer_flops
 from jaxttc.simulation import study as study_lib
 from jaxttc.simulation.detectors import cms, design, llm_cascade
+from jaxttc.simulation.detectors import graph as graph_lib
 from jaxttc.simulation.detectors import performance, trained_study
 from jaxttc.simulation.detectors import picture, queueing, trained_cascade
 
 _KILO, _MEGA = 1e3, 1e6
+_POINTS = 41  # of every curve
 # Which technologies each system of the upgrade has.
 _SYSTEMS: dict[str, dict[str, bool]] = {
   "upgrade": {},
@@ -54,6 +56,7 @@ class DaqRecipe:
       the intervals of claims are over that draw.
     trained: the cascade that is really trained.
     llm: the cascade of language models.
+    queue_events: events that are followed through queues.
     seeds: of the trained cascade.
   """
 
@@ -63,6 +66,7 @@ class DaqRecipe:
   trigger_samples: int
   trained: trained_cascade.CascadeRecipe
   llm: LlmRecipe
+  queue_events: int
   seeds: tuple[int, ...]
 
   def run(self) -> study_lib.Study:
@@ -136,10 +140,10 @@ def _scenarios(recipe: DaqRecipe) -> list[dict[str, Any]]:
 def _early_or_late(recipe: DaqRecipe) -> dict[str, list[float]]:
   """F1 as one trigger, then the other, becomes more skilled."""
   graph = cms.build(recipe.upgrade)
-  added = np.linspace(0.0, 2.0, 41)
+  added = np.linspace(0.0, 2.0, _POINTS)
   found: dict[str, list[float]] = {"added_skill": added.tolist()}
   for name in (cms.LEVEL1, cms.HIGH_LEVEL):
-    report = design.sweep(graph, {f"{name}.classifier.skill_boost": added})
+    report = _sweep(graph, {f"{name}.classifier.skill_boost": added})
     found[name] = np.asarray(report.f1).tolist()
   return found
 
@@ -148,10 +152,10 @@ def _rejection_moved(recipe: DaqRecipe) -> list[dict[str, Any]]:
   """Level-1 rejects more, the high level less, the store stays as full."""
   upgrade = recipe.upgrade
   total = upgrade.level1.reduction * upgrade.high_level.reduction
-  first = np.geomspace(40.0, 450.0, 49)
+  first = np.geomspace(40.0, 450.0, _POINTS)
   curves = []
   for tracks in (False, True):
-    report = design.sweep(
+    report = _sweep(
       cms.build(upgrade, tracks=tracks),
       {
         f"{cms.LEVEL1}.reduction": first,
@@ -173,13 +177,25 @@ def _rejection_moved(recipe: DaqRecipe) -> list[dict[str, Any]]:
 def _gains(recipe: DaqRecipe) -> dict[str, list[float]]:
   """The gain of all three technologies if tracks were worth less or more."""
   base = performance.evaluate(cms.build(recipe.upgrade))
-  boosts = np.linspace(0.0, 2.0, 41)
+  boosts = np.linspace(0.0, 2.0, _POINTS)
   graph = cms.build(recipe.upgrade, gpu=True, tracks=True, smart_sensors=True)
-  report = design.sweep(
-    graph, {f"{cms.LEVEL1}.classifier.skill_boost": boosts}
-  )
+  report = _sweep(graph, {f"{cms.LEVEL1}.classifier.skill_boost": boosts})
   gain = np.asarray(report.productivity / base.productivity)
   return {"tracks_boost": boosts.tolist(), "gain": gain.tolist()}
+
+
+def _sweep(
+  graph: graph_lib.PipelineGraph, columns: Mapping[str, np.ndarray]
+) -> performance.Report:
+  """Sweeps all of the triggers' numbers, so that one program does for all."""
+  numbers = graph.parameters()
+  count = len(next(iter(columns.values())))
+  everything = {
+    f"{name}.{field}": np.full(count, numbers[f"{name}.{field}"])
+    for name in (cms.LEVEL1, cms.HIGH_LEVEL)
+    for field in ("reduction", "classifier.skill", "classifier.skill_boost")
+  }
+  return design.sweep(graph, everything | dict(columns))
 
 
 def _elasticities(recipe: DaqRecipe) -> list[dict[str, Any]]:
@@ -187,11 +203,14 @@ def _elasticities(recipe: DaqRecipe) -> list[dict[str, Any]]:
   with jax.enable_x64(True):
     graph = cms.build(recipe.upgrade)
     found = design.elasticities(graph, "productivity")
-  # A year is no quantity of which there is one per cent more.
+  # Of a year, or of a fit's numbers, nobody buys one per cent more.
   rows = [
     {"number": path, "elasticity": float(value)}
     for path, value in found.items()
-    if np.ndim(value) == 0 and path != "year" and abs(float(value)) > 1e-3
+    if np.ndim(value) == 0
+    and path != "year"
+    and ".complexity." not in path
+    and abs(float(value)) > 1e-3
   ]
   return sorted(rows, key=lambda row: -abs(row["elasticity"]))
 
@@ -219,7 +238,7 @@ def _queues(recipe: DaqRecipe) -> list[dict[str, Any]]:
     found = queueing.simulate(
       graph,
       jax.random.key(0),
-      events=60_000,
+      events=recipe.queue_events,
       servers=servers,
       slots={name: count + slots for name, count in servers.items()},
       dead_time_s=dead,
@@ -323,7 +342,7 @@ def _interval(recipe: DaqRecipe, gain: float) -> tuple[float, float]:
       cms.build(recipe.upgrade, gpu=True, tracks=True, smart_sensors=True),
     ]
     base, best = (
-      np.asarray(design.sweep(graph, columns).productivity)
+      np.asarray(_sweep(graph, columns).productivity)
       for graph in graphs
     )
   low, high = np.quantile(best / base, (0.025, 0.975))

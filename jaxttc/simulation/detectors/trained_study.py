@@ -149,7 +149,7 @@ def _curve(
   held_out: cascade_lib.Scored,
 ) -> dict[str, Any]:
   """Recall against FLOPs as stage 1 keeps fewer and fewer."""
-  first = np.geomspace(1.5, 200.0, 25)
+  first = np.geomspace(1.5, min(200.0, recipe.keep_all / 1.5), 25)
   columns = {
     "linear.reduction": first,
     "network.reduction": recipe.keep_all / first,
