@@ -14,8 +14,7 @@ as that in standard deviations. About two minutes on one CPU core.
 """
 
 from jaxttc.cost import transformer_flops
-from jaxttc.simulation.detectors import cms, llm_cascade, study
-from jaxttc.simulation.detectors import trained_cascade
+from jaxttc.simulation.detectors import cms, llm_cascade, study, trained_cascade
 
 # Category, detector, bytes of an event at pile-up 60 and 200.
 _DETECTORS = (

@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detector data acquisition: cascades of classifiers on a power budget."""
 
+from jaxttc.simulation.detectors import (
+  copula,
+  files,
+  llm_cascade,
+  spreadsheet,
+)
 from jaxttc.simulation.detectors.classifiers import (
   Empirical,
   Gaussian,
@@ -30,5 +36,35 @@ from jaxttc.simulation.detectors.graph import (
   create,
 )
 from jaxttc.simulation.detectors.performance import Report, evaluate
+from jaxttc.simulation.detectors.queueing import QueueReport, simulate
 
-__all__ = []
+__all__ = (
+  "Empirical",
+  "Gaussian",
+  "Linear",
+  "Link",
+  "Optimum",
+  "Pass",
+  "PipelineGraph",
+  "Polynomial",
+  "QueueReport",
+  "Report",
+  "Stage",
+  "Table",
+  "copula",
+  "create",
+  "elasticities",
+  "empirical",
+  "evaluate",
+  "files",
+  "fit_polynomial",
+  "from_roc",
+  "gradients",
+  "llm_cascade",
+  "measured",
+  "optimise",
+  "simulate",
+  "spreadsheet",
+  "sweep",
+  "table",
+)

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 
 import flax
 import jax
-from jax.scipy import special
 import jax.numpy as jnp
+from jax.scipy import special
 from jaxtyping import Array, Float
 import numpy as np
 
@@ -83,9 +83,9 @@ class Empirical:
     skill_boost: added to relevant events' scores.
   """
 
-  scores: Float[Array, "K"]
-  irrelevant: Float[Array, "K"]
-  relevant: Float[Array, "K"]
+  scores: Float[Array, " K"]
+  irrelevant: Float[Array, " K"]
+  relevant: Float[Array, " K"]
   skill_boost: Scalar = 0.0
 
   def survival(self, threshold: Scalar) -> Float[Array, "2"]:
@@ -176,8 +176,7 @@ def from_roc(
     _check_order(column, f"ROC is not monotone: {name}", strict=False)
     if column[0] != 0 or column[-1] != 1:
       raise ValueError(
-        f"ROC: {name} must run from 0 to 1, got {column[0]:g} to "
-        f"{column[-1]:g}"
+        f"ROC: {name} must run from 0 to 1, got {column[0]:g} to {column[-1]:g}"
       )
   moves = np.concatenate([[True], np.diff(rates + hits) > 0])
   rates, hits = rates[moves][::-1], hits[moves][::-1]

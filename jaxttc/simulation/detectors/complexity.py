@@ -8,7 +8,6 @@ the reconstruction at some reference pile-up.
 from collections.abc import Sequence
 
 import flax
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
@@ -38,7 +37,7 @@ class Polynomial:
     scale: bytes that count as one, so that coefficients are of like size.
   """
 
-  coefficients: Float[Array, "D"]
+  coefficients: Float[Array, " D"]
   scale: Scalar = 1.0
 
   def ops(self, message_bytes: Scalar) -> Float[Array, ""]:
@@ -58,8 +57,8 @@ class Table:
       operations out there are NaN, and a graph of such a message is refused.
   """
 
-  sizes: Float[Array, "K"]
-  measured: Float[Array, "K"]
+  sizes: Float[Array, " K"]
+  measured: Float[Array, " K"]
   extrapolate: bool = flax.struct.field(pytree_node=False, default=False)
 
   def ops(self, message_bytes: Scalar) -> Float[Array, ""]:
@@ -134,9 +133,7 @@ def table(
   return Table(sizes, measured, extrapolate)
 
 
-def _points(
-  sizes: Numbers, measured: Numbers
-) -> tuple[np.ndarray, np.ndarray]:
+def _points(sizes: Numbers, measured: Numbers) -> tuple[np.ndarray, np.ndarray]:
   columns = np.asarray(sizes, np.float64), np.asarray(measured, np.float64)
   if columns[0].ndim != 1 or columns[0].shape != columns[1].shape:
     raise ValueError(

@@ -11,8 +11,8 @@ into the share that passes all of them.
 Source: one-factor Gaussian copula (Li, "On Default Correlation", 2000).
 """
 
-from jax.scipy import special
 import jax.numpy as jnp
+from jax.scipy import special
 from jaxtyping import Array, Float
 import numpy as np
 from scipy import stats
@@ -27,9 +27,9 @@ def factor(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def given_factor(
-  kept: Float[Array, "C"],
-  loading: Float[Array, "C"],
-  places: Float[Array, "Q"],
+  kept: Float[Array, " C"],
+  loading: Float[Array, " C"],
+  places: Float[Array, " Q"],
 ) -> Float[Array, "C Q"]:
   """Share of events above a threshold, given their common factor.
 
@@ -50,8 +50,8 @@ def given_factor(
 
 
 def correlations(
-  first: Float[np.ndarray, "N"],
-  second: Float[np.ndarray, "N"],
+  first: Float[np.ndarray, " N"],
+  second: Float[np.ndarray, " N"],
   labels: np.ndarray,
 ) -> Float[np.ndarray, "2"]:
   """Correlation of two stages' normal scores, per class.

@@ -227,8 +227,12 @@ class _Problem:
         parameters.replace(base, space.values(point))
       )
       room = [
-        (limit - getattr(report, metric) if side == "at most"
-         else getattr(report, metric) - limit) / (abs(limit) or 1.0)
+        (
+          limit - getattr(report, metric)
+          if side == "at most"
+          else getattr(report, metric) - limit
+        )
+        / (abs(limit) or 1.0)
         for side, metric, limit in self._limits
       ]
       return getattr(report, maximise), jnp.stack([jnp.ones(()), *room])

@@ -16,9 +16,8 @@ import flax
 import jax
 from jaxtyping import Array, Float
 
-from jaxttc.simulation.detectors import classifiers
+from jaxttc.simulation.detectors import classifiers, parameters
 from jaxttc.simulation.detectors import complexity as complexity_lib
-from jaxttc.simulation.detectors import parameters
 
 Scalar = Float[Array, ""] | float
 

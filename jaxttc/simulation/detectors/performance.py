@@ -34,7 +34,7 @@ class Report(NamedTuple):
   """What `evaluate` finds. A leading axis, if there is one, is of a sweep.
 
   Attributes:
-    input_rates: f[2] by stage: irrelevant and relevant events that reach it, Hz.
+    input_rates: f[2] by stage: irrelevant and relevant events reaching it, Hz.
     output_rates: f[2] by stage: what it keeps, Hz.
     thresholds: by classifying stage, in units of its score.
     confusion_by_stage: f[2, 2] by classifying stage, Hz. Rows: rejected, kept;
@@ -142,7 +142,7 @@ def _incoming(
   graph: graph_lib.PipelineGraph,
   stage: graph_lib.Stage,
   outputs: Mapping[str, Float[Array, "2 Q"]],
-  weights: Float[Array, "Q"],
+  weights: Float[Array, " Q"],
 ) -> Float[Array, "2 Q"]:
   """Rates that reach a stage, by class and place of the common factor."""
   senders = graph.senders(stage.name)
@@ -164,7 +164,7 @@ def _incoming(
 def _classify(
   stage: graph_lib.Stage,
   incoming: Float[Array, "2 Q"],
-  places: Float[Array, "Q"],
+  places: Float[Array, " Q"],
 ) -> tuple[Float[Array, ""], Float[Array, "2 Q"]]:
   """The threshold that keeps one in `reduction`, and the shares kept."""
   everything = stage.reduction <= 1.0

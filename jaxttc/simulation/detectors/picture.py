@@ -52,7 +52,11 @@ def _systems(axes: Any, rows: list[dict[str, Any]]) -> None:
     )
   for place, row in zip(places, upgrades, strict=True):
     axes.text(
-      0.004, place, f"{row['megawatts']:.0f} MW", va="center", color="white",
+      0.004,
+      place,
+      f"{row['megawatts']:.0f} MW",
+      va="center",
+      color="white",
       fontsize=8.5,
     )
   axes.set_yticks(places, [row["system"] for row in upgrades])
@@ -131,7 +135,11 @@ def _trained(axes: Any, runs: list[dict[str, Any]]) -> None:
     axes.plot(share, np.asarray(curve[key]), line, color=colour, label=text)
   axes.plot(share, curve["recall"], "o", ms=4, color=_BLUE, label="counted")
   axes.plot(
-    1.0, runs[0]["recall_of_network_alone"], "*", ms=13, color=_ORANGE,
+    1.0,
+    runs[0]["recall_of_network_alone"],
+    "*",
+    ms=13,
+    color=_ORANGE,
     label="network on every event",
   )
   axes.set_xscale("log")

@@ -35,16 +35,16 @@ class Passage(NamedTuple):
     finish: f[N], when it left the pipeline, s; NaN if dead or lost.
   """
 
-  dead: Bool[Array, "N"]
+  dead: Bool[Array, " N"]
   lost: Bool[Array, "N S"]
   rejected: Bool[Array, "N S"]
-  stored: Bool[Array, "N"]
+  stored: Bool[Array, " N"]
   start: Float[Array, "N S"]
-  finish: Float[Array, "N"]
+  finish: Float[Array, " N"]
 
 
 def follow(
-  arrivals: Float[Array | np.ndarray, "N"],
+  arrivals: Float[Array | np.ndarray, " N"],
   service: Float[Array | np.ndarray, "N S"],
   kept: Bool[Array | np.ndarray, "N S"],
   *,
@@ -97,7 +97,7 @@ class _Stages(NamedTuple):
 
   free: Float[Array, "S C"]
   leave: Float[Array, "S K"]
-  last: Float[Array, "S"]
+  last: Float[Array, " S"]
   alive: Float[Array, ""]
 
 
@@ -306,7 +306,7 @@ def _service_s(
   graph: graph_lib.PipelineGraph,
   report: performance.Report,
   names: tuple[str, ...],
-) -> Float[Array, "S"]:
+) -> Float[Array, " S"]:
   by_name = {stage.name: stage for stage in graph.stages}
   return jnp.stack(
     [

@@ -13,10 +13,17 @@ from scipy import stats
 from jaxttc import results
 from jaxttc.cost import transformer_flops
 from jaxttc.simulation import study as study_lib
-from jaxttc.simulation.detectors import cms, design, llm_cascade
+from jaxttc.simulation.detectors import (
+  cms,
+  design,
+  llm_cascade,
+  performance,
+  picture,
+  queueing,
+  trained_cascade,
+  trained_study,
+)
 from jaxttc.simulation.detectors import graph as graph_lib
-from jaxttc.simulation.detectors import performance, trained_study
-from jaxttc.simulation.detectors import picture, queueing, trained_cascade
 
 _KILO, _MEGA = 1e3, 1e6
 _POINTS = 41  # of every curve
@@ -102,6 +109,7 @@ class DaqRecipe:
     claims = [
       *_scenario_claims(self, data),
       *trained_study.claims(trained),
+      *_queue_claims(queues),
       results.Claim("llm_right_per_joule_gain", language["gain"]),
     ]
     return study_lib.Study(
@@ -320,7 +328,16 @@ def _scenario_claims(
       early[cms.LEVEL1][one] - early[cms.HIGH_LEVEL][one],
       bar=0.1,
     ),
+    results.Claim("f1_tracks", rows["tracks"]["f1"]),
     results.Claim("least_boost_for_gain_of_4", _least_boost(data)),
+  ]
+
+
+def _queue_claims(rows: list[dict[str, Any]]) -> list[results.Claim]:
+  return [
+    results.Claim("lost_without_extra_slots", rows[0]["lost_share"]),
+    results.Claim("lost_with_8_extra_slots", rows[1]["lost_share"]),
+    results.Claim("missed_by_dead_time", rows[-1]["dead_share"]),
   ]
 
 
@@ -342,8 +359,7 @@ def _interval(recipe: DaqRecipe, gain: float) -> tuple[float, float]:
       cms.build(recipe.upgrade, gpu=True, tracks=True, smart_sensors=True),
     ]
     base, best = (
-      np.asarray(_sweep(graph, columns).productivity)
-      for graph in graphs
+      np.asarray(_sweep(graph, columns).productivity) for graph in graphs
     )
   low, high = np.quantile(best / base, (0.025, 0.975))
   return min(float(low), gain), max(float(high), gain)

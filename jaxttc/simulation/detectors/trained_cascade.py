@@ -99,7 +99,7 @@ class Stages(NamedTuple):
     network_flops: of stage 2 on one event.
   """
 
-  linear: tuple[Float[Array, "F"], Float[Array, ""]]
+  linear: tuple[Float[Array, " F"], Float[Array, ""]]
   network: tuple[tuple[jax.Array, jax.Array], ...]
   linear_flops: int
   network_flops: int
@@ -147,15 +147,15 @@ def _paired(rest: jax.Array, half: int) -> jax.Array:
 
 def linear_scores(
   model: tuple[jax.Array, jax.Array], x: Float[Array, "N F"]
-) -> Float[Array, "N"]:
-  """Log odds of stage 1, which reads only as many features as it has weights."""
+) -> Float[Array, " N"]:
+  """Log odds of stage 1, which reads as many features as it has weights."""
   weights, bias = model
   return x[:, : len(weights)] @ weights + bias
 
 
 def network_scores(
   layers: tuple[tuple[jax.Array, jax.Array], ...], x: Float[Array, "N F"]
-) -> Float[Array, "N"]:
+) -> Float[Array, " N"]:
   """Log odds of stage 2."""
   for weights, bias in layers[:-1]:
     x = jax.nn.gelu(x @ weights + bias[None])
@@ -225,7 +225,9 @@ def score(recipe: CascadeRecipe, stages: Stages, key: jax.Array) -> Scored:
     some = labels[i : i + _CHUNK]
     x = generate(recipe, jax.random.fold_in(feature_key, i), some)
     parts.append([np.asarray(values, np.float64) for values in both(x)])
-  first, second = (np.concatenate(values) for values in zip(*parts, strict=True))
+  first, second = (
+    np.concatenate(values) for values in zip(*parts, strict=True)
+  )
   return Scored(first, second, labels)
 
 
@@ -294,9 +296,7 @@ def graphs(
   second = classifiers.measured(scored.second, scored.labels)
   cut = np.quantile(scored.first, 1 - 1 / recipe.keep_first)
   passed = scored.first > cut
-  reached = classifiers.measured(
-    scored.second[passed], scored.labels[passed]
-  )
+  reached = classifiers.measured(scored.second[passed], scored.labels[passed])
   correlation = copula.correlations(scored.first, scored.second, scored.labels)
   return {
     "independent": graph(recipe, stages, first, second),

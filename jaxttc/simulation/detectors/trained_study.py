@@ -59,7 +59,7 @@ def run(recipe: cascade_lib.CascadeRecipe, seed: int) -> dict[str, Any]:
 
 
 def claims(runs: Sequence[Mapping[str, Any]]) -> list[results.Claim]:
-  """Over seeds: the mean between the least and the most; sigmas at their most."""
+  """Means over seeds between their least and most; of sigmas the most."""
   sigmas = [run["predicted"]["conditional"]["worst_sigma"] for run in runs]
   surplus = [
     run["predicted"]["independent"]["predicted_recall"]

@@ -38,9 +38,7 @@ def test_empirical_shares_are_linear_between_knots():
   made = classifiers.empirical(
     [0, 1, 2], [0, 0.8, 1], [0, 0.2, 1], skill_boost=0.5
   )
-  np.testing.assert_allclose(
-    made.survival(0.5), [1 - 0.4, 1.0], rtol=1e-6
-  )
+  np.testing.assert_allclose(made.survival(0.5), [1 - 0.4, 1.0], rtol=1e-6)
   np.testing.assert_allclose(made.survival(1.0), [0.2, 0.9], rtol=1e-6)
   low, high = made.ends()
   np.testing.assert_array_equal(made.survival(low), [1, 1])

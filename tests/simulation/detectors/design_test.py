@@ -5,9 +5,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxttc.simulation.detectors import classifiers, complexity, design
+from jaxttc.simulation.detectors import (
+  classifiers,
+  complexity,
+  design,
+  performance,
+)
 from jaxttc.simulation.detectors import graph as graph_lib
-from jaxttc.simulation.detectors import performance
 
 
 def _graph():
@@ -70,7 +74,8 @@ def test_gradients_are_central_differences(metric):
     paths = [
       path
       for path, value in graph.parameters().items()
-      if np.ndim(value) == 0 and "loading" not in path
+      if np.ndim(value) == 0
+      and "loading" not in path
       # Not free: passing stages, and a boost of the same as the skill.
       and path != "sensor.reduction"
     ]

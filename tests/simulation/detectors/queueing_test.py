@@ -263,13 +263,13 @@ def test_classifiers_side_by_side_are_no_chain():
   for name in "ab":
     stages.append(
       graph_lib.Stage(
-        name=name, sample_rate=1.0, reduction=2.0,
+        name=name,
+        sample_rate=1.0,
+        reduction=2.0,
         classifier=classifiers.Gaussian(1.0),
       )
     )
     links.append(graph_lib.Link(source=name, target="store"))
   graph = graph_lib.create(stages, links)
   with pytest.raises(ValueError, match="classify side by side: no chain"):
-    queueing.simulate(
-      graph, jax.random.key(0), events=1, servers={}, slots={}
-    )
+    queueing.simulate(graph, jax.random.key(0), events=1, servers={}, slots={})
