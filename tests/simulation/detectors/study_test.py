@@ -31,6 +31,7 @@ def _small():
   )
 
 
+@pytest.mark.slow
 def test_study_becomes_files(tmp_path):
   study = _small().run()
   written = simulation.write(study, tmp_path / "daq")

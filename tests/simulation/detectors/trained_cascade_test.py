@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxttc.simulation.detectors import performance, trained_study
+from jaxttc.simulation.detectors import performance
 from jaxttc.simulation.detectors import trained_cascade as cascade_lib
 
 _RECIPE = cascade_lib.CascadeRecipe(
@@ -76,18 +76,6 @@ def test_filtering_counts_by_decision_and_truth():
   )
   counts = cascade_lib.filtered(scored, (2.0, 5.0))
   np.testing.assert_array_equal(counts, [[0, 2], [1, 1]])
-
-
-def test_study_of_one_seed():
-  found = trained_study.run(_RECIPE, 1)
-  again = found["predicted"]["conditional"]
-  assert again["worst_sigma"] < 4
-  assert 0 < found["recall_interval"][0] < found["recall_interval"][1] <= 1
-  assert len(found["curve"]["recall"]) == len(found["curve"]["flops"])
-  claims = {claim.name: claim for claim in trained_study.claims([found])}
-  gain = claims["trained_samples_per_flop_gain"].value
-  whole = found["flops"]["network"] / found["flops"]["cascade_per_event"]
-  assert gain == pytest.approx(whole * found["recall_share"])
 
 
 @pytest.mark.parametrize(
