@@ -10,7 +10,7 @@ kinds are derived. The skills are the distance of two normal deviates: of the
 shares of relevant and of other events that the release's triggers pass (48.9 %
 and 1.87 % at Level-1, 81.2 % and 0.61 % at the high level). The release moves
 Level-1's scores by 0.40 of its own scale for tracks; `tracks_boost` is taken
-as that in standard deviations. About two minutes on one CPU core.
+as that in standard deviations. About a minute on one CPU core.
 """
 
 from jaxttc.cost import transformer_flops
