@@ -277,7 +277,9 @@ def _check_flow(graph: PipelineGraph) -> None:
       )
     rates[stage.name] = math.fsum(incoming) / len(incoming) / stage.reduction
     size = float(stage.data_bytes) + sum(sizes[name] for name in senders)
-    if math.isnan(float(stage.complexity.ops(size))):
+    with jax.ensure_compile_time_eval():  # Also where a caller is traced.
+      ops = float(stage.complexity.ops(size))
+    if math.isnan(ops):
       raise ValueError(
         f"stage {stage.name!r}: a message of {size:g} bytes lies outside its "
         "complexity table; measure there, or set extrapolate"
