@@ -22,6 +22,7 @@ _CORE = [
   "numpy>=2.1,<3",
   "scipy>=1.15,<2",
   "rich>=14,<16",
+  "pyyaml>=6,<7",
   "safetensors>=0.6,<0.9",
 ]
 
