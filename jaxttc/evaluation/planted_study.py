@@ -55,7 +55,7 @@ class StudyRecipe:
   vocab: int = 12
   length: int = 4
   symbols: int = 8
-  horizons: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
+  horizons: tuple[int, ...] = (8, 16, 32, 64, 128)
   ratios: tuple[int, ...] = (1, 2, 4, 8)
   ratio: int = 8
   horizon: int = 128
@@ -93,6 +93,11 @@ class StudyRecipe:
     for name in ("expert_kappa", "kappa"):
       if not getattr(self, name) >= 0:
         raise ValueError(f"{name} must not be negative")
+    if self.horizons[0] < self.length:
+      raise ValueError(
+        f"a horizon of {self.horizons[0]} has no gold string of {self.length} "
+        "tokens"
+      )
     if self.contextual and self.contextual not in self.families:
       raise ValueError(f"contextual={self.contextual!r} is no family")
     self.tasks()
@@ -201,8 +206,9 @@ def _kept(recipe, bench, path, horizon, ratio) -> Point:
 def _described(recipe: StudyRecipe) -> dict[str, object]:
   """All that decides what a point measures."""
   fields = dataclasses.asdict(recipe)
-  for name in ("ratios", "ratio", "horizon", "kappa"):
-    del fields[name]  # which points there are, and what is asked of them
+  # Which points there are, and what is asked of them, changes none of them.
+  for name in ("horizons", "ratios", "ratio", "horizon", "kappa"):
+    del fields[name]
   return fields
 
 
