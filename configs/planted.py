@@ -4,7 +4,7 @@
     python scripts/study_planted.py --config=configs/planted.py \
       --workdir=runs/planted --out=docs/results/verifier_based
 
-About ten minutes on one CPU core. Any field can be overridden, for example
+A few minutes on one CPU core. Any field can be overridden, for example
 --config.seeds=5.
 """
 

@@ -98,6 +98,7 @@ def study(
         "reward": {m: x.round(4) for m, x in point.reward.items()},
         "accuracy": {m: x.mean(1).round(4) for m, x in point.accuracy.items()},
         "setting": point.setting,
+        "tuning": {m: x.round(4) for m, x in point.tuning.items()},
       }
       for (h, r), point in points.items()
     ],
