@@ -16,7 +16,7 @@ import numpy as np
 from jaxttc.evaluation import statistics
 from jaxttc.training import chi2_ball
 
-_ROUNDING = 1e-9  # by which a reward may lie below a threshold and meet it
+_ROUNDING = 1e-6  # relative; differences below it are none
 
 
 class Diagnosis(NamedTuple):
@@ -86,8 +86,9 @@ def anti_concentration(
   """Chance that a sample reaches mean + sqrt(kappa) sigma of its problem.
 
   Mean and sigma are taken over the *other* samples of the problem: a sample
-  that helps to set its own threshold is found above it too rarely. What one
-  problem says is a multiple of one over its samples; a c far below needs more.
+  that helps to set its own threshold is found above it too rarely. Where they
+  are all alike, only a sample above them counts. What one problem says is a
+  multiple of one over its samples; a c far below needs more.
 
   Args:
     rewards: f64[X, S], a row a problem.
@@ -109,7 +110,10 @@ def anti_concentration(
   square = ((held**2).sum(1, keepdims=True) - held**2) / others
   spread = np.sqrt(np.maximum(square - mean**2, 0) * others / (others - 1))
   bar = mean + np.sqrt(kappa) * spread
-  above = (rewards >= bar - _ROUNDING * (1 + np.abs(bar))) & mask
+  slack = _ROUNDING * (1 + np.abs(bar))
+  # Where the others are all alike, a sample like them is no tail.
+  differs = (spread > slack) | (rewards > mean + slack)
+  above = (rewards >= bar - slack) & differs & mask
   return statistics.bootstrap(
     above.sum(1) / mask.sum(1), resamples=resamples, level=level, rng=rng
   )
