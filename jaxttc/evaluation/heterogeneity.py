@@ -10,6 +10,7 @@ arXiv:2502.12118: how differently the samples of one problem are rewarded
 
 from typing import NamedTuple
 
+import jax
 from jaxtyping import Bool, Float
 import numpy as np
 
@@ -17,6 +18,8 @@ from jaxttc.evaluation import statistics
 from jaxttc.training import chi2_ball
 
 _ROUNDING = 1e-6  # relative; differences below it are none
+
+_tilt = jax.jit(chi2_ball.chi2_tilt)
 
 
 class Diagnosis(NamedTuple):
@@ -39,7 +42,7 @@ class Diagnosis(NamedTuple):
 
 def heterogeneity(
   rewards: Float[np.ndarray, "X S"],
-  mask: Bool[np.ndarray, "X S"] | None = None,
+  mask: Bool[np.ndarray, "_ _"] | None = None,
   *,
   rng: np.random.Generator,
   resamples: int = 2000,
@@ -77,7 +80,7 @@ def heterogeneity(
 def anti_concentration(
   rewards: Float[np.ndarray, "X S"],
   kappa: float,
-  mask: Bool[np.ndarray, "X S"] | None = None,
+  mask: Bool[np.ndarray, "_ _"] | None = None,
   *,
   rng: np.random.Generator,
   resamples: int = 2000,
@@ -122,7 +125,7 @@ def anti_concentration(
 def headroom(
   rewards: Float[np.ndarray, "X S"],
   kappa: float,
-  mask: Bool[np.ndarray, "X S"] | None = None,
+  mask: Bool[np.ndarray, "_ _"] | None = None,
 ) -> float:
   """Mean reward of the best reweighting in the chi-square ball, a problem each.
 
@@ -131,9 +134,12 @@ def headroom(
   """
   _check_kappa(kappa)
   rewards, mask = _checked("headroom", rewards, mask, least=1)
+  chances = mask / mask.sum(1, keepdims=True)
   found = [
-    float(chi2_ball.chi2_tilt(row[held], float(kappa)).value)
-    for row, held in zip(rewards, mask, strict=True)
+    float(_tilt(row, np.float32(kappa), share).value)
+    for row, share in zip(
+      rewards.astype(np.float32), chances.astype(np.float32), strict=True
+    )
   ]
   return float(np.mean(found))
 
@@ -141,7 +147,7 @@ def headroom(
 def diagnose(
   rewards: Float[np.ndarray, "X S"],
   kappa: float = 1.0,
-  mask: Bool[np.ndarray, "X S"] | None = None,
+  mask: Bool[np.ndarray, "_ _"] | None = None,
   *,
   rng: np.random.Generator,
 ) -> Diagnosis:

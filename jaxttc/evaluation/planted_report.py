@@ -6,9 +6,11 @@ bi-level reward: divided by the horizon, a gap that widens would look flat.
 """
 
 from collections.abc import Mapping
+import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxttc import results, simulation
@@ -220,20 +222,32 @@ def _claim(
 
 def _base(recipe: planted_study.StudyRecipe) -> dict[str, dict[str, Any]]:
   """Exact mean, heterogeneity and anti-concentration of each base."""
-  found = {}
-  for name, task in recipe.tasks().items():
-    instance = task.draw(jax.random.key(0))
-    rows = {"reward": [], "sigma": [], "concentration": []}
-    for horizon in recipe.horizons:
-      chances = planted_oracles.rewards(instance, instance.base, horizon)
-      earned = chances @ np.arange(chances.shape[-1])
-      sigma = planted_oracles.spread(chances)
-      tail = planted_oracles.tail(chances, recipe.kappa)
-      rows["reward"].append(float(earned.mean()))
-      rows["sigma"].append(float(np.sqrt((sigma**2).mean())))
-      rows["concentration"].append(float(tail.mean()))
-    found[name] = rows
-  return found
+  horizons = tuple(recipe.horizons)
+  names = ("reward", "sigma", "concentration")
+  return {
+    family: {
+      name: np.asarray(values, np.float64)
+      for name, values in zip(
+        names, _moments(task, horizons, recipe.kappa), strict=True
+      )
+    }
+    for family, task in recipe.tasks().items()
+  }
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _moments(task, horizons, kappa):
+  """Mean, sigma and concentration f32[H] each, over the tested prompts."""
+  instance = task.draw(jax.random.key(0))
+
+  def one(horizon):
+    chances = planted_oracles.rewards(instance, instance.base, horizon)
+    earned = chances @ jnp.arange(chances.shape[-1], dtype=chances.dtype)
+    sigma = planted_oracles.spread(chances)
+    tail = planted_oracles.tail(chances, kappa)
+    return earned.mean(), jnp.sqrt((sigma**2).mean()), tail.mean()
+
+  return jax.vmap(one)(jnp.array(horizons))
 
 
 def _measured(recipe: planted_study.StudyRecipe) -> dict[str, Any]:
@@ -244,8 +258,8 @@ def _measured(recipe: planted_study.StudyRecipe) -> dict[str, Any]:
   rng = np.random.default_rng(1)
   found = {}
   for name, task in recipe.tasks().items():
-    rewards = np.array(
-      [_sampled(recipe, task, seed) for seed in range(recipe.seeds)], np.float64
+    rewards = np.asarray(
+      _sampled(task, recipe.horizon, jnp.arange(recipe.seeds)), np.float64
     )
     said = heterogeneity.diagnose(rewards, recipe.kappa, rng=rng)
     found[name] = {
@@ -258,14 +272,19 @@ def _measured(recipe: planted_study.StudyRecipe) -> dict[str, Any]:
   return found
 
 
-def _sampled(recipe, task, seed) -> np.ndarray:
-  """Rewards f32[samples] of the base on one problem."""
-  task_key, key = jax.random.split(jax.random.key(seed))
-  instance = task.draw(task_key)
-  drawn = planted_traces.sample(
-    instance, instance.base, key, _SAMPLES, recipe.horizon, recipe.horizon
-  )
-  return np.asarray(planted.bilevel_reward(drawn.solved, recipe.horizon))
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _sampled(task, horizon, seeds):
+  """Rewards f32[seeds, samples] of the base, on one problem a seed."""
+
+  def one(seed):
+    task_key, key = jax.random.split(jax.random.key(seed))
+    instance = task.draw(task_key)
+    drawn = planted_traces.sample(
+      instance, instance.base, key, _SAMPLES, horizon, horizon
+    )
+    return planted.bilevel_reward(drawn.solved, horizon)
+
+  return jax.vmap(one)(seeds)
 
 
 def _base_claims(recipe, base, measured) -> list[results.Claim]:

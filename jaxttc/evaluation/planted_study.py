@@ -10,6 +10,7 @@ that is stopped, or killed, goes on with the next one.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import json
 import pathlib
 from typing import NamedTuple
@@ -292,10 +293,16 @@ class _Bench:
   def _lanes(self, group: tuple[str, ...], seeds: tuple[int, ...]):
     """Instances and keys of families and seeds, stacked."""
     styles = max(len(task.gammas) for task in self.tasks.values())
-    instances, keys = [], []
-    for name in group:
-      for seed in seeds:
-        task_key, key = jax.random.split(jax.random.key(seed))
-        instances.append(self.tasks[name].draw(task_key, styles))
-        keys.append(key)
-    return jax.tree.map(lambda *x: jnp.stack(x), *instances), jnp.stack(keys)
+    found = [_drawn(self.tasks[name], styles, seeds) for name in group]
+    return jax.tree.map(lambda *x: jnp.concatenate(x), *found)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _drawn(task, styles: int, seeds: tuple[int, ...]):
+  """Instances of a family, and the keys of their training, one a seed."""
+
+  def one(seed):
+    task_key, key = jax.random.split(jax.random.key(seed))
+    return task.draw(task_key, styles), key
+
+  return jax.vmap(one)(jnp.array(seeds))
