@@ -12,6 +12,7 @@ Reference:
 from collections.abc import Callable, Sequence
 import difflib
 import math
+from typing import Any
 import warnings
 
 from jaxtyping import Float, Int
@@ -80,7 +81,7 @@ def lookup(name: str) -> Schedule:
 
 
 def weights(
-  credits: Sequence[float] | np.ndarray, schedule: str | Schedule = "constant"
+  credits: Sequence[Any] | np.ndarray, schedule: str | Schedule = "constant"
 ) -> Float[np.ndarray, " m"]:
   """Credits times the decay of their positions.
 
@@ -93,7 +94,7 @@ def weights(
 
 
 def allocate_tokens(
-  credits: Sequence[float] | np.ndarray,
+  credits: Sequence[Any] | np.ndarray,
   total: int,
   schedule: str | Schedule = "polynomial",
   *,
@@ -156,7 +157,7 @@ def uniform_tokens(steps: int, total: int) -> Int[np.ndarray, " m"]:
 
 
 def check_credits(
-  credits: Sequence[float] | np.ndarray,
+  credits: Sequence[Any] | np.ndarray,
 ) -> Float[np.ndarray, " m"]:
   """Credits as an array.
 

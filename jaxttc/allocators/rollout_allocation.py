@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
+import numpy as np
 
 from jaxttc.allocators import (
   choice_knapsack,
@@ -36,8 +37,6 @@ from jaxttc.allocators import (
 )
 
 RolloutRules = rollout_rules.RolloutRules
-# Shares of a proportional split are counted in parts of this.
-_PARTS = 1 << 20
 
 
 class AllocationInfo(NamedTuple):
@@ -65,10 +64,10 @@ class AllocationInfo(NamedTuple):
 
 
 def allocate(
-  p: ArrayLike,
-  total: int,
+  p: rollout_rules.Values,
+  total: int | np.integer,
   *,
-  valid: ArrayLike | None = None,
+  valid: rollout_rules.Values | None = None,
   rules: RolloutRules = RolloutRules(),  # noqa: B008 (frozen)
 ) -> tuple[Int[Array, " m"], AllocationInfo]:
   """Splits a total of rollouts over tasks.
@@ -220,9 +219,8 @@ def _buy(p, start, stop, amount, classes, rules, capacity):
   gain = lambda n: jnp.where(  # noqa: E731
     classes.mixed, rollout_value.value_increment(n, p), 0.0
   )
-  room = jnp.minimum(amount, (stop - start).sum())
   if rules.solver == "greedy":
-    return unit_filling.fill(gain, start, stop, room, rules.n_max)
+    return unit_filling.fill(gain, start, stop, amount, rules.n_max)
   extra = jnp.arange(rules.n_max + 1, dtype=jnp.int32)[None, :]
   held = start[:, None] + extra
   values = jnp.where(
@@ -230,7 +228,7 @@ def _buy(p, start, stop, amount, classes, rules, capacity):
   )
   values = jnp.where(held <= stop[:, None], values, -jnp.inf)
   costs = jnp.broadcast_to(extra, held.shape)
-  choice, _ = choice_knapsack.solve(values, costs, room, capacity)
+  choice, _ = choice_knapsack.solve(values, costs, amount, capacity)
   units = start + choice
   price = jnp.where(units > start, gain(units - 1), jnp.inf).min()
   more = jnp.where(units < stop, gain(units), 0.0).max()
@@ -239,13 +237,13 @@ def _buy(p, start, stop, amount, classes, rules, capacity):
 
 def _proportional(weights, total, ceiling):
   """Counts as near to proportional as ceilings allow; largest remainders."""
-  # A whole level is as many parts; the level of water gives what caps leave.
   exact = total * weights / jnp.maximum(weights.sum(), 1e-30)
-  counts = jnp.minimum(jnp.floor(exact).astype(jnp.int32), ceiling)
-  remainder = jnp.floor((exact - jnp.floor(exact)) * _PARTS).astype(jnp.int32)
-  order = jnp.argsort(jnp.where(counts < ceiling, -remainder, 1), stable=True)
+  # Rounding must not make the floors sum to more than the total.
+  counts = jnp.floor(exact * (1 - 1e-6)).astype(jnp.int32)
+  counts = jnp.minimum(counts, ceiling)
+  order = jnp.argsort(counts - exact, stable=True)
+  rank = jnp.zeros_like(counts).at[order].set(jnp.arange(order.size))
   left = total - counts.sum()
-  rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
   counts = counts + ((rank < left) & (counts < ceiling)).astype(jnp.int32)
   return counts + unit_filling.level(
     jnp.zeros_like(counts), ceiling - counts, total - counts.sum()

@@ -4,15 +4,20 @@
 Also the checks of everything that a user hands to an allocator.
 """
 
+from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 import numpy as np
+import numpy.typing as npt
 
 SOLVERS = ("greedy", "dp", "uniform", "proportional")
 NEEDS = ("probability", "expectation")
+# What np.asarray takes, lists of numbers among it.
+Values = npt.ArrayLike | Sequence[Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +98,9 @@ class Classes:
     ).astype(jnp.int32)
 
 
-def check_rates(p: object, valid: object = None) -> tuple[np.ndarray, np.ndarray]:
+def check_rates(
+  p: Values, valid: Values | None = None
+) -> tuple[np.ndarray, np.ndarray]:
   """Success rates f32[M] and which of them are known, bool[M].
 
   Raises:
@@ -116,16 +123,14 @@ def check_rates(p: object, valid: object = None) -> tuple[np.ndarray, np.ndarray
 
 
 def check_total(
-  total: int, p: np.ndarray, valid: np.ndarray, rules: RolloutRules
+  total: int | np.integer, p: np.ndarray, valid: np.ndarray, rules: RolloutRules
 ) -> None:
   """Refuses a total that no split within the bounds can have.
 
   Raises:
-    ValueError: if `total` is not a whole number between the sum of floors and
-      the sum of ceilings.
+    ValueError: if `total` is not between the sum of floors, which baselines do
+      not have, and the sum of ceilings.
   """
-  if int(total) != total:
-    raise ValueError(f"total is {total}; expected a whole number of rollouts")
   least = 0
   if rules.solver in ("greedy", "dp"):
     ends = ((p <= 0, rules.n_failed), (p >= 1, rules.n_solved))

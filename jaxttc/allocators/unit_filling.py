@@ -79,6 +79,7 @@ def fill(
     The units. More of `amount` never takes a unit from anyone.
   """
   stop = jnp.maximum(stop, start)
+  amount = jnp.minimum(amount, (stop - start).sum())
   count = _counter(gain, start, stop, most)
   bought = lambda bits: (count(bits) - start).sum()  # noqa: E731
   bits = _greatest(lambda bits: bought(bits) >= amount, _ordered(gain(start)))
