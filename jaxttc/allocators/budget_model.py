@@ -133,8 +133,9 @@ def solve(
     isinstance(x, jax.core.Tracer) for x in (c, beta, budget, floor, cap)
   ):
     check(c, beta, budget, floor, cap)
-  floor, cap = (jnp.broadcast_to(jnp.asarray(x, c.dtype), c.shape)
-                for x in (floor, cap))
+  floor, cap = (
+    jnp.broadcast_to(jnp.asarray(x, c.dtype), c.shape) for x in (floor, cap)
+  )
   budget = jnp.asarray(budget, c.dtype)
   wanted = c > 0
   # The logarithm of c beta, with harmless gradients where c is 0.
@@ -193,8 +194,9 @@ def solve_integer(
     check(c, beta, budget, floor, cap)
     if np.any((np.asarray(floor) < 1) & (np.asarray(c) > 0)):
       raise ValueError("floor must be at least 1 token where c is positive")
-  floor, cap = (jnp.broadcast_to(jnp.asarray(x, jnp.int32), c.shape)
-                for x in (floor, cap))
+  floor, cap = (
+    jnp.broadcast_to(jnp.asarray(x, jnp.int32), c.shape) for x in (floor, cap)
+  )
   budget = jnp.asarray(budget, jnp.int32)
   spare = budget - floor.sum()
 
@@ -264,8 +266,9 @@ def check(
     raise ValueError(f"c must hold a number a step, got shape {c.shape}")
   if beta.shape != c.shape:
     raise ValueError(f"{beta.size} betas for {c.size} steps")
-  floor, cap = (_each(name, x, c.shape) for name, x in
-                (("floor", floor), ("cap", cap)))
+  floor, cap = (
+    _each(name, x, c.shape) for name, x in (("floor", floor), ("cap", cap))
+  )
   rules = (
     ("c", c, np.isfinite(c) & (c >= 0), "finite and not negative"),
     ("beta", beta, np.isfinite(beta) & (beta > 0), "finite and positive"),

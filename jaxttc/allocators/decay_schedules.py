@@ -33,16 +33,12 @@ def linear(index: np.ndarray, steps: int) -> np.ndarray:
   return steps - np.asarray(index, np.float64)
 
 
-def polynomial(
-  index: np.ndarray, steps: int, power: float = 2.0
-) -> np.ndarray:
+def polynomial(index: np.ndarray, steps: int, power: float = 2.0) -> np.ndarray:
   """(m - j)^power."""
   return linear(index, steps) ** power
 
 
-def exponential(
-  index: np.ndarray, steps: int, base: float = 0.9
-) -> np.ndarray:
+def exponential(index: np.ndarray, steps: int, base: float = 0.9) -> np.ndarray:
   """base^j; nearly flat over the few steps of a plan."""
   del steps
   return base ** np.asarray(index, np.float64)

@@ -87,9 +87,7 @@ def cap(budgets: LocalBudgets, roll_over: str) -> Int[Array, ""]:
   return share + carried
 
 
-def charge(
-  budgets: LocalBudgets, tokens: Int[Array, ""]
-) -> LocalBudgets:
+def charge(budgets: LocalBudgets, tokens: Int[Array, ""]) -> LocalBudgets:
   """Books what the step spent, at most its cap, and goes to the next one."""
   here = jnp.arange(budgets.shares.shape[0]) == budgets.step
   spent = budgets.spent + jnp.where(here, tokens, 0).astype(jnp.int32)

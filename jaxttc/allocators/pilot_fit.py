@@ -50,7 +50,7 @@ class PilotFit(NamedTuple):
   def predict(self, tokens: npt.ArrayLike) -> Float[np.ndarray, "..."]:
     """Error at a number of tokens, in [0, 1]."""
     held = np.asarray(tokens, np.float64)
-    fallen = self.c.value * held ** -self.beta.value
+    fallen = self.c.value * held**-self.beta.value
     return np.clip(self.aleatoric.value + fallen, 0.0, 1.0)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rollouts that cost tokens: a long task's rollout is dearer than a short one's.
+"""Rollouts that cost tokens: some tasks are longer than others.
 
 The total is in tokens, a rollout of task i costs `unit_cost[i]` of them, and
 counts cost the total at most. Two methods:
@@ -138,14 +138,10 @@ def _solve(p, valid, unit_cost, spare, rules, method, grid, capacity):
     )
     price, gap = jnp.float32(jnp.nan), jnp.float32(0)
   value = jnp.where(classes.mixed, rollout_value.rollout_value(units, p), 0.0)
-  return units, PricedInfo(
-    value.sum(), (units * unit_cost).sum(), price, gap
-  )
+  return units, PricedInfo(value.sum(), (units * unit_cost).sum(), price, gap)
 
 
-def _by_cells(
-  p, classes, start, stop, unit_cost, spare, rules, grid, capacity
-):
+def _by_cells(p, classes, start, stop, unit_cost, spare, rules, grid, capacity):
   extra = jnp.arange(rules.n_max + 1, dtype=jnp.int32)[None, :]
   held = start[:, None] + extra
   allowed = held <= stop[:, None]

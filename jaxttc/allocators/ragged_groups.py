@@ -36,7 +36,9 @@ class RaggedGroups:
     """Rows that are no padding."""
     return self.task < self.counts.shape[0]
 
-  def of_rows(self, values: Shaped[Array, "m ..."]) -> Shaped[Array, "rows ..."]:
+  def of_rows(
+    self, values: Shaped[Array, "m ..."]
+  ) -> Shaped[Array, "rows ..."]:
     """What belongs to a task, for each of its rows; padding has the last's."""
     return values[jnp.minimum(self.task, self.counts.shape[0] - 1)]
 
@@ -61,7 +63,7 @@ def layout(counts: Int[Array, " m"], rows: int) -> RaggedGroups:
 
 
 def group_sums(
-  values: Shaped[Array, "rows"], groups: RaggedGroups
+  values: Shaped[Array, " rows"], groups: RaggedGroups
 ) -> Shaped[Array, " m"]:
   """Sums of each task's rows; those of padding are left out."""
   return jax.ops.segment_sum(

@@ -123,8 +123,10 @@ def split(
   p = jnp.where(valid, p, 0.0)
   ceiling = jnp.full(p.shape, rules.n_max, jnp.int32)
   if rules.solver in ("uniform", "proportional"):
-    hard = jnp.ones_like(p) if rules.solver == "uniform" else (
-      jnp.where(valid, 1 - p, 0.5)
+    hard = (
+      jnp.ones_like(p)
+      if rules.solver == "uniform"
+      else (jnp.where(valid, 1 - p, 0.5))
     )
     counts = _proportional(hard, total, ceiling)
     bought = unit_filling.Filled(

@@ -77,7 +77,9 @@ def make(
   if name not in NAMES:
     near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"strategy {name!r} is not one of {', '.join(NAMES)}{hint}")
+    raise ValueError(
+      f"strategy {name!r} is not one of {', '.join(NAMES)}{hint}"
+    )
   if not 0 <= explore <= 1:
     raise ValueError(f"explore is {explore}; expected a share in [0, 1]")
   if name == "skip_uninformative":

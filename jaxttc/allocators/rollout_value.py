@@ -88,7 +88,9 @@ def expected_draws_until_mixed(p: ArrayLike) -> Float[Array, "..."]:
   """Mean number of rollouts until both outcomes were seen: 1/(p q) - 1."""
   (p,) = _floats(p)
   spread = p * (1 - p)
-  return jnp.where(spread > 0, 1 / jnp.where(spread > 0, spread, 1) - 1, jnp.inf)
+  return jnp.where(
+    spread > 0, 1 / jnp.where(spread > 0, spread, 1) - 1, jnp.inf
+  )
 
 
 def rollouts_for_confidence(

@@ -178,9 +178,7 @@ def _counter(gain, start, stop, most):
       further = units + (jnp.int32(1) << (steps - 1 - i))
       inside = further <= stop
       asked = jnp.where(inside, further - 1, start)
-      return jnp.where(
-        inside & (_ordered(gain(asked)) >= bits), further, units
-      )
+      return jnp.where(inside & (_ordered(gain(asked)) >= bits), further, units)
 
     return jax.lax.fori_loop(0, steps, step, start)
 

@@ -202,9 +202,7 @@ def slots(
     seen.add(name)
   new = [name for name in ids if name not in known]
   if len(known) + len(new) > tasks:
-    raise ValueError(
-      f"{len(known) + len(new)} tasks for a tracker of {tasks}"
-    )
+    raise ValueError(f"{len(known) + len(new)} tasks for a tracker of {tasks}")
   for name in new:
     known[name] = len(known)
   return np.array([known[name] for name in ids], np.int32)

@@ -93,9 +93,13 @@ def test_gradients_are_those_of_differences_of_both_orders():
 
 def test_more_budget_takes_from_nobody_and_scale_does_not_matter():
   budgets = jnp.linspace(5.0, 300.0, 12)
-  many = jax.vmap(lambda b: budget_model.solve(
-    jnp.asarray(_C), jnp.asarray(_BETA), b, 0.5, 80.0
-  ).tokens)(budgets)
+  many = jax.vmap(
+    lambda b: (
+      budget_model.solve(
+        jnp.asarray(_C), jnp.asarray(_BETA), b, 0.5, 80.0
+      ).tokens
+    )
+  )(budgets)
   assert (np.diff(many, axis=0) >= -1e-9).all()
   beta = np.full(5, 2.0)
   np.testing.assert_allclose(
@@ -122,9 +126,9 @@ def test_padding_gets_nothing_and_changes_nothing():
   padded = _solve(np.append(_C, [0, 0]), np.append(_BETA, [1, 1]), 80.0)
   np.testing.assert_allclose(padded.tokens[:5], _solve(_C, _BETA, 80.0).tokens)
   assert padded.tokens[5:].tolist() == [0, 0]
-  slope = jax.grad(
-    lambda c: budget_model.solve(c, jnp.ones(3), 9.0).tokens[0]
-  )(jnp.array([1.0, 2.0, 0.0]))
+  slope = jax.grad(lambda c: budget_model.solve(c, jnp.ones(3), 9.0).tokens[0])(
+    jnp.array([1.0, 2.0, 0.0])
+  )
   assert np.isfinite(slope).all()
 
 

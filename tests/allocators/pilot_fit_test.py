@@ -52,9 +52,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
   covered = 0
   for seed in range(12):
     wrong = rng.random((6, 300)) < _law(0.6, 1.0, 0.1)[:, None]
-    fit = pilot_fit.fit(
-      _TOKENS, wrong.astype(float), resamples=60, seed=seed
-    )
+    fit = pilot_fit.fit(_TOKENS, wrong.astype(float), resamples=60, seed=seed)
     covered += fit.c.low <= 0.6 <= fit.c.high
     assert fit.beta.low <= fit.beta.value <= fit.beta.high
     assert fit.draws.shape == (60, 3)

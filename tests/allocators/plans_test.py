@@ -88,8 +88,14 @@ def test_a_planner_that_rates_badly_still_plans():
 
 def test_both_file_layouts_are_read(tmp_path):
   rows = [
-    {"id": 7, "query": "q", "steps": ["a", "b"], "credits": [30, 70],
-     "level": 3, "answer": "1"},
+    {
+      "id": 7,
+      "query": "q",
+      "steps": ["a", "b"],
+      "credits": [30, 70],
+      "level": 3,
+      "answer": "1",
+    },
     {"id": 8, "query": "r", "steps": ["c"], "credits": [100], "level": "5"},
   ]
   published, lines = tmp_path / "published.json", tmp_path / "plans.jsonl"
@@ -108,10 +114,14 @@ def test_both_file_layouts_are_read(tmp_path):
     ('{"stats": [3]}', "entry 1: expected an object"),
     ('{"id": 1}', "line 1: no field 'steps'"),
     ("{", "line 1: not valid JSON"),
-    ('{"stats": [{"id": 1, "steps": [], "credits": [], "level": 1}]}',
-     "entry 1: a plan has at least one step"),
-    ('{"id": 1, "steps": ["a"], "credits": [1], "level": 1}\n' * 2,
-     "line 2: id '1' comes twice"),
+    (
+      '{"stats": [{"id": 1, "steps": [], "credits": [], "level": 1}]}',
+      "entry 1: a plan has at least one step",
+    ),
+    (
+      '{"id": 1, "steps": ["a"], "credits": [1], "level": 1}\n' * 2,
+      "line 2: id '1' comes twice",
+    ),
   ],
 )
 def test_bad_files_name_file_and_row(tmp_path, text, message):

@@ -15,9 +15,7 @@ from jaxttc.allocators import rollout_allocation, rollout_rules, rollout_value
 _RATES = st.one_of(
   st.sampled_from([0.0, 1.0, 0.5]), st.floats(0.0078125, 0.984375, width=32)
 )
-_SMALL = rollout_rules.RolloutRules(
-  n_max=9, n_default=4, fallback=False
-)
+_SMALL = rollout_rules.RolloutRules(n_max=9, n_default=4, fallback=False)
 
 
 def _value(counts, p):
@@ -74,9 +72,7 @@ def test_without_a_floor_a_group_of_one_is_never_bought():
   p = np.array([0.5, 0.3, 0.02, 0.98], np.float32)
   counts, info = rollout_allocation.allocate(p, 7, rules=rules)
   best = max(
-    _value(c, p)
-    for c in itertools.product(range(9), repeat=4)
-    if sum(c) <= 7
+    _value(c, p) for c in itertools.product(range(9), repeat=4) if sum(c) <= 7
   )
   assert float(info.value) == pytest.approx(best, abs=1e-6)
   assert int(counts.sum()) == 7
@@ -100,9 +96,7 @@ def test_counts_sum_to_the_total_within_bounds(tasks, share, solver, fallback):
   )
   floors = np.where(valid, 2, 4)
   total = int(floors.sum() + share * (9 * 6 - floors.sum()))
-  counts, info = rollout_allocation.allocate(
-    p, total, valid=valid, rules=rules
-  )
+  counts, info = rollout_allocation.allocate(p, total, valid=valid, rules=rules)
   counts = np.asarray(counts)
   assert counts.sum() == total
   assert counts.max() <= 9

@@ -38,9 +38,7 @@ def test_each_strategy_favours_whom_it_should():
 
 def test_skipping_all_skips_none():
   strategy = rollout_strategies.make("skip_uninformative", explore=0.0)
-  counts = strategy.counts(
-    _P[:2], _VALID[:2], jnp.int32(10), jax.random.key(0)
-  )
+  counts = strategy.counts(_P[:2], _VALID[:2], jnp.int32(10), jax.random.key(0))
   assert counts.tolist() == [5, 5]
 
 

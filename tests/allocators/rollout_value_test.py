@@ -90,8 +90,9 @@ def test_posterior_increments_are_expectations(alpha, beta):
 def test_rollouts_for_confidence_bound_the_chance_of_missing():
   n = np.asarray(rollout_value.rollouts_for_confidence(_P[2:-2], 0.9))
   np.testing.assert_allclose((1 - _RARE[2:-2]) ** n, 0.1, rtol=1e-4)
-  assert np.isinf(rollout_value.rollouts_for_confidence(np.array([0.0, 1.0])))\
-    .all()
+  assert np.isinf(
+    rollout_value.rollouts_for_confidence(np.array([0.0, 1.0]))
+  ).all()
 
 
 def test_effective_ratio_is_what_sampling_gives():

@@ -91,9 +91,7 @@ def test_fill_buys_as_a_heap_does_even_among_ties(seed, amount):
   if paid:
     assert float(found.price) == min(paid)
   left = [
-    table.gains[i, n]
-    for i, n in enumerate(expected)
-    if n < table.tops[i]
+    table.gains[i, n] for i, n in enumerate(expected) if n < table.tops[i]
   ]
   assert float(found.next_gain) == max(left, default=0.0)
 
@@ -113,9 +111,7 @@ def test_more_to_spend_never_takes_a_unit_away(seed):
 @hypothesis.settings(max_examples=25)
 def test_priced_is_within_its_gap_of_enumeration(seed, amount):
   table = _Table(seed, items=3)
-  found = _fill_priced(
-    table.gains, table.start, table.stop, table.cost, amount
-  )
+  found = _fill_priced(table.gains, table.start, table.stop, table.cost, amount)
   best = max(
     table.value(units)
     for units in itertools.product(

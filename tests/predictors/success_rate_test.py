@@ -13,9 +13,7 @@ from jaxttc.predictors import success_rate
 
 _TASKS, _ROWS, _WINDOW = 4, 12, 5
 _VISITS = st.lists(
-  st.lists(
-    st.lists(st.integers(0, 1), max_size=6), min_size=2, max_size=2
-  ),
+  st.lists(st.lists(st.integers(0, 1), max_size=6), min_size=2, max_size=2),
   min_size=1,
   max_size=5,
 )
@@ -93,7 +91,9 @@ def test_state_survives_a_checkpoint_bit_by_bit(tmp_path):
   rest = _batch([[1] * 6, [0, 1]])
   going_on = update(first, ids, *rest)
   again = update(restored.state, ids, *rest)
-  for a, b in zip(jax.tree.leaves(going_on), jax.tree.leaves(again), strict=True):
+  for a, b in zip(
+    jax.tree.leaves(going_on), jax.tree.leaves(again), strict=True
+  ):
     np.testing.assert_array_equal(a, b)
 
 
