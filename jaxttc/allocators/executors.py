@@ -17,8 +17,9 @@ tells.
 
 from collections.abc import Callable, Generator, Sequence
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Int
 import numpy as np
 
@@ -161,7 +162,7 @@ def prompt_hint(
 def sequential(
   question: str,
   plan: plans.Plan,
-  shares: Sequence[int] | Int[np.ndarray, " m"],
+  shares: Sequence[Any] | np.ndarray,
   roll_over: str = "next",
 ) -> Executor:
   """A decode a step, each held to its cap, with all that came before as text.
@@ -182,22 +183,22 @@ def sequential(
     raise ValueError(f"{held.size} shares for {len(plan.steps)} steps")
   if ((held < 0) | (held != np.floor(held))).any():
     raise ValueError(f"shares are {held.tolist()}; expected whole tokens >= 0")
-  budgets = local_budgets.start(held.astype(np.int32))
+  budgets = local_budgets.start(jnp.asarray(held, jnp.int32))
   outcomes: list[StepOutcome] = []
   for at in range(len(plan.steps)):
     cap = int(local_budgets.cap(budgets, roll_over))
     request = StepRequest(at, _step_prompt(question, plan, at, outcomes), cap)
     outcome = yield request
     _check_spent(request, outcome)
-    budgets = local_budgets.charge(budgets, np.int32(outcome.tokens))
+    budgets = local_budgets.charge(budgets, jnp.int32(outcome.tokens))
     outcomes.append(outcome)
   texts, tokens, finished = zip(*outcomes, strict=True)
   return Execution(texts, finished, tokens, plan.tokens)
 
 
 def vote_samples(
-  shares: Sequence[int] | Int[np.ndarray, " m"],
-  tokens_per_sample: Sequence[int] | Int[np.ndarray, " m"],
+  shares: Sequence[Any] | np.ndarray,
+  tokens_per_sample: Sequence[Any] | np.ndarray,
 ) -> Int[np.ndarray, " m"]:
   """How many samples of each step its share buys, rounded down.
 

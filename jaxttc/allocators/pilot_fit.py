@@ -110,36 +110,47 @@ def _least_squares(tokens, mean):
   """c, beta and aleatoric of least squared error."""
 
   def loss(log_beta):
-    return _linear(tokens ** -np.exp(log_beta), mean)[0]
+    return _linear(tokens ** -np.exp([[log_beta]]), mean)[0][0]
 
-  losses = [loss(x) for x in np.log(_GRID)]
+  grid = np.log(_GRID)
+  losses = _linear(tokens ** -_GRID[:, None], mean)[0]
   at = int(np.argmin(losses))
-  around = np.log(_GRID[[max(at - 1, 0), min(at + 1, len(_GRID) - 1)]])
+  around = (grid[max(at - 1, 0)], grid[min(at + 1, grid.size - 1)])
   found = scipy.optimize.minimize_scalar(
-    loss, bounds=tuple(around), method="bounded", options={"xatol": 1e-6}
+    loss, bounds=around, method="bounded", options={"xatol": 1e-6}
   )
-  log_beta = found.x if found.fun <= losses[at] else np.log(_GRID[at])
-  _, c, aleatoric = _linear(tokens ** -np.exp(log_beta), mean)
-  return np.array([c, np.exp(log_beta), aleatoric])
+  beta = np.exp(found.x if found.fun <= losses[at] else grid[at])
+  _, c, aleatoric = _linear(tokens ** -np.array([[beta]]), mean)
+  return np.array([c[0], beta, aleatoric[0]])
 
 
 def _linear(falls, mean):
-  """The best c >= 0 and 0 <= a <= least error for mean = a + c falls."""
+  """The best c >= 0 and 0 <= a <= least error for mean = a + c falls.
+
+  Args:
+    falls: f64[G, K], tokens to the power of minus G betas.
+    mean: f64[K].
+
+  Returns:
+    Squared error, c and a, f64[G] each.
+  """
   top = mean.min()
-  centred = falls - falls.mean()
-  c = centred @ mean / max(centred @ centred, _TINY)
-  a = mean.mean() - c * falls.mean()
+  middle = falls.mean(1)
+  centred = falls - middle[:, None]
+  free = centred @ mean / np.maximum((centred**2).sum(1), _TINY)
+  rest = mean.mean() - free * middle
+  inside = (free >= 0) & (rest >= 0) & (rest <= top)
   # A square with linear bounds: its best is free, or on one of them.
-  choices = [(0.0, min(mean.mean(), top))]
-  choices += [
-    (max(falls @ (mean - edge) / (falls @ falls), 0.0), edge)
-    for edge in (0.0, top)
-  ]
-  if c >= 0 and 0 <= a <= top:
-    choices.append((c, a))
-  losses = [np.square(a + c * falls - mean).sum() for c, a in choices]
-  best = int(np.argmin(losses))
-  return losses[best], *choices[best]
+  choices = [(np.where(inside, free, 0.0), np.where(inside, rest, top))]
+  choices.append((np.zeros_like(free), np.full_like(free, top)))
+  for edge in (0.0, top):
+    on_edge = falls @ (mean - edge) / (falls**2).sum(1)
+    choices.append((np.maximum(on_edge, 0), np.full_like(free, edge)))
+  c, a = (np.stack(x) for x in zip(*choices, strict=True))
+  off = a[..., None] + c[..., None] * falls[None] - mean
+  losses = (off**2).sum(2)
+  best, rows = losses.argmin(0), np.arange(free.size)
+  return losses[best, rows], c[best, rows], a[best, rows]
 
 
 def _check(tokens, errors):

@@ -25,7 +25,7 @@ LEVEL_TOKENS: Mapping[int, int] = {1: 200, 2: 250, 3: 350, 4: 450, 5: 600}
 """Tokens of a whole question by its level, as published."""
 
 _STEP = re.compile(
-  r"^[ \t>*#-]*(?:step\s*)?(\d+)[.):][ \t]*(\S.*?)[ \t*]*$",
+  r"^[ \t>*#-]*(?:step\s*)?(\d+)[.):][ \t*]*([^\s*].*?)[ \t*]*$",
   re.IGNORECASE | re.MULTILINE,
 )
 _HINT = re.compile(r"^\W*hint\W*?:\s*(.*?)[ \t*]*$", re.I | re.M)

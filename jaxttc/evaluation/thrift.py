@@ -14,7 +14,6 @@ Reference:
 
 from typing import NamedTuple
 
-from jaxtyping import Float
 import numpy as np
 
 from jaxttc.evaluation import statistics
@@ -65,9 +64,9 @@ def accuracy_per_token(accuracy_percent: float, mean_tokens: float) -> float:
 
 
 def measure(
-  scores: Float[np.ndarray, " n"],
-  tokens: Float[np.ndarray, " n"],
-  planner_tokens: Float[np.ndarray, " n"] | None = None,
+  scores: statistics.Values,
+  tokens: statistics.Values,
+  planner_tokens: statistics.Values | None = None,
   *,
   resamples: int = 2000,
   level: float = 0.95,
@@ -105,8 +104,8 @@ def measure(
 
 
 def e3_over(
-  run: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]],
-  other: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]],
+  run: tuple[statistics.Values, statistics.Values],
+  other: tuple[statistics.Values, statistics.Values],
   *,
   resamples: int = 2000,
   level: float = 0.95,

@@ -6,6 +6,7 @@ import itertools
 import hypothesis
 from hypothesis import strategies as st
 import jax
+from jax import test_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_gradients_are_those_of_differences_of_both_orders():
 
   given = (jnp.asarray(_C), jnp.asarray(_BETA), jnp.asarray(100.0))
   value = jax.jit(value)
-  jax.test_util.check_grads(value, given, order=2, modes=["rev"], rtol=1e-4)
+  test_util.check_grads(value, given, order=2, modes=["rev"], rtol=1e-4)
   # The slope with respect to the budget is the multiplier.
   slope = jax.grad(value, 2)(*given)
   split = budget_model.solve(given[0], given[1], 100.0, 2.0, 30.0)
@@ -186,9 +187,14 @@ def test_best_total_is_where_a_grid_has_its_peak():
   ],
 )
 def test_what_cannot_be_split_is_refused(given, message):
-  given = [jnp.asarray(x) for x in given]
   with pytest.raises(ValueError, match=message):
-    budget_model.solve(*given)
+    budget_model.check(*map(np.asarray, given))
+
+
+def test_both_solvers_check_what_is_not_traced():
+  for solve in (budget_model.solve, budget_model.solve_integer):
+    with pytest.raises(ValueError, match="all c are 0"):
+      solve(jnp.zeros(2), jnp.ones(2), 5)
 
 
 def test_whole_tokens_need_a_floor():

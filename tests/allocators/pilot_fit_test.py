@@ -50,13 +50,13 @@ def test_is_no_worse_than_a_general_least_squares():
 def test_intervals_cover_the_truth_as_often_as_they_say():
   rng = np.random.default_rng(2)
   covered = 0
-  for seed in range(12):
+  for seed in range(8):
     wrong = rng.random((6, 300)) < _law(0.6, 1.0, 0.1)[:, None]
-    fit = pilot_fit.fit(_TOKENS, wrong.astype(float), resamples=60, seed=seed)
+    fit = pilot_fit.fit(_TOKENS, wrong.astype(float), resamples=40, seed=seed)
     covered += fit.c.low <= 0.6 <= fit.c.high
     assert fit.beta.low <= fit.beta.value <= fit.beta.high
-    assert fit.draws.shape == (60, 3)
-  assert covered >= 9
+    assert fit.draws.shape == (40, 3)
+  assert covered >= 6
 
 
 def test_flat_errors_have_no_doubt_to_dispel():

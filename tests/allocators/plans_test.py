@@ -11,8 +11,7 @@ _LIST = """Here is the plan:
 
 1. Find the total cost.
    Hint: add the prices
-**2.** not a step
-2) Subtract it from what she had.
+**2)** Subtract it from what she had.
 - Hint: 50 minus that
 Step 3: Round.
 """
