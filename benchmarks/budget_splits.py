@@ -57,7 +57,9 @@ def curves() -> np.ndarray:
 
 def solved(samples: Sequence[int], order: Sequence[int]) -> float:
   """Chance that all votes are right; sample counts are by position."""
-  return float(np.prod([curves()[k, n] for k, n in zip(order, samples)]))
+  return float(
+    np.prod([curves()[k, n] for k, n in zip(order, samples, strict=True)])
+  )
 
 
 def in_order(budget: int) -> list[int]:
