@@ -273,10 +273,9 @@ def _training_claims(curves):
 
 def _spanned(name, numbers, bar):
   """The mean over seeds, between the least and the most of them."""
-  numbers = np.asarray(numbers, np.float64)
-  return results.Claim(
-    name, numbers.mean(), numbers.min(), numbers.max(), bar=bar
-  )
+  least, most = float(np.min(numbers)), float(np.max(numbers))
+  mean = float(np.clip(np.mean(numbers), least, most))
+  return results.Claim(name, mean, least, most, bar=bar)
 
 
 def draw(

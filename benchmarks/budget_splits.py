@@ -272,7 +272,7 @@ def claims(
 
 
 def _spanned(name: str, numbers: np.ndarray, bar: float) -> results.Claim:
-  """The mean over seeds between the least and the most; the least is held."""
+  """The mean over seeds, between the least and the most of them."""
   least, most = float(numbers.min()), float(numbers.max())
   mean = float(np.clip(numbers.mean(), least, most))
   return results.Claim(name, mean, least, most, bar=bar)

@@ -176,7 +176,8 @@ def solve_integer(
   Args:
     c: as in `solve`.
     beta: as in `solve`.
-    budget: whole tokens, at least the sum of floors and at most 2^30.
+    budget: whole tokens, at least the sum of floors; times the number of
+      steps, below 2^30.
     floor: i32[] or i32[M]; at least 1 where c > 0, since no tokens leave
       infinite doubt.
     cap: i32[] or i32[M].
@@ -186,7 +187,7 @@ def solve_integer(
     no other step can take.
 
   Raises:
-    ValueError: as `solve`, and for a floor below 1.
+    ValueError: as `solve`, for a floor below 1, and a budget that is too large.
   """
   if not any(
     isinstance(x, jax.core.Tracer) for x in (c, beta, budget, floor, cap)
@@ -194,6 +195,11 @@ def solve_integer(
     check(c, beta, budget, floor, cap)
     if np.any((np.asarray(floor) < 1) & (np.asarray(c) > 0)):
       raise ValueError("floor must be at least 1 token where c is positive")
+    if float(np.asarray(budget)) * c.shape[0] >= _MOST_TOKENS:
+      raise ValueError(
+        f"budget is {budget} tokens for {c.shape[0]} steps; expected a product "
+        "below 2^30: count in larger units, or use solve"
+      )
   floor, cap = (
     jnp.broadcast_to(jnp.asarray(x, jnp.int32), c.shape) for x in (floor, cap)
   )

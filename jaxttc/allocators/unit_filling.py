@@ -71,7 +71,7 @@ def fill(
       start and stop.
     start: units that every item holds already.
     stop: most units an item may hold; where it is below `start`, the item
-      keeps `start`.
+      keeps `start`. The room of all items together must fit an int32.
     amount: units to buy; if there are fewer than that, all are bought.
     most: bounds `stop - start`; static.
 
@@ -115,7 +115,8 @@ def fill_priced(
     start: as in `fill`.
     stop: as in `fill`.
     unit_cost: of each item, positive.
-    amount: most that the units beyond `start` may cost.
+    amount: most that the units beyond `start` may cost. What all room would
+      cost must fit an int32.
     most: bounds `stop - start`; static.
 
   Returns:

@@ -197,6 +197,8 @@ def test_both_solvers_check_what_is_not_traced():
       solve(jnp.zeros(2), jnp.ones(2), 5)
 
 
-def test_whole_tokens_need_a_floor():
+def test_whole_tokens_need_a_floor_and_a_budget_that_can_be_counted():
+  with pytest.raises(ValueError, match="below 2"):
+    budget_model.solve_integer(jnp.ones(2), jnp.ones(2), 1 << 29)
   with pytest.raises(ValueError, match="at least 1 token"):
     budget_model.solve_integer(jnp.ones(2), jnp.ones(2), 5, floor=0)
