@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 import dataclasses
 import math
 import os
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 
@@ -40,6 +40,7 @@ _UTILISATION_FACTOR = 1.75
 UTILISATION = {"language": 0.3, "other": 0.4}
 
 
+@runtime_checkable
 class HasShape(Protocol):
   """A model's config, of a room above."""
 
@@ -176,13 +177,10 @@ def from_compiled(
   if bounds is not None and not isinstance(bounds, int):
     bounds = tuple(bounds)
   full = jaxpr_flops.count_flops(fn, *args, while_trips=bounds)
-  once = jaxpr_flops.count_flops(
-    fn, *args, while_trips=bounds, loops_once=True
-  )
+  once = jaxpr_flops.count_flops(fn, *args, while_trips=bounds, loops_once=True)
   compiled = jax.jit(fn).lower(*args).compile()
   reported = reported_flops(compiled) * _devices(compiled)
-  missing = max(full - max(reported, once), 0)
-  value = reported + missing
+  value = reported + (full - once if reported < full else 0)
   spread = max(abs(value - full), _ELEMENTWISE * value)
   return Estimate(
     value=value,
@@ -255,7 +253,7 @@ def from_hardware(
   )
 
 
-def _utilisation(given: Estimate | float | None, kind: str) -> Estimate:
+def _utilisation(given: Estimate | int | float | None, kind: str) -> Estimate:
   if kind not in UTILISATION:
     raise ValueError(
       f"kind must be one of {', '.join(UTILISATION)}, got {kind!r}"

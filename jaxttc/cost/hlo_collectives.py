@@ -68,7 +68,8 @@ def count(text: str, while_trips: int | None = None) -> dict[str, int]:
   total: dict[str, int] = {}
   for kind, sent in _sent(computations, entry, while_trips):
     total[kind] = total.get(kind, 0) + sent
-  return {kind: total[kind] for kind in collective_bytes.KINDS if total.get(kind)}
+  kinds = collective_bytes.KINDS
+  return {kind: total[kind] for kind in kinds if total.get(kind)}
 
 
 def _sent(

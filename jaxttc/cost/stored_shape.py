@@ -103,23 +103,23 @@ def shape_of(raw: Mapping[str, Any]) -> transformer_flops.TransformerShape:
     mlp_width=_size(raw, "expert_width", mlp) if experts > 1 else mlp,
     tie_embeddings=kind in _TIED if tied is None else bool(tied),
     experts=experts,
-    experts_per_token=_size(raw, "experts_per_token", None if experts > 1 else 1)
-    if experts > 1
-    else 1,
+    experts_per_token=_size(raw, "experts_per_token") if experts > 1 else 1,
     shared_width=_size(raw, "shared_width", 0) if experts > 1 else 0,
     mlp_matrices=2 if kind in _PLAIN_MLP else 3,
   )
 
 
-def _size(raw: Mapping[str, Any], field: str, default: int | None = None) -> int:
+def _size(
+  raw: Mapping[str, Any], field: str, default: int | None = None
+) -> int:
   """A size by any of its names; null and a missing one are the default."""
-  names = _NAMES[field]
+  names, least = _NAMES[field], 0 if default == 0 else 1
   for name in names:
     value = raw.get(name)
     if value is None:
       continue
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < (default == 0 and 0 or 1):
+    if not whole or value < least:
       raise ValueError(f"{name} must be a positive whole number, got {value!r}")
     return value
   if default is None:

@@ -101,7 +101,8 @@ def test_a_data_parallel_step_sends_its_gradient():
   place = lambda x, spec: jax.device_put(  # noqa: E731
     x, jax.NamedSharding(mesh, spec)
   )
-  w, x = place(jnp.ones((16, 16)), jax.P()), place(jnp.ones((8, 16)), jax.P("data"))
+  w = place(jnp.ones((16, 16)), jax.P())
+  x = place(jnp.ones((8, 16)), jax.P("data"))
   step = lambda w, x: w - jax.grad(lambda w: jnp.tanh(x @ w).sum())(w)  # noqa: E731
   text = jax.jit(step, out_shardings=w.sharding).lower(w, x).compile().as_text()
   gradient = 16 * 16 * 4
