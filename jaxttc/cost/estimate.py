@@ -81,6 +81,8 @@ class Estimate:
           f"{self.unit} of {self.method!r}: {name} must be finite and not "
           f"negative, got {number!r}"
         )
+      if isinstance(number, np.number):  # JSON knows none of NumPy's
+        object.__setattr__(self, name, number.item())
     if not self.low <= self.value <= self.high:
       raise ValueError(
         f"{self.unit} of {self.method!r}: the interval [{self.low:.4g}, "

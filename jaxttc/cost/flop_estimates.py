@@ -61,6 +61,7 @@ class Work:
     remat: whether the forward pass is computed again for the backward one.
     trainable: share of the matrix weights that get a gradient; 1 is all. Low-
       rank adapters beside the model are a model of their own.
+    masked: whether the kernel is known to compute scores that a mask hides.
   """
 
   tokens: int | float
@@ -68,6 +69,7 @@ class Work:
   kind: str = "train"
   remat: bool = False
   trainable: float = 1.0
+  masked: bool = False
 
   def __post_init__(self):
     if self.kind not in WORK:
@@ -102,8 +104,8 @@ def from_config(
   """
   causal, dense = _closed_forms(_shape(model), work)
   return Estimate(
-    value=causal,
-    low=causal,
+    value=dense if work.masked else causal,
+    low=dense if work.masked else causal,
     high=dense * (1 + _ELEMENTWISE),
     unit="FLOP",
     method="closed form",
@@ -116,8 +118,7 @@ def recomputed(
 ) -> float:
   """FLOP of some work that only saves memory: rematerialisation's."""
   plain = dataclasses.replace(work, remat=False)
-  shape = _shape(model)
-  return _closed_forms(shape, work)[0] - _closed_forms(shape, plain)[0]
+  return from_config(model, work).value - from_config(model, plain).value
 
 
 def from_hf_config(directory: str | os.PathLike[str], work: Work) -> Estimate:
