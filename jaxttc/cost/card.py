@@ -118,8 +118,9 @@ class Card:
       each = tell(self.per_query.value)
       said.append(
         f"Inference: a query costs {each} FLOP; after {tell(even)} queries "
-        "answering has cost as much as training. Thresholds on training see none of it, "
-        "nor what search at test time adds to what the model can do."
+        "answering has cost as much as training. Thresholds on training see "
+        "none of it, nor what search at test time adds to what the model can "
+        "do."
       )
     else:
       said.append(
