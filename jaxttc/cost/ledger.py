@@ -250,6 +250,11 @@ class Ledger:
     """Its own entries, in the order in which they came."""
     return tuple(self._entries.values())
 
+  @property
+  def current_phase(self) -> str | None:
+    """That of the innermost `with ledger.phase(..)`; None outside."""
+    return self._phase
+
   def ancestors(self) -> set[str]:
     """Names of all ledgers that this one builds on."""
     found: set[str] = set()

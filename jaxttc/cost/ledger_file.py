@@ -94,6 +94,19 @@ def resume(
   return grown
 
 
+def opened(
+  path: str | os.PathLike[str], name: str, key: bytes | None = None
+) -> ledger_lib.Ledger:
+  """Goes on with a file, or starts it under a name if there is none.
+
+  Raises:
+    ValueError: as `resume` and `create` do.
+  """
+  if pathlib.Path(path).exists():
+    return resume(path, key)
+  return create(path, name, key=key)
+
+
 def load(
   path: str | os.PathLike[str],
   *,
