@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts what a training run computes into a ledger, counted from its own step."""
+"""Puts what a training run computes into a ledger, counted from its step."""
 
 import time
 from typing import Any, Self
