@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Is what we say of FLOP true? Four ways to count, and one account.
 
-    python -m benchmarks.flops
+    python -m benchmarks.flops --workdir=runs/flops
 
 *  The closed forms against the traced counts, over all families of models, as
    they train and decode; what the compiler reports beside, and what it says of
@@ -15,8 +15,9 @@ Nothing is trained. About ten minutes on one CPU core, most of it decoding.
 Writes docs/results/flops.json and .png.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
+import json
 import pathlib
 from typing import Any
 
@@ -34,13 +35,14 @@ from jaxttc import compilation, results
 from jaxttc.evaluation import statistics as statistics_lib
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_KS = (1, 2, 4, 8, 16)
+_KS = (2, 4, 8, 16)
 _DECODER = "best of k"
 
 
 def measure(
   models: flops_account.Models,
   plan: runs.Plan,
+  workdir: pathlib.Path,
   *,
   examples: int,
   ks: Sequence[int] = _KS,
@@ -51,19 +53,32 @@ def measure(
   Args:
     models: whose account is drawn up.
     plan: problems and seeds of the account.
+    workdir: keeps the parts, so that a run that is stopped goes on.
     examples: random sizes for each distribution of utilisations.
     ks: answers that the small model searches among.
     compiles: whether families are compiled, too.
   """
-  families = [
-    flops_families.measure(case, compiles)
-    for case in rich_progress.track(
-      list(flops_families.cases()), "counting families"
+  families = _kept(
+    workdir / "families.json",
+    lambda: [
+      flops_families.measure(case, compiles)
+      for case in rich_progress.track(
+        list(flops_families.cases()), "counting families"
+      )
+    ],
+  )
+  calibration = _kept(
+    workdir / "calibration.json",
+    lambda: flops_calibration.rows(examples, seed=0),
+  )
+  answers = [
+    _kept(
+      workdir / f"answers_{i}.json",
+      lambda asked=asked: flops_account.answer(models, plan, *asked),
     )
+    for i, asked in enumerate(flops_account.asked(models, ks))
   ]
-  calibration = flops_calibration.rows(examples, seed=0)
-  own = flops_account.ledgers()
-  answers = flops_account.answers(models, plan, ks, own)
+  own = flops_account.ledgers(answers)
   return {
     "families": families,
     "scan": flops_families.scan_row(),
@@ -75,11 +90,15 @@ def measure(
       for m in flops_account.multiples(answers, own, _DECODER)
     ],
     "lives": flops_account.lives(answers, own, _DECODER),
-    "evaluating": {
-      f"width {width:g}": ledger.total(["evaluation"]).estimate.value
-      for width, ledger in own.items()
-    },
   }
+
+
+def _kept(path: pathlib.Path, make: Callable[[], Any]) -> Any:
+  """What a file holds, or else what is made and then kept there."""
+  if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(make()), encoding="utf-8")
+  return json.loads(path.read_text(encoding="utf-8"))
 
 
 def claims(data: dict[str, Any]) -> list[results.Claim]:
@@ -154,7 +173,12 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   plan = runs.Plan(problems=flags.FLAGS.problems)
-  data = measure(flops_account.load(), plan, examples=flags.FLAGS.examples)
+  data = measure(
+    flops_account.load(),
+    plan,
+    pathlib.Path(flags.FLAGS.workdir),
+    examples=flags.FLAGS.examples,
+  )
   out = pathlib.Path(flags.FLAGS.out)
   results.write(
     out,
@@ -170,6 +194,7 @@ def _define_flags() -> None:
   """Only of a program that runs: others may import it beside each other."""
   flags.DEFINE_integer("problems", 100, "Problems of each seed.", 1)
   flags.DEFINE_integer("examples", 200, "Random sizes.", 1)
+  flags.DEFINE_string("workdir", "runs/flops", "Keeps parts that are done.")
   flags.DEFINE_string("out", "docs/results/flops.json", "Results file.")
 
 

@@ -3,7 +3,7 @@
 
 The models are the embedded one of four widths; each width is a model of its
 own size, which got its own passes over the text. The small one samples k
-answers and keeps the one that the embedded reward model likes best, or votes.
+answers and keeps the one that the embedded reward model likes best.
 Nothing is trained here. All that training took is in ledgers: the widths' own
 passes, the base they go on from, the full width that taught the narrow ones,
 and the reward model, which no threshold on the small model's training counts.
@@ -25,10 +25,7 @@ from jaxttc.evaluation import model_accounts
 from jaxttc.inference import bundle as bundle_lib
 
 SMALL, LARGE = 0.25, 1.0
-DECODERS = {
-  "best of k": "best_of_n(n={k})",
-  "vote": "self_consistency(n={k})",
-}
+SEARCH = "best of k"
 _DAY = "2026-11-23"  # any: entries of one account have one day
 
 
@@ -50,91 +47,78 @@ def load() -> Models:
   )
 
 
-def ledgers() -> dict[float, ledger_lib.Ledger]:
-  """A ledger a width: its own passes, its base, its teacher."""
-  whole = model_accounts.of_recipe(
-    bundle_lib.load("nested_lm").recipe, "nested_lm"
-  )
-  menu = bundle_lib.load("nested_lm").recipe["widths"]
-  passes = dict(zip(menu, whole.entries, strict=True))
+def ledgers(rows: list[dict[str, Any]]) -> dict[float, ledger_lib.Ledger]:
+  """A ledger a width: its own passes, its base, its helpers, its answers."""
+  nested = bundle_lib.load("nested_lm")
+  whole = model_accounts.of_recipe(nested.recipe, "nested_lm")
+  passes = dict(zip(nested.recipe["widths"], whole.entries, strict=True))
   full = ledger_lib.Ledger("width 1", whole.parents)
   full.take(passes[LARGE])
   judge = model_accounts.of_recipe(
     bundle_lib.load("arithmetic_prm").recipe, "arithmetic_prm"
   )
+  helpers = [
+    ledger_lib.Parent(full, "teacher"),
+    ledger_lib.Parent(judge, "verifier"),
+  ]
   made = {LARGE: full}
   for width, entry in passes.items():
     if width != LARGE:
-      made[width] = ledger_lib.Ledger(
-        f"width {width:g}",
-        [
-          *whole.parents,
-          ledger_lib.Parent(full, "teacher"),
-          ledger_lib.Parent(judge, "verifier"),
-        ],
-      )
+      parents = [*whole.parents, *helpers]
+      made[width] = ledger_lib.Ledger(f"width {width:g}", parents)
       made[width].take(entry)
+  for row in rows:
+    made[row["width"]].add(
+      "evaluation",
+      flop=estimate_lib.Estimate.exact(
+        row["flops"] * row["queries"], "FLOP", "metered"
+      ),
+      day=_DAY,
+      note=f"{row['decoder']}, k = {row['k']}",
+    )
   return made
 
 
-def answers(
-  models: Models,
-  plan: runs.Plan,
-  ks: Sequence[int],
-  own: dict[float, ledger_lib.Ledger],
-) -> list[dict[str, Any]]:
-  """Accuracy and FLOP a query, by model and decoder; ledgers get all of it.
+def asked(
+  models: Models, ks: Sequence[int]
+) -> list[tuple[float, str, str, int]]:
+  """(width, label, decoder, k) of all that must be answered."""
+  single = [(width, "sample", "sample", 1) for width in models.widths]
+  return single + [(SMALL, SEARCH, f"best_of_n(n={k})", k) for k in ks]
 
-  Args:
-    models: the models.
-    plan: problems and seeds.
-    ks: answers that the small model searches among.
-    own: ledgers by width.
+
+def answer(
+  models: Models, plan: runs.Plan, width: float, label: str, text: str, k: int
+) -> dict[str, Any]:
+  """Accuracy and FLOP a query of one model and decoder.
 
   Returns:
-    Rows of width, decoder, k, accuracy, error (its standard error, over
-    problems), flops (a query) and queries.
+    width, decoder, k, accuracy, error (its standard error), flops (a query,
+    reward model included) and queries.
   """
-  asked = [(width, "sample", "sample", 1) for width in models.widths]
-  asked += [
-    (SMALL, label, text.format(k=k), k)
-    for label, text in DECODERS.items()
-    for k in ks
+  each = [
+    runs.solve(
+      models.widths[width],
+      models.verifier,
+      text,
+      runs.problems(plan, seed, calibration=False),
+      plan,
+      seed=seed,
+    )
+    for seed in plan.seeds
   ]
-  found = []
-  for width, label, text, k in asked:
-    each = [
-      runs.solve(
-        models.widths[width],
-        models.verifier,
-        text,
-        runs.problems(plan, seed, calibration=False),
-        plan,
-        seed=seed,
-      )
-      for seed in plan.seeds
-    ]
-    right = np.stack([solved.right for solved in each])
-    flops = float(np.concatenate([solved.flops for solved in each]).sum())
-    own[width].add(
-      "evaluation",
-      flop=estimate_lib.Estimate.exact(flops, "FLOP", "metered"),
-      day=_DAY,
-      note=text,
-    )
-    found.append(
-      {
-        "width": width,
-        "decoder": label,
-        "k": k,
-        "accuracy": float(right.mean()),
-        "error": _error(right),
-        "flops": flops / right.size,
-        "queries": int(right.size),
-      }
-    )
-    print(f"width {width:g}, {text}: {found[-1]['accuracy']:.3f}", flush=True)
-  return found
+  right = np.stack([solved.right for solved in each])
+  accuracy = float(right.mean())
+  print(f"width {width:g}, {text}: {accuracy:.3f}", flush=True)
+  return {
+    "width": width,
+    "decoder": label,
+    "k": k,
+    "accuracy": accuracy,
+    "error": _error(right),
+    "flops": float(np.concatenate([s.flops for s in each]).mean()),
+    "queries": int(right.size),
+  }
 
 
 def _error(right: np.ndarray) -> float:
@@ -164,7 +148,7 @@ def multiples(
   search = [
     point(compute=row["k"], quality=row["accuracy"], error=row["error"])
     for row in rows
-    if row["decoder"] == decoder
+    if row["width"] == SMALL and row["decoder"] in ("sample", decoder)
   ]
   return effective_compute.train_multiples(search, training, base=passes[SMALL])
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from jaxttc import page
 
-_COLOURS = {"best of k": "#D55E00", "vote": "#0072B2"}
 _METHODS = ("closed form", "hardware time", "6ND as reported")
 
 
@@ -42,18 +41,17 @@ def _search(panel, rows) -> None:
       va="bottom",
       transform=panel.get_yaxis_transform(),
     )
-  for decoder, colour in _COLOURS.items():
-    own = [row for row in rows if row["decoder"] == decoder]
-    panel.errorbar(
-      [row["k"] for row in own],
-      [row["accuracy"] for row in own],
-      yerr=[1.645 * row["error"] for row in own],
-      color=colour,
-      marker="o",
-      markersize=4,
-      capsize=2,
-      label=decoder,
-    )
+  own = [row for row in rows if row["width"] == min(r["width"] for r in rows)]
+  panel.errorbar(
+    [row["k"] for row in own],
+    [row["accuracy"] for row in own],
+    yerr=[1.645 * row["error"] for row in own],
+    color="#D55E00",
+    marker="o",
+    markersize=4,
+    capsize=2,
+    label="best of k",
+  )
   panel.set_xscale("log", base=2)
   ks = sorted({row["k"] for row in rows})
   panel.set_xticks(ks, [str(k) for k in ks])
