@@ -2,49 +2,103 @@
 """A small model that searches against larger ones that do not: the account.
 
 The models are the embedded one of four widths; each width is a model of its
-own size, which got its own passes over the text. The small one samples k
-answers and keeps the one that the embedded reward model likes best.
-Nothing is trained here. All that training took is in ledgers: the widths' own
-passes, the base they go on from, the full width that taught the narrow ones,
-and the reward model, which no threshold on the small model's training counts.
+own size, which got its own passes over the text. What they answer is read from
+docs/results/slimmable_lm.json: one sampled answer of every width, and A* with
+the embedded reward model at the smallest. A search is charged what its meter
+says, reward model and prompts included. One answer is charged its prompt and a
+solution of the reference's length.
+
+Nothing is trained and nothing decoded. All that training took is in ledgers:
+the widths' own passes, the base they go on from, the full width that taught the
+narrow ones, and the reward model, which no threshold on the small model's
+training counts.
 """
 
-from collections.abc import Sequence
-import dataclasses
 import functools
 import math
+import pathlib
 from typing import Any
 
 import numpy as np
 
 from benchmarks import slimmable_lm_runs as runs
-from jaxttc.cost import effective_compute
+from jaxttc import results
+from jaxttc.cost import effective_compute, transformer_flops
 from jaxttc.cost import estimate as estimate_lib
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.evaluation import model_accounts
 from jaxttc.inference import bundle as bundle_lib
+from jaxttc.tasks import arithmetic
+from jaxttc.tasks import problems as problems_lib
 
 SMALL, LARGE = 0.25, 1.0
-SEARCH = "best of k"
+SINGLE, SEARCH = "one answer", "A*"
 _DAY = "2026-11-23"  # any: entries of one account have one day
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Models:
-  """The widths of one policy, and the reward model."""
+def answers(source: pathlib.Path) -> list[dict[str, Any]]:
+  """Accuracy and FLOP a query of single answers and searches.
 
-  widths: dict[float, bundle_lib.Bundle]
-  verifier: bundle_lib.Bundle
+  Args:
+    source: the results file of `benchmarks.slimmable_lm`.
 
+  Returns:
+    Rows of width, decoder, budget (0 for none), accuracy, error (its standard
+    error, binomial), flops (a query) and queries.
 
-def load() -> Models:
-  """The embedded models."""
-  whole = bundle_lib.load("nested_lm")
-  menu = whole.recipe["widths"]
-  return Models(
-    widths={w: bundle_lib.narrowed(whole, w) for w in menu},
-    verifier=bundle_lib.load("arithmetic_prm"),
+  Raises:
+    ValueError: if the file is not what that benchmark writes.
+  """
+  data = results.read(source).data
+  plan = runs.Plan(
+    problems=data["plan"]["problems"],
+    calibration=data["plan"]["calibration"],
+    seeds=tuple(data["plan"]["seeds"]),
+    steps=tuple(data["plan"]["steps"]),
   )
+  queries = plan.problems * len(plan.seeds)
+  policy = bundle_lib.load("nested_lm")
+  lengths = _lengths(policy, plan)
+  rows = []
+  for row in data["answers"]:
+    if (row["model"], row["decoder"]) == ("nested", "sample"):
+      shape = bundle_lib.narrowed(policy, row["width"]).shape()
+      each = [transformer_flops.prefill_flops(shape, n) for n in lengths]
+      rows.append((row["width"], SINGLE, 0.0, row, float(np.mean(each))))
+  rows += [
+    (SMALL, SEARCH, row["budget"], row, row["flops"])
+    for row in data["search"]
+    if row["split"] == "evaluation" and row["width"] == SMALL
+  ]
+  return [
+    {
+      "width": width,
+      "decoder": decoder,
+      "budget": budget,
+      "accuracy": row["accuracy"],
+      "error": _error(row["accuracy"], queries),
+      "flops": flops,
+      "queries": queries,
+    }
+    for width, decoder, budget, row, flops in rows
+  ]
+
+
+def _lengths(policy: bundle_lib.Bundle, plan: runs.Plan) -> list[int]:
+  """Tokens of each evaluation problem's prompt and reference solution."""
+  encode = policy.tokenizer
+  return [
+    len(encode.encode_prompt(problems_lib.prompt(problem, "terse")))
+    + len(encode.encode(arithmetic.solution(problem, "terse")))
+    for seed in plan.seeds
+    for problem in runs.problems(plan, seed, calibration=False)
+  ]
+
+
+def _error(share: float, count: int) -> float:
+  """Standard error of a share; not 0 for shares of 0 and 1."""
+  smooth = (share * count + 1) / (count + 2)
+  return math.sqrt(smooth * (1 - smooth) / count)
 
 
 def ledgers(rows: list[dict[str, Any]]) -> dict[float, ledger_lib.Ledger]:
@@ -74,107 +128,64 @@ def ledgers(rows: list[dict[str, Any]]) -> dict[float, ledger_lib.Ledger]:
         row["flops"] * row["queries"], "FLOP", "metered"
       ),
       day=_DAY,
-      note=f"{row['decoder']}, k = {row['k']}",
+      note=f"{row['decoder']}, {row['queries']} queries",
     )
   return made
 
 
-def asked(
-  models: Models, ks: Sequence[int]
-) -> list[tuple[float, str, str, int]]:
-  """(width, label, decoder, k) of all that must be answered."""
-  single = [(width, "sample", "sample", 1) for width in models.widths]
-  return single + [(SMALL, SEARCH, f"best_of_n(n={k})", k) for k in ks]
-
-
-def answer(
-  models: Models, plan: runs.Plan, width: float, label: str, text: str, k: int
-) -> dict[str, Any]:
-  """Accuracy and FLOP a query of one model and decoder.
-
-  Returns:
-    width, decoder, k, accuracy, error (its standard error), flops (a query,
-    reward model included) and queries.
-  """
-  each = [
-    runs.solve(
-      models.widths[width],
-      models.verifier,
-      text,
-      runs.problems(plan, seed, calibration=False),
-      plan,
-      seed=seed,
-    )
-    for seed in plan.seeds
-  ]
-  right = np.stack([solved.right for solved in each])
-  accuracy = float(right.mean())
-  print(f"width {width:g}, {text}: {accuracy:.3f}", flush=True)
-  return {
-    "width": width,
-    "decoder": label,
-    "k": k,
-    "accuracy": accuracy,
-    "error": _error(right),
-    "flops": float(np.concatenate([s.flops for s in each]).mean()),
-    "queries": int(right.size),
-  }
-
-
-def _error(right: np.ndarray) -> float:
-  """Standard error of the mean over seeds and problems; never quite 0."""
-  share = (right.sum() + 1) / (right.size + 2)
-  return math.sqrt(share * (1 - share) / right.size)
-
-
 def multiples(
-  rows: list[dict[str, Any]],
-  own: dict[float, ledger_lib.Ledger],
-  decoder: str,
+  rows: list[dict[str, Any]], own: dict[float, ledger_lib.Ledger]
 ) -> list[effective_compute.Multiple]:
-  """What k-fold search is worth in the compute of a width's own passes."""
-  passes = {
-    width: ledger.total(ledger_lib.TRAINING, roles=()).estimate.value
-    for width, ledger in own.items()
-  }
+  """What search is worth in the compute of a width's own passes.
+
+  Search is told in single answers of the smallest width.
+  """
   point = effective_compute.Point
+  single = _row(rows, SMALL, SINGLE)["flops"]
   training = [
     point(
-      compute=passes[row["width"]], quality=row["accuracy"], error=row["error"]
+      compute=_training(own, row["width"], ()),
+      quality=row["accuracy"],
+      error=row["error"],
     )
     for row in rows
-    if row["decoder"] == "sample"
+    if row["decoder"] == SINGLE
   ]
   search = [
-    point(compute=row["k"], quality=row["accuracy"], error=row["error"])
+    point(
+      compute=row["flops"] / single,
+      quality=row["accuracy"],
+      error=row["error"],
+    )
     for row in rows
-    if row["width"] == SMALL and row["decoder"] in ("sample", decoder)
+    if row["decoder"] == SEARCH
   ]
-  return effective_compute.train_multiples(search, training, base=passes[SMALL])
+  return effective_compute.train_multiples(
+    search, training, base=_training(own, SMALL, ())
+  )
 
 
 def lives(
-  rows: list[dict[str, Any]],
-  own: dict[float, ledger_lib.Ledger],
-  decoder: str,
+  rows: list[dict[str, Any]], own: dict[float, ledger_lib.Ledger]
 ) -> dict[str, Any]:
   """The small model with the least search that matches, and the large one.
 
   Returns:
-    `k`, None if no search matches the large model's one answer; for "small"
-    and "large" accuracy, per_query, own (passes over its text), training
-    (with bases) and everything (teacher and verifier, too); and at how many
-    queries both have cost the same in training and queries.
+    For "large", and for "small" if some search is as accurate as the large
+    model's one answer: width, accuracy, per_query, own (passes over its text),
+    training (with bases) and everything (teacher and verifier, too); the
+    search in single answers; and at how many queries both have cost the same
+    in training and queries, if they ever do.
   """
-  large = _row(rows, LARGE, "sample")
+  large = _row(rows, LARGE, SINGLE)
   matching = [
     row
     for row in rows
-    if row["decoder"] == decoder and row["accuracy"] >= large["accuracy"]
+    if row["decoder"] == SEARCH and row["accuracy"] >= large["accuracy"]
   ]
-  small = min(matching, key=lambda row: row["k"], default=None)
-  told: dict[str, Any] = {"decoder": decoder, "k": small and small["k"]}
+  small = min(matching, key=lambda row: row["flops"], default=None)
   total = functools.partial(_training, own)
+  told: dict[str, Any] = {}
   for name, row in (("small", small), ("large", large)):
     if row is not None:
       told[name] = {
@@ -186,6 +197,7 @@ def lives(
         "everything": total(row["width"], ("base", "teacher", "verifier")),
       }
   if small is not None:
+    told["search"] = small["flops"] / _row(rows, SMALL, SINGLE)["flops"]
     dearer = small["flops"] - large["flops"]
     saved = told["large"]["training"] - told["small"]["training"]
     told["break_even_queries"] = saved / dearer if dearer > 0 else None

@@ -53,7 +53,7 @@ def draw(rng: np.random.Generator) -> list[Example]:
   config = config_lib.TransformerConfig(
     vocab_size=int(rng.integers(32, 512)),
     width=heads * size,
-    layers=int(rng.integers(1, 4)),
+    layers=int(rng.integers(1, 3)),
     heads=heads,
     kv_heads=int(rng.choice([1, 2, heads])),
     head_dim=size,

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import flops_account
 from jaxttc import page
 
 _METHODS = ("closed form", "hardware time", "6ND as reported")
@@ -27,37 +28,25 @@ def draw(data: dict[str, Any], path: str) -> None:
 
 
 def _search(panel, rows) -> None:
-  for row in rows:
-    if row["decoder"] != "sample":
-      continue
-    panel.axhline(row["accuracy"], color="#BBBBBB", linewidth=0.8, zorder=0)
-    panel.text(
-      1.0,
-      row["accuracy"],
-      f"width {row['width']:g} ",
-      color="#777777",
-      fontsize=7.5,
-      ha="right",
-      va="bottom",
-      transform=panel.get_yaxis_transform(),
+  single = [row for row in rows if row["decoder"] == flops_account.SINGLE]
+  search = [row for row in rows if row["decoder"] == flops_account.SEARCH]
+  for own, colour, marker, label in (
+    (single, "#000000", "s", "one answer, by width"),
+    (search, "#D55E00", "o", f"width {flops_account.SMALL:g}, A*"),
+  ):
+    panel.errorbar(
+      [row["flops"] / 1e6 for row in own],
+      [row["accuracy"] for row in own],
+      yerr=[1.645 * row["error"] for row in own],
+      color=colour,
+      marker=marker,
+      markersize=4,
+      capsize=2,
+      label=label,
     )
-  own = [row for row in rows if row["width"] == min(r["width"] for r in rows)]
-  panel.errorbar(
-    [row["k"] for row in own],
-    [row["accuracy"] for row in own],
-    yerr=[1.645 * row["error"] for row in own],
-    color="#D55E00",
-    marker="o",
-    markersize=4,
-    capsize=2,
-    label="best of k",
-  )
-  panel.set_xscale("log", base=2)
-  ks = sorted({row["k"] for row in rows})
-  panel.set_xticks(ks, [str(k) for k in ks])
-  panel.set_xlabel("answers k of the smallest width")
+  panel.set_xlabel("MFLOP a query, reward model included")
   panel.set_ylabel("accuracy")
-  panel.set_title("One answer of a larger width,\nor k of the smallest")
+  panel.set_title("A larger width answers,\nor the smallest searches")
   panel.legend(loc="lower right", fontsize=8)
 
 
