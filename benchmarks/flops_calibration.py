@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How good estimates are on models whose true FLOP are known: random sizes.
 
-The truth is the traced count of a training step, of a kernel that computes
-masked scores or one that does not, times a number of steps. Estimators are told
+The truth is the count of a training step, of a kernel that computes masked
+scores or one that does not, times a number of steps; it is in closed form, and
+the first few are traced, too, to see that it is the truth. Estimators are told
 less: sizes and tokens, or hours on hardware whose utilisation they do not know,
 or what a report gives: parameters and tokens to one digit.
 
@@ -25,6 +26,7 @@ from jaxttc.models import config as config_lib
 # OPT-175B and BLOOM (from TFLOP/s a card in their reports, recomputation
 # included), Llama 3 405B at three scales (Dubey et al. 2024, table 4).
 PUBLISHED = (0.213, 0.325, 0.302, 0.462, 0.47, 0.48, 0.43, 0.41, 0.38)
+_TRACED = 4  # of the truths, how many are checked
 _PEAK = 989.5e12  # of one h100-sxm in bfloat16
 
 
@@ -46,8 +48,16 @@ class Example(NamedTuple):
   utilisation: float
 
 
-def draw(rng: np.random.Generator) -> list[Example]:
-  """One random model, run at a utilisation of each hidden distribution."""
+def draw(rng: np.random.Generator, traced: bool = False) -> list[Example]:
+  """One random model, run at a utilisation of each hidden distribution.
+
+  Args:
+    rng: source of randomness; it is advanced.
+    traced: whether the truth is checked by a trace.
+
+  Raises:
+    ValueError: if the trace counts otherwise.
+  """
   heads = int(rng.choice([2, 4, 8]))
   size = int(rng.choice([4, 8, 16]))
   config = config_lib.TransformerConfig(
@@ -61,12 +71,17 @@ def draw(rng: np.random.Generator) -> list[Example]:
     tie_embeddings=bool(rng.random() < 0.5),
   )
   length = int(rng.integers(8, 128))
-  fn, args = flops_families.training(config, 1, length)
-  traced = jaxpr_flops.count_flops(fn, *args)
+  step = flop_estimates.Work(tokens=length, length=length, masked=True)
+  truth = flop_estimates.from_config(config, step).value
+  if traced:
+    fn, args = flops_families.training(config, 1, length)
+    count = jaxpr_flops.count_flops(fn, *args)
+    if count != truth:
+      raise ValueError(f"{config}: {count} FLOP traced, {truth} in closed form")
   steps = float(10 ** rng.uniform(6, 12))
   if rng.random() < 0.5:  # a kernel that leaves masked scores out
     above = length * (length - 1) // 2
-    traced -= 3 * above * transformer_flops.context_flops(config.shape())
+    truth -= 3 * above * transformer_flops.context_flops(config.shape())
   work = flop_estimates.Work(tokens=steps * length, length=length)
   logs = np.log(PUBLISHED)
   shares = {
@@ -74,7 +89,7 @@ def draw(rng: np.random.Generator) -> list[Example]:
     "uniform": float(rng.uniform(0.15, 0.6)),
   }
   return [
-    Example(config, work, steps * traced, hidden, min(share, 1.0))
+    Example(config, work, steps * truth, hidden, min(share, 1.0))
     for hidden, share in shares.items()
   ]
 
@@ -103,7 +118,7 @@ def rows(count: int, seed: int) -> list[dict[str, Any]]:
   rng = np.random.default_rng(seed)
   found = []
   for i in rich_progress.track(range(count), "drawing sizes"):
-    for example in draw(rng):
+    for example in draw(rng, traced=i < _TRACED):
       threshold = example.truth * 10 ** rng.uniform(-1, 1)
       for method, estimate in estimates(example).items():
         drawn = estimate.draws(2000, seed, method)

@@ -86,7 +86,9 @@ def modelled(
     idle_share.low + (1 - idle_share.low) * min(utilisation.low, busy)
   )
 
-  def estimate(value: float, low: float, high: float) -> Estimate:
+  def estimate(
+    value: int | float, low: int | float, high: int | float
+  ) -> Estimate:
     return Estimate(
       value=value,
       low=min(low, value),

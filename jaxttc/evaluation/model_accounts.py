@@ -171,7 +171,7 @@ def reading_flop(shape: Shape, rows: int, length: int) -> Estimate:
     + 2 * tokens * (layers + head)
     + 2 * positions * transformer_flops.context_flops(above)
     + tokens * told
-    for positions in (tokens * (length + 1) / 2, tokens * length)
+    for positions in (tokens * (length + 1) // 2, tokens * length)
   )
   return Estimate(
     value=causal,
@@ -324,9 +324,9 @@ def _enter(
   phase: str,
   flop: Estimate,
   *,
-  hours: float | None,
+  hours: int | float | None,
   note: str,
-  recomputed: float = 0.0,
+  recomputed: int | float = 0.0,
   queries: int = 0,
 ) -> None:
   """Adds an entry, with the time, energy and money of its hardware."""
@@ -342,7 +342,7 @@ def _enter(
 
 
 def _machine_time(
-  plan: Plan, flop: Estimate, hours: float | None
+  plan: Plan, flop: Estimate, hours: int | float | None
 ) -> dict[str, Estimate]:
   """Device-seconds, joules, dollars and carbon of some FLOP."""
   device = plan.hardware
@@ -375,7 +375,7 @@ def _machine_time(
 
 
 def _seconds(
-  plan: Plan, flop: Estimate, hours: float | None
+  plan: Plan, flop: Estimate, hours: int | float | None
 ) -> tuple[Estimate, float]:
   """Device-seconds, and the share of the peak that was reached."""
   device = plan.hardware
@@ -403,5 +403,5 @@ def _seconds(
   return estimate, second.value / device.peak(plan.dtype)
 
 
-def _over(end: float, value: float) -> float:
+def _over(end: int | float, value: int | float) -> float:
   return end / value if value else 1.0
