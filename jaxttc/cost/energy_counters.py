@@ -8,6 +8,7 @@ date every few tens of milliseconds: windows should last longer.
 """
 
 from collections.abc import Mapping, Sequence
+import importlib
 import os
 import pathlib
 from typing import Protocol, runtime_checkable
@@ -92,7 +93,7 @@ class NvmlCounter:
       ValueError: if NVML is not installed, or no card tells its energy.
     """
     try:
-      import pynvml
+      pynvml = importlib.import_module("pynvml")  # optional
     except ImportError:
       raise ValueError(
         "reading NVIDIA cards needs nvidia-ml-py; install it with: pip install "
