@@ -47,7 +47,7 @@ def _search(panel, rows) -> None:
   panel.set_xlabel("MFLOP a query, reward model included")
   panel.set_ylabel("accuracy")
   panel.set_title("A larger width answers,\nor the smallest searches")
-  panel.legend(loc="lower right", fontsize=8)
+  panel.legend(loc="center left", fontsize=8)
 
 
 def _lives(panel, lives) -> None:
@@ -55,7 +55,7 @@ def _lives(panel, lives) -> None:
   drawn = [
     ("large", "training", "width 1, one answer", "#000000", "-"),
     ("small", "training", "width 0.25 searching", "#D55E00", "-"),
-    ("small", "everything", "same, with its verifier", "#D55E00", "--"),
+    ("small", "everything", "same, with its helpers", "#D55E00", "--"),
   ]
   for name, counted, label, colour, line in drawn:
     if name in lives:
