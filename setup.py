@@ -38,6 +38,7 @@ _EXTRAS = {
     "httpx>=0.28.1,<1",
   ],
   "plot": ["matplotlib>=3.10,<4"],
+  "energy": ["nvidia-ml-py>=13.580,<14"],
   "log": ["tensorboardX>=2.6.4,<3"],
   "bench": ["torch>=2.8,<3", "transformers>=5,<6", "mctx>=0.0.71,<0.1"],
 }
