@@ -19,6 +19,8 @@ import numpy as np
 
 from jaxttc.predictors.routing import descent, neighbours
 
+_GOOD, _BAD = 0.01, 0.51  # just above 0 and 1/2: ties are broken upwards
+
 
 class Settings(NamedTuple):
   """Of the losses.
@@ -119,8 +121,9 @@ def fit_contrastive(
 
 
 def _loss(params, batch, key, settings):
-  del key
   x, scores, known, cluster = batch
+  # Many scores are equal: which of the equals count as best is drawn anew.
+  scores = scores + 1e-3 * jax.random.uniform(key, scores.shape) * known
   questions = neighbours.unit_rows(x @ params["project"])
   near = questions @ neighbours.unit_rows(params["models"]).T
   models = _models_loss(near / settings.temperature, scores, known, settings)
@@ -136,11 +139,11 @@ def _models_loss(near, scores, known, settings):
   bad, worst = jax.lax.top_k(-low, settings.worst)
   pull = jnp.take_along_axis(near, best, 1)
   push = jnp.take_along_axis(near, worst, 1)
-  push = jnp.where(-bad <= 0.5, push, -1e9)
+  push = jnp.where(-bad <= _BAD, push, -1e9)
   # Each good model against all bad ones, [b, best].
   against = jax.nn.logsumexp(push, axis=1, keepdims=True)
   total = jnp.logaddexp(pull, against)
-  counts = good > 0
+  counts = good > _GOOD
   return ((total - pull) * counts).sum() / jnp.maximum(counts.sum(), 1)
 
 
