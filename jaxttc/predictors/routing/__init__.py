@@ -21,6 +21,7 @@ from jaxttc.predictors.routing.base import (
   Head,
   Router,
   fit,
+  predict,
 )
 from jaxttc.predictors.routing.registry import head, names
 
@@ -41,6 +42,7 @@ __all__ = (
   "names",
   "neighbours",
   "networks",
+  "predict",
   "preferences",
   "ratings",
   "trees",

@@ -20,6 +20,9 @@ from jaxttc.predictors.routing import linear
 from jaxttc.tasks.routing import table as table_lib
 
 
+_BLOCK = 512  # rows
+
+
 class Head(Protocol):
   """A fitted function of vectors: a pytree that can be called under jit."""
 
@@ -161,6 +164,26 @@ class AtLeast:
   def __call__(self, x: Float[Array, "n D"]) -> Float[Array, "n K"]:
     """f32[n, K]."""
     return jnp.maximum(self.head(x), self.least)
+
+
+@jax.jit
+def _call(head, x):
+  return head(x)
+
+
+def predict(
+  head: Head, x: Float[np.ndarray, "n D"]
+) -> Float[np.ndarray, "n K"]:
+  """Asks a head from the host, f32[n, K]; sizes that are close share a program.
+
+  Args:
+    head: fitted.
+    x: f32[n, D].
+  """
+  rows = len(x)
+  padded = np.zeros((-(-rows // _BLOCK) * _BLOCK, x.shape[1]), np.float32)
+  padded[:rows] = x
+  return np.asarray(_call(head, padded))[:rows]
 
 
 def fit_means(x: np.ndarray, scores: np.ndarray, key: jax.Array) -> Constant:

@@ -66,7 +66,7 @@ def out_of_fold(
   found = np.full(scores.shape, np.nan, np.float32)
   for number, (train, held_out) in enumerate(folds):
     head = fit_head(x[train], scores[train], jax.random.fold_in(key, number))
-    found[held_out] = np.asarray(jax.jit(head.__call__)(x[held_out]))
+    found[held_out] = base.predict(head, x[held_out])
   if np.isnan(found).any():
     raise ValueError("out_of_fold: expected folds that hold each question out")
   return found

@@ -22,20 +22,13 @@ from jaxttc.predictors.routing import descent, neighbours
 _GOOD, _BAD = 0.01, 0.51  # just above 0 and 1/2: ties are broken upwards
 
 
-class Settings(NamedTuple):
-  """Of the losses.
+class _Settings(NamedTuple):
+  """Of the losses, as arguments of `fit_contrastive`."""
 
-  Attributes:
-    best: so many best models are pulled near.
-    worst: so many worst are pushed away.
-    temperature: cosines are divided by it.
-    together: weight of the loss between questions.
-  """
-
-  best: int = 3
-  worst: int = 3
-  temperature: float = 0.2
-  together: float = 0.2
+  best: int
+  worst: int
+  temperature: float
+  together: float
 
 
 @struct.dataclass
@@ -46,17 +39,19 @@ class Sphere:
     mean: f32[D], taken off the vectors.
     spread: f32[D], what they are divided by.
     project: f32[D, F].
+    offset: f32[F], where a mean question lies; models good on most are near.
     models: f32[K, F].
   """
 
   mean: Float[Array, " D"]
   spread: Float[Array, " D"]
   project: Float[Array, "D F"]
+  offset: Float[Array, " F"]
   models: Float[Array, "K F"]
 
   def __call__(self, x: Float[Array, "n D"]) -> Float[Array, "n K"]:
     """f32[n, K], cosines."""
-    questions = (x - self.mean) / self.spread @ self.project
+    questions = (x - self.mean) / self.spread @ self.project + self.offset
     unit = neighbours.unit_rows
     return unit(questions) @ unit(self.models).T
 
@@ -66,7 +61,10 @@ def fit_contrastive(
   scores: Float[np.ndarray, "N K"],
   key: jax.Array,
   *,
-  settings: Settings | None = None,
+  best: int = 3,
+  worst: int = 3,
+  temperature: float = 0.2,
+  together: float = 0.2,
   dimension: int = 32,
   clusters: int = 16,
   epochs: int = 20,
@@ -79,7 +77,10 @@ def fit_contrastive(
     x: f32[N, D].
     scores: f64[N, K]; NaN where unknown: neither good nor bad.
     key: of the first places and the batches.
-    settings: of the losses; `best` and `worst` are cut to K - 1.
+    best: so many best models are pulled near, cut to K - 1.
+    worst: so many worst are pushed away, cut to K - 1.
+    temperature: cosines are divided by it.
+    together: weight of the loss between questions.
     dimension: F.
     clusters: clusters of questions, cut to N.
     epochs: passes over the questions.
@@ -89,10 +90,9 @@ def fit_contrastive(
   Raises:
     ValueError: as `descent.minimise`.
   """
-  settings = settings or Settings()
   others = scores.shape[1] - 1
-  settings = settings._replace(
-    best=min(settings.best, others), worst=min(settings.worst, others)
+  settings = _Settings(
+    min(best, others), min(worst, others), temperature, together
   )
   mean, spread = descent.standardise(x)
   groups = neighbours.fit_kmeans(x, scores, clusters=min(clusters, len(x)))
@@ -103,6 +103,7 @@ def fit_contrastive(
   start = {
     "project": jax.random.normal(first, (x.shape[1], dimension))
     / x.shape[1] ** 0.5,
+    "offset": jnp.zeros(dimension),
     "models": jax.random.normal(second, (scores.shape[1], dimension)),
   }
   found = descent.minimise(
@@ -115,16 +116,14 @@ def fit_contrastive(
     rate=rate,
     decay=decay,
   )
-  return Sphere(
-    jnp.asarray(mean), jnp.asarray(spread), found["project"], found["models"]
-  )
+  return Sphere(jnp.asarray(mean), jnp.asarray(spread), **found)
 
 
 def _loss(params, batch, key, settings):
   x, scores, known, cluster = batch
   # Many scores are equal: which of the equals count as best is drawn anew.
   scores = scores + 1e-3 * jax.random.uniform(key, scores.shape) * known
-  questions = neighbours.unit_rows(x @ params["project"])
+  questions = neighbours.unit_rows(x @ params["project"] + params["offset"])
   near = questions @ neighbours.unit_rows(params["models"]).T
   models = _models_loss(near / settings.temperature, scores, known, settings)
   between = questions @ questions.T / settings.temperature

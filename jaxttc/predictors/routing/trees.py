@@ -19,6 +19,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import numpy as np
 
+_BLOCK = 256  # nodes are padded to a multiple, so that programs are shared
+
 
 @struct.dataclass
 class Trees:
@@ -31,7 +33,7 @@ class Trees:
     right: i32[T, M], likewise.
     values: f32[T, M, K], what leaves add.
     bias: f32[K].
-    depth: questions on the longest way down.
+    depth: i32[], questions on the longest way down.
   """
 
   feature: Int[Array, "T M"]
@@ -40,7 +42,7 @@ class Trees:
   right: Int[Array, "T M"]
   values: Float[Array, "T M K"]
   bias: Float[Array, " K"]
-  depth: int = struct.field(pytree_node=False)
+  depth: Int[Array, ""]
 
   def __call__(self, x: Float[Array, "n D"]) -> Float[Array, "n K"]:
     """f32[n, K]."""
@@ -197,6 +199,7 @@ def _from_boosting(nodes, column: int, models: int) -> _Tree:
 def _stack(grown: Sequence[_Tree], bias: np.ndarray) -> Trees:
   """Pads trees to one size; a leaf's children become itself."""
   nodes = max(len(tree.feature) for tree in grown)
+  nodes = -(-nodes // _BLOCK) * _BLOCK
 
   def pad(values: np.ndarray) -> np.ndarray:
     room = [(0, nodes - len(values))] + [(0, 0)] * (values.ndim - 1)
@@ -212,7 +215,7 @@ def _stack(grown: Sequence[_Tree], bias: np.ndarray) -> Trees:
     right=jnp.asarray(np.stack([children(t.right) for t in grown]), jnp.int32),
     values=jnp.asarray(np.stack([pad(t.values) for t in grown]), jnp.float32),
     bias=jnp.asarray(bias, jnp.float32),
-    depth=max(_depth(tree) for tree in grown),
+    depth=jnp.asarray(max(_depth(tree) for tree in grown), jnp.int32),
   )
 
 
