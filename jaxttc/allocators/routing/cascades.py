@@ -100,7 +100,7 @@ def run(
     cap: most that a question may cost, beyond which no further model is asked.
     policy: return the "last" answer, or the one of "best" confidence.
   """
-  unsure = logged.confidence < thresholds
+  unsure = logged.confidence < jnp.asarray(thresholds)[None]
   before = jnp.cumsum(logged.costs, 1)
   first = jnp.zeros((len(unsure), 1), bool)
   allowed = (before <= cap).at[:, 0].set(True)

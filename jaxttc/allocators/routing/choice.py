@@ -44,7 +44,7 @@ def choose(
   first = jnp.where(free, -cost, worth)
   second = jnp.where(free, quality, -cost)
   if available is not None:
-    first = jnp.where(available, first, -jnp.inf)
+    first = jnp.where(jnp.asarray(available)[None], first, -jnp.inf)
   best = first >= first.max(1, keepdims=True)
   return jnp.argmax(jnp.where(best, second, -jnp.inf), 1).astype(jnp.int32)
 
@@ -116,7 +116,7 @@ def cheapest_above(
   Returns:
     i32[n].
   """
-  low = quality - margin
+  low = quality - jnp.atleast_1d(jnp.asarray(margin))[None]
   enough = low >= target
   cheapest = jnp.argmin(jnp.where(enough, cost, jnp.inf), 1)
   return jnp.where(enough.any(1), cheapest, jnp.argmax(low, 1)).astype(jnp.int32)

@@ -163,6 +163,6 @@ def _logits(policy, x, asked, confidence):
   seen = jnp.where(asked, confidence, 0.0)
   best = jnp.where(seen == seen.max(1, keepdims=True), seen, 0.0)
   state = jnp.concatenate([x, asked.astype(x.dtype), seen, best], 1)
-  logits = state @ policy.weights + policy.bias
+  logits = state @ policy.weights + policy.bias[None]
   barred = jnp.concatenate([asked, ~asked.any(1, keepdims=True)], 1)
   return jnp.where(barred, -1e9, logits)

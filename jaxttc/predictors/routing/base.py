@@ -8,7 +8,7 @@ the business of `jaxttc.allocators.routing`.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from flax import struct
 import jax
@@ -23,6 +23,7 @@ from jaxttc.tasks.routing import table as table_lib
 _BLOCK = 512  # rows
 
 
+@runtime_checkable
 class Head(Protocol):
   """A fitted function of vectors: a pytree that can be called under jit."""
 
@@ -146,7 +147,7 @@ class Constant:
 
   def __call__(self, x: Float[Array, "n D"]) -> Float[Array, "n K"]:
     """f32[n, K], `values` in every row."""
-    return jnp.broadcast_to(self.values, (len(x), len(self.values)))
+    return jnp.tile(self.values[None], (len(x), 1))
 
 
 @struct.dataclass
@@ -163,7 +164,7 @@ class AtLeast:
 
   def __call__(self, x: Float[Array, "n D"]) -> Float[Array, "n K"]:
     """f32[n, K]."""
-    return jnp.maximum(self.head(x), self.least)
+    return jnp.maximum(self.head(x), self.least[None])
 
 
 @jax.jit

@@ -41,7 +41,7 @@ class Blend:
   def __call__(self, x: Float[Array, "n D"]) -> Float[Array, "n K"]:
     """f32[n, K]."""
     parts = jnp.stack([head(x) for head in self.heads])
-    return jnp.einsum("h,hnk->nk", self.weights, parts) + self.bias
+    return jnp.einsum("h,hnk->nk", self.weights, parts) + self.bias[None]
 
 
 def out_of_fold(

@@ -51,7 +51,8 @@ class Sphere:
 
   def __call__(self, x: Float[Array, "n D"]) -> Float[Array, "n K"]:
     """f32[n, K], cosines."""
-    questions = (x - self.mean) / self.spread @ self.project + self.offset
+    questions = (x - self.mean[None]) / self.spread[None] @ self.project
+    questions = questions + self.offset[None]
     unit = neighbours.unit_rows
     return unit(questions) @ unit(self.models).T
 
@@ -123,7 +124,9 @@ def _loss(params, batch, key, settings):
   x, scores, known, cluster = batch
   # Many scores are equal: which of the equals count as best is drawn anew.
   scores = scores + 1e-3 * jax.random.uniform(key, scores.shape) * known
-  questions = neighbours.unit_rows(x @ params["project"] + params["offset"])
+  questions = neighbours.unit_rows(
+    x @ params["project"] + params["offset"][None]
+  )
   near = questions @ neighbours.unit_rows(params["models"]).T
   models = _models_loss(near / settings.temperature, scores, known, settings)
   between = questions @ questions.T / settings.temperature

@@ -8,12 +8,13 @@ before.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 import numpy as np
 
 
+@runtime_checkable
 class Embedder(Protocol):
   """Turns texts into vectors."""
 

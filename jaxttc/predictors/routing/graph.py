@@ -40,7 +40,7 @@ class Graph:
 
   def __call__(self, x: Float[Array, "n D"]) -> Float[Array, "n K"]:
     """f32[n, K], expected scores."""
-    x = (x - self.mean) / self.spread
+    x = (x - self.mean[None]) / self.spread[None]
     return jax.nn.sigmoid(_edges(self.params, x, self.models))
 
 
@@ -121,9 +121,10 @@ def _gather(params, x, values, seen):
 def _edges(params, x, models):
   """Logits of edges, from questions that read the models, f32[n, K]."""
   questions = jax.nn.relu(x @ params["question"])
+  bias = params["bias"][None]
   near = jax.nn.softmax(questions @ models.T / models.shape[1] ** 0.5)
   questions = questions + near @ models @ params["back"]
-  return questions @ models.T / models.shape[1] ** 0.5 + params["bias"]
+  return questions @ models.T / models.shape[1] ** 0.5 + bias
 
 
 def _loss(params, batch, key, hidden_edges):

@@ -94,7 +94,7 @@ def fit(
     ValueError: if there are no texts, or a setting is out of range.
   """
   _check(texts)
-  if words < 1 or not 1 <= bits <= 24 or surface <= 0 or (rank or 1) < 1:
+  if words < 1 or not 1 <= bits <= 24 or surface <= 0 or (rank is not None and rank < 1):
     raise ValueError(
       "hashed n-grams: expected words >= 1, 1 <= bits <= 24, rank >= 1 and "
       f"surface > 0, got {words}, {bits}, {rank} and {surface}"

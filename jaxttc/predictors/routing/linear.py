@@ -30,7 +30,7 @@ class Linear:
 
   def __call__(self, x: Float[Array, "n D"]) -> Float[Array, "n K"]:
     """f32[n, K]."""
-    return x @ self.weights + self.bias
+    return x @ self.weights + self.bias[None]
 
 
 def fit_ridge(

@@ -45,7 +45,9 @@ class Neighbours:
     near = jax.lax.top_k(unit_rows(x) @ self.unit.T, self.k)[1]
     count = self.known[near].sum(1)
     total = self.scores[near].sum(1)
-    return jnp.where(count > 0, total / jnp.maximum(count, 1), self.means)
+    return jnp.where(
+      count > 0, total / jnp.maximum(count, 1), self.means[None]
+    )
 
 
 def fit_knn(

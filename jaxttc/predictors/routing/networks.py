@@ -36,7 +36,9 @@ class Perceptron:
 
   def __call__(self, x: Float[Array, "n D"]) -> Float[Array, "n K"]:
     """f32[n, K], expected scores."""
-    return jax.nn.sigmoid(_logits(self.layers, (x - self.mean) / self.spread))
+    return jax.nn.sigmoid(
+      _logits(self.layers, (x - self.mean[None]) / self.spread[None])
+    )
 
 
 def fit_mlp(
@@ -88,9 +90,9 @@ def _layers(key, sizes):
 
 def _logits(layers, x):
   for weights, bias in layers[:-1]:
-    x = jax.nn.relu(x @ weights + bias)
+    x = jax.nn.relu(x @ weights + bias[None])
   weights, bias = layers[-1]
-  return x @ weights + bias
+  return x @ weights + bias[None]
 
 
 def _cross_entropy(layers, batch, key, settings):
@@ -118,7 +120,7 @@ class Factors:
     """delta(M, q) in logits."""
     length = jnp.linalg.norm(self.models, axis=1, keepdims=True)
     unit = self.models / jnp.maximum(length, 1e-6)
-    return (x @ self.project * self.weights) @ unit.T
+    return (x @ self.project * self.weights[None]) @ unit.T
 
   def __call__(self, x: Float[Array, "n D"]) -> Float[Array, "n K"]:
     """f32[n, K], mean chances to beat another model."""

@@ -41,7 +41,7 @@ class Suffices:
     """f32[n, K]."""
     labels = self.head(x)
     mine = jnp.arange(labels.shape[1]) == self.reference
-    return jnp.where(mine, self.level, labels)
+    return jnp.where(mine[None], self.level, labels)
 
 
 def fit_hybrid(

@@ -42,7 +42,7 @@ def bradley_terry(
   games = wins + jnp.swapaxes(wins, -1, -2)
   won = wins.sum(-1)
   scale = jnp.maximum(won.sum(-1, keepdims=True) / players, 1e-12)
-  eye = jnp.eye(players)
+  eye = jnp.broadcast_to(jnp.eye(players), wins.shape)
 
   def step(_, ratings):
     chance = jax.nn.sigmoid(ratings[..., :, None] - ratings[..., None, :])

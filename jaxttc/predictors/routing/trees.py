@@ -59,7 +59,7 @@ class Trees:
       leaf = jax.lax.fori_loop(0, self.depth, descend, start)
       return total + values[leaf], None
 
-    start = jnp.broadcast_to(self.bias, (len(x), len(self.bias)))
+    start = jnp.tile(self.bias[None], (len(x), 1))
     trees = self.feature, self.threshold, self.left, self.right, self.values
     return jax.lax.scan(add, start, trees)[0]
 

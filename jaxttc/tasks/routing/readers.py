@@ -18,7 +18,7 @@ from jaxttc.tasks import jsonl
 from jaxttc.tasks.routing import table as table_lib
 
 _Path = str | os.PathLike[str]
-Prices = Mapping[str, float]
+Prices = Mapping[str, float | int]
 
 _PARAMETERS = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)b(?![a-z0-9])", re.I)
 _SAMPLES = {"verification": 100}  # a verifier chose among so many solutions
