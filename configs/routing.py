@@ -32,8 +32,8 @@ def get_config() -> routing_study.StudyRecipe:
       ("hybrid", ("hybrid(kind='soft')", "hybrid(kind='hard')")),
       ("contrastive", ("contrastive(epochs=20)", "contrastive(epochs=20, rate=3e-3)")),
       ("graph", ("graph(epochs=10)", "graph(epochs=20)")),
-      ("boosting", ("boosting", "boosting(trees=200)")),
-      ("forest", ("forest(leaf=4)", "forest(leaf=8)")),
+      ("boosting", ("boosting(trees=60, rate=0.1)",)),
+      ("forest", ("forest(trees=150)",)),
     ),
     blended=("knn", "ridge", "mlp", "boosting", "forest"),
   )

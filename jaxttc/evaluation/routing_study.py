@@ -166,7 +166,8 @@ def run(recipe: StudyRecipe, workdir: str | os.PathLike[str]) -> Found:
       for name, texts in recipe.routers:
         bar.update(shown, description=f"fold {number + 1}, {name}")
         path = folder.path(number, name)
-        found[name] = folder.read(path) or folder.write(path, side.fit(texts))
+        kept = folder.read(path, texts)
+        found[name] = kept or folder.write(path, texts, side.fit(texts))
         bar.advance(shown)
       found[BLEND] = side.blend([found[name] for name in recipe.blended])
       folds.append(Fold(train, test, found))
@@ -286,32 +287,39 @@ class _Folder:
   def path(self, fold: int, name: str) -> pathlib.Path:
     return self._root / f"fold_{fold}_{name.replace(' ', '_')}.npz"
 
-  def read(self, path: pathlib.Path) -> Predicted | None:
+  def read(
+    self, path: pathlib.Path, texts: Sequence[str]
+  ) -> Predicted | None:
     if not path.exists():
       return None
     try:
       with np.load(path) as saved:
-        values = {field: saved[field] for field in Predicted._fields}
+        values = {field: saved[field] for field in saved}
+        fields = [values[field] for field in Predicted._fields]
+        chosen_from = str(values["candidates"])
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
       raise ValueError(f"{path}: cannot be read ({error}); delete it") from None
+    if chosen_from != "; ".join(texts):
+      raise ValueError(
+        f"{path}: was chosen from {chosen_from}; delete it, or keep these"
+      )
+    text, inner, guess, test, seconds, each = fields
     return Predicted(
-      str(values["text"]),
-      float(values["inner"]),
-      values["out_of_fold"],
-      values["test"],
-      float(values["fit_seconds"]),
-      float(values["microseconds"]),
+      str(text), float(inner), guess, test, float(seconds), float(each)
     )
 
-  def write(self, path: pathlib.Path, predicted: Predicted) -> Predicted:
+  def write(
+    self, path: pathlib.Path, texts: Sequence[str], predicted: Predicted
+  ) -> Predicted:
     unfinished = path.with_suffix(".part.npz")
-    np.savez(unfinished, **predicted._asdict())
+    candidates = "; ".join(texts)
+    np.savez(unfinished, candidates=candidates, **predicted._asdict())
     unfinished.replace(path)
     return predicted
 
 
 def _fingerprint(recipe: StudyRecipe, table: tasks.RoutingTable) -> str:
-  """Changes with whatever changes predictions."""
+  """Changes with whatever changes the predictions of all routers."""
   digest = hashlib.sha256()
   for part in _parts(recipe, table):
     digest.update(part)
@@ -323,6 +331,7 @@ def _parts(recipe: StudyRecipe, table: tasks.RoutingTable) -> Iterator[bytes]:
   # What only the report reads, and what the table holds anyway.
   for name in ("data", "blended", "resamples", "strong", "weak", "confidence"):
     del settings[name]
+  del settings["routers"]  # each router's file holds its own
   yield repr(settings).encode()
   yield repr((table.models, table.prompts)).encode()
   yield table.scores.tobytes()

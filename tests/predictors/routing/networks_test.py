@@ -92,7 +92,7 @@ def test_rows_that_pad_are_never_drawn():
 
 def _distance(params, batch, key, settings):
   del key, settings
-  return jnp.square(params - batch[0]).mean()
+  return jnp.square(params[None] - batch[0]).mean()
 
 
 def test_bad_settings_are_refused():
@@ -103,6 +103,6 @@ def test_bad_settings_are_refused():
   with pytest.raises(ValueError, match=r"hidden_edges in \(0, 1\)"):
     graph.fit_graph(x, scores, key, hidden_edges=1.0)
   with pytest.raises(ValueError, match="diverged"):
-    networks.fit_mlp(x, scores * np.inf, key, epochs=1)
+    networks.fit_mlp(x, np.full_like(scores, np.inf), key, epochs=1)
   with pytest.raises(ValueError, match="1 to 20 clusters"):
     contrastive.fit_contrastive(x, scores, key, clusters=0)
