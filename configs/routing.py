@@ -30,7 +30,10 @@ def get_config() -> routing_study.StudyRecipe:
         ("factors(epochs=20, rate=1e-3, keep_ties=False)",),
       ),
       ("hybrid", ("hybrid(kind='soft')", "hybrid(kind='hard')")),
-      ("contrastive", ("contrastive(epochs=20)", "contrastive(epochs=20, rate=3e-3)")),
+      (
+        "contrastive",
+        ("contrastive(epochs=20)", "contrastive(epochs=20, rate=3e-3)"),
+      ),
       ("graph", ("graph(epochs=10)", "graph(epochs=20)")),
       ("boosting", ("boosting(trees=60, rate=0.1)",)),
       ("forest", ("forest(trees=150)",)),

@@ -52,7 +52,7 @@ class Hull(NamedTuple):
   score: Float[np.ndarray, " V"]
 
   def at(self, cost: float | np.ndarray) -> np.ndarray:
-    """The score that a mean cost buys; minus infinity below the first vertex."""
+    """The score that a mean cost buys; -inf below the first vertex."""
     return np.interp(cost, self.cost, self.score, left=-np.inf)
 
   def cost_of(self, score: float) -> float:
@@ -141,9 +141,7 @@ def oracle(
   )
 
 
-def hull(
-  cost: Float[np.ndarray, " P"], score: Float[np.ndarray, " P"]
-) -> Hull:
+def hull(cost: Float[np.ndarray, " P"], score: Float[np.ndarray, " P"]) -> Hull:
   """The non-decreasing concave hull of points, O(P log P).
 
   Raises:
@@ -153,7 +151,9 @@ def hull(
   if not cost.size or not np.isfinite([cost, score]).all():
     raise ValueError("hull: expected finite points, at least one")
   kept: list[tuple[float, float]] = []
-  for x, y in sorted(zip(cost, score, strict=True), key=lambda p: (p[0], -p[1])):
+  for x, y in sorted(
+    zip(cost, score, strict=True), key=lambda p: (p[0], -p[1])
+  ):
     if kept and y <= kept[-1][1]:
       continue
     while len(kept) > 1 and _turns_left(kept[-2], kept[-1], (x, y)):
@@ -265,7 +265,8 @@ def resampled(
     weights: f64[R, N], how often each question is drawn.
   """
   cost, score = _points(
-    jnp.asarray(choices), *(jnp.asarray(a, jnp.float32) for a in (scores, costs)),
+    jnp.asarray(choices),
+    *(jnp.asarray(a, jnp.float32) for a in (scores, costs)),
     jnp.asarray(weights, jnp.float32),
   )
   rows = zip(np.asarray(cost), np.asarray(score), strict=True)

@@ -15,6 +15,8 @@ from typing import NamedTuple
 from jaxtyping import Float
 import numpy as np
 
+from jaxttc.evaluation import statistics
+
 
 class Recovered(NamedTuple):
   """The gap recovered at each share of calls.
@@ -52,9 +54,9 @@ class Recovered(NamedTuple):
 
 
 def recovered(
-  gains: Float[np.ndarray, " N"],
-  weak: Float[np.ndarray, " N"],
-  strong: Float[np.ndarray, " N"],
+  gains: statistics.Values,
+  weak: statistics.Values,
+  strong: statistics.Values,
 ) -> Recovered:
   """The gap that is recovered when predicted gains decide.
 

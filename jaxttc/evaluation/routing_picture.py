@@ -47,7 +47,12 @@ def _draw_curves(axes: Any, data: Mapping[str, Any]) -> None:
       dashes = (0, (5, 2)) if name == "oracle" else "-"
       score = np.array(curves["score"][name], float)
       axes.plot(
-        cost, score, color=colour, linewidth=width, label=label, linestyle=dashes
+        cost,
+        score,
+        color=colour,
+        linewidth=width,
+        label=label,
+        linestyle=dashes,
       )
   axes.plot(
     cost,
@@ -72,7 +77,9 @@ def _draw_curves(axes: Any, data: Mapping[str, Any]) -> None:
     fontsize=9,
   )
   axes.set_xscale("log")
-  ticks = [t for t in (5, 7, 10, 20, 30, 50, 70, 100) if cost[0] <= t <= cost[-1]]
+  ticks = [
+    t for t in (5, 7, 10, 20, 30, 50, 70, 100) if cost[0] <= t <= cost[-1]
+  ]
   axes.set_xticks(ticks, [str(t) for t in ticks])
   axes.minorticks_off()
   axes.set_xlabel(f"{data['unit']} a question")

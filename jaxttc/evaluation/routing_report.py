@@ -184,7 +184,9 @@ def _row(found, sides, name, figures, oracle, zero, pairs) -> dict[str, Any]:
     "router": name,
     "cost_ratio": _interval([f.cost_ratio for f in figures])._asdict(),
     "cost_ratio_by_fold": [float(f.cost_ratio[0]) for f in figures],
-    "points_at_equal_cost": _interval([100 * f.points for f in figures])._asdict(),
+    "points_at_equal_cost": _interval(
+      [100 * f.points for f in figures]
+    )._asdict(),
     "aiq": _interval([f.aiq for f in figures])._asdict(),
     "share_of_oracle_gain": _interval(share)._asdict(),
     "regret": _regret(found, sides, name),
@@ -261,8 +263,10 @@ def _pairs(recipe, found) -> dict[str, dict[str, float]]:
   scores = found.table.scores[rows]
   gains = {
     name: np.concatenate(
-      [f.routers[name].test[:, strong] - f.routers[name].test[:, weak]
-       for f in found.folds]
+      [
+        f.routers[name].test[:, strong] - f.routers[name].test[:, weak]
+        for f in found.folds
+      ]
     )
     for name in found.folds[0].routers
   }
@@ -313,9 +317,7 @@ def _curves(found, sides, names) -> dict[str, Any]:
       picked = routing_study.choices(
         _quality(found, number, name), side.costs, side.prices
       )
-      curve = routing_curves.curve(
-        picked, side.scores, side.costs, side.prices
-      )
+      curve = routing_curves.curve(picked, side.scores, side.costs, side.prices)
       hulls[name].append(routing_curves.hull(curve.cost, curve.score))
   return {
     "cost": grid,
@@ -344,7 +346,9 @@ def _claims(rows, safe, pairs) -> list[results.Claim]:
   made = [
     claim(equal, ratio(CHOSEN), bar=BAR, comparison="<="),
     claim(f"oracle_{equal}", ratio(ORACLE)),
-    claim("points_over_best_single_at_equal_cost", best["points_at_equal_cost"]),
+    claim(
+      "points_over_best_single_at_equal_cost", best["points_at_equal_cost"]
+    ),
     claim("share_of_oracle_gain", best["share_of_oracle_gain"]),
     claim(
       "cost_at_safe_price_over_best_single",

@@ -253,9 +253,7 @@ class _Side:
     return routing_curves.aiq(front, costs.mean(0).min(), costs.mean(0).max())
 
 
-def forecast(
-  quality: np.ndarray, costs: np.ndarray
-) -> predictors.Forecast:
+def forecast(quality: np.ndarray, costs: np.ndarray) -> predictors.Forecast:
   """A forecast of known costs: of models that have one price each."""
   return predictors.Forecast(
     jax.numpy.asarray(quality, jax.numpy.float32),
@@ -287,9 +285,7 @@ class _Folder:
   def path(self, fold: int, name: str) -> pathlib.Path:
     return self._root / f"fold_{fold}_{name.replace(' ', '_')}.npz"
 
-  def read(
-    self, path: pathlib.Path, texts: Sequence[str]
-  ) -> Predicted | None:
+  def read(self, path: pathlib.Path, texts: Sequence[str]) -> Predicted | None:
     if not path.exists():
       return None
     try:

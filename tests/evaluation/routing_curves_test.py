@@ -88,8 +88,9 @@ def test_a_dominated_model_lowers_neither_oracle_nor_zero():
   more_scores = np.concatenate([scores, np.zeros((400, 1))], 1)
   more_costs = np.concatenate([costs, np.full((400, 1), 200.0)], 1)
   grid = np.linspace(1, 100, 30)
-  before, after = curves.zero_router(scores, costs), curves.zero_router(
-    more_scores, more_costs
+  before, after = (
+    curves.zero_router(scores, costs),
+    curves.zero_router(more_scores, more_costs),
   )
   np.testing.assert_allclose(before.at(grid), after.at(grid))
   prices = curves.prices(costs)
@@ -108,7 +109,9 @@ def test_regret_is_zero_for_the_oracle_and_positive_for_others():
   at = np.array([0.0, 0.01, 0.1])
   oracle = curves.regret(curves.oracle(scores, costs), scores, costs, at)
   np.testing.assert_allclose(oracle, 0, atol=1e-7)
-  assert (curves.regret(curves.oracle(chance, costs), scores, costs, at) > 0).all()
+  assert (
+    curves.regret(curves.oracle(chance, costs), scores, costs, at) > 0
+  ).all()
 
 
 def test_resampled_curves_are_those_of_repeated_rows():

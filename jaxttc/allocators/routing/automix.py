@@ -31,7 +31,9 @@ class BinPolicy(NamedTuple):
   gains: Float[np.ndarray, " B"]
   escalate: Bool[np.ndarray, " B"]
 
-  def apply(self, verification: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+  def apply(
+    self, verification: Float[np.ndarray, " n"]
+  ) -> Bool[np.ndarray, " n"]:
     """bool[n], which questions go on to the large model."""
     return self.escalate[np.searchsorted(self.edges, verification, "right")]
 
@@ -47,7 +49,9 @@ class Band(NamedTuple):
   low: float
   high: float
 
-  def apply(self, verification: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+  def apply(
+    self, verification: Float[np.ndarray, " n"]
+  ) -> Bool[np.ndarray, " n"]:
     """bool[n], which questions go on to the large model."""
     verification = np.asarray(verification)
     return (verification >= self.low) & (verification < self.high)
@@ -132,8 +136,8 @@ def _checked(verification, small, large, price):
   )
   if not len(verification) == len(small) == len(large) > 0 or not price >= 0:
     raise ValueError(
-      "automix: expected questions with a verification and two scores each, and "
-      f"a price >= 0, got {len(verification)}, {len(small)}, {len(large)} and "
-      f"{price}"
+      "automix: expected questions with a verification and two scores each, "
+      f"and a price >= 0, got {len(verification)}, {len(small)}, {len(large)} "
+      f"and {price}"
     )
   return verification, large - small

@@ -199,7 +199,9 @@ def play(
 
 def _check(models: int, fine: bool, what: str) -> None:
   if models < 2 or not fine:
-    raise ValueError(f"bandit: expected models >= 2 ({models} given) and {what}")
+    raise ValueError(
+      f"bandit: expected models >= 2 ({models} given) and {what}"
+    )
 
 
 def _tally(models: int) -> Tally:

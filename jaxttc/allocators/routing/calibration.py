@@ -134,7 +134,9 @@ def price_for_budget(forecast: routing.Forecast, budget: float) -> Mixture:
       break
     low, high = (middle, high) if spent(middle) > budget else (low, middle)
   dear, cheap = spent(low), spent(high)
-  return Mixture(low, high, float(np.clip((dear - budget) / (dear - cheap), 0, 1)))
+  return Mixture(
+    low, high, float(np.clip((dear - budget) / (dear - cheap), 0, 1))
+  )
 
 
 def safe_price(

@@ -119,7 +119,9 @@ def cheapest_above(
   low = quality - jnp.atleast_1d(jnp.asarray(margin))[None]
   enough = low >= target
   cheapest = jnp.argmin(jnp.where(enough, cost, jnp.inf), 1)
-  return jnp.where(enough.any(1), cheapest, jnp.argmax(low, 1)).astype(jnp.int32)
+  return jnp.where(enough.any(1), cheapest, jnp.argmax(low, 1)).astype(
+    jnp.int32
+  )
 
 
 def _check_available(available, models: int) -> None:

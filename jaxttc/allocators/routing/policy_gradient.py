@@ -123,8 +123,8 @@ def fit(
   """
   if not price >= 0 or min(steps, batch, rate) <= 0:
     raise ValueError(
-      "policy gradient: expected price >= 0 and positive steps, batch and rate, "
-      f"got {price}, {steps}, {batch} and {rate}"
+      "policy gradient: expected price >= 0 and positive steps, batch and "
+      f"rate, got {price}, {steps}, {batch} and {rate}"
     )
   return _fit(jnp.asarray(x), logged, price, key, steps, batch, rate)
 

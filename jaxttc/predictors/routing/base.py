@@ -19,7 +19,6 @@ import numpy as np
 from jaxttc.predictors.routing import linear
 from jaxttc.tasks.routing import table as table_lib
 
-
 _BLOCK = 512  # rows
 
 

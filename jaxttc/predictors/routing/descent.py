@@ -56,8 +56,9 @@ def minimise(
   rows = len(data[0])
   padded = -(-rows // _BLOCK) * _BLOCK
   arrays = tuple(
-    jnp.asarray(np.concatenate([a, np.zeros((padded - rows, *a.shape[1:]))]),
-                jnp.float32)
+    jnp.asarray(
+      np.concatenate([a, np.zeros((padded - rows, *a.shape[1:]))]), jnp.float32
+    )
     for a in data
   )
   steps = -(-rows * epochs // batch)

@@ -8,6 +8,7 @@ before.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import importlib
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -68,13 +69,13 @@ class SentenceEncoder:
       ImportError: if the package is not installed.
     """
     try:
-      import sentence_transformers
+      package = importlib.import_module("sentence_transformers")
     except ImportError as error:
       raise ImportError(
         "sentence encoders need sentence-transformers; install it with: "
         "pip install 'jaxttc[embed]'"
       ) from error
-    self._model = sentence_transformers.SentenceTransformer(model)
+    self._model = package.SentenceTransformer(model)
 
   def __call__(self, texts: Sequence[str]) -> Float[np.ndarray, "N D"]:
     """Vectors of texts, of length one."""

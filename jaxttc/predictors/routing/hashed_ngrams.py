@@ -61,7 +61,9 @@ class HashedNgrams:
     counts = _counts(texts, self.words, self.characters, self.bits)
     weighed = _weigh(counts, self.rarity)
     content = (
-      weighed.toarray() if self.projection is None else weighed @ self.projection
+      weighed.toarray()
+      if self.projection is None
+      else weighed @ self.projection
     )
     surface = (surfaces(texts) - self.centre) / self.scale
     return np.concatenate([content, surface], 1).astype(np.float32)
@@ -94,7 +96,12 @@ def fit(
     ValueError: if there are no texts, or a setting is out of range.
   """
   _check(texts)
-  if words < 1 or not 1 <= bits <= 24 or surface <= 0 or (rank is not None and rank < 1):
+  if (
+    words < 1
+    or not 1 <= bits <= 24
+    or surface <= 0
+    or (rank is not None and rank < 1)
+  ):
     raise ValueError(
       "hashed n-grams: expected words >= 1, 1 <= bits <= 24, rank >= 1 and "
       f"surface > 0, got {words}, {bits}, {rank} and {surface}"
@@ -160,9 +167,7 @@ def _counts(texts, words: int, characters: int, bits: int):
 
 def _word_codes(texts) -> tuple[np.ndarray, np.ndarray, int]:
   """Code and text of each word; digits count as 0."""
-  split = [
-    _WORD.findall(re.sub(r"\d", "0", text.casefold())) for text in texts
-  ]
+  split = [_WORD.findall(re.sub(r"\d", "0", text.casefold())) for text in texts]
   codes = [zlib.crc32(word.encode()) for words in split for word in words]
   owner = np.repeat(np.arange(len(texts)), [len(words) for words in split])
   return np.array(codes, np.uint64), owner, len(texts)

@@ -65,7 +65,9 @@ def fit_ridge(
       x[rows].astype(np.float64), scores[rows][:, columns], penalties
     )
     weights[:, columns], bias[columns] = found, offset
-  return Linear(jnp.asarray(weights, jnp.float32), jnp.asarray(bias, jnp.float32))
+  return Linear(
+    jnp.asarray(weights, jnp.float32), jnp.asarray(bias, jnp.float32)
+  )
 
 
 def _ridge(x, y, penalties) -> tuple[np.ndarray, np.ndarray]:

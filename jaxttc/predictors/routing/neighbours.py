@@ -45,9 +45,7 @@ class Neighbours:
     near = jax.lax.top_k(unit_rows(x) @ self.unit.T, self.k)[1]
     count = self.known[near].sum(1)
     total = self.scores[near].sum(1)
-    return jnp.where(
-      count > 0, total / jnp.maximum(count, 1), self.means[None]
-    )
+    return jnp.where(count > 0, total / jnp.maximum(count, 1), self.means[None])
 
 
 def fit_knn(
@@ -121,10 +119,14 @@ def fit_kmeans(
     ValueError: if there are more clusters than questions, or none.
   """
   if not 1 <= clusters <= len(x):
-    raise ValueError(f"k-means: expected 1 to {len(x)} clusters, got {clusters}")
+    raise ValueError(
+      f"k-means: expected 1 to {len(x)} clusters, got {clusters}"
+    )
   unit = np.asarray(unit_rows(jnp.asarray(x, jnp.float32)), np.float64)
   with warnings.catch_warnings():
-    warnings.simplefilter("ignore", UserWarning)  # an empty cluster does no harm
+    warnings.simplefilter(
+      "ignore", UserWarning
+    )  # an empty cluster does no harm
     centres, _ = scipy.cluster.vq.kmeans2(
       unit, clusters, minit="++", rng=np.random.default_rng(seed)
     )

@@ -108,8 +108,7 @@ def fit_forest(
       trees, min_samples_leaf=leaf, max_features=features, random_state=seed
     ).fit(x[rows], np.squeeze(scores[rows][:, columns]))
     grown += [
-      _from_forest(e.tree_, columns, models, trees)
-      for e in forest.estimators_
+      _from_forest(e.tree_, columns, models, trees) for e in forest.estimators_
     ]
   return _stack(grown, np.zeros(models))
 
@@ -222,7 +221,9 @@ def _stack(grown: Sequence[_Tree], bias: np.ndarray) -> Trees:
 def _below(threshold: np.ndarray) -> np.ndarray:
   """The largest float32 at most a float64, so that comparisons stay exact."""
   near = threshold.astype(np.float32)
-  return np.where(near > threshold, np.nextafter(near, np.float32(-np.inf)), near)
+  return np.where(
+    near > threshold, np.nextafter(near, np.float32(-np.inf)), near
+  )
 
 
 def _depth(tree: _Tree) -> int:

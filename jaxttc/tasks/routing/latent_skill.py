@@ -63,7 +63,9 @@ class LatentSkill:
     rng = np.random.default_rng((self.seed, seed))
     topic = rng.integers(self.topics, size=count)
     difficulty = rng.normal(1.0, 1.5, size=count)
-    chance = scipy.special.expit(self.skills()[:, topic].T - difficulty[:, None])
+    chance = scipy.special.expit(
+      self.skills()[:, topic].T - difficulty[:, None]
+    )
     seen = np.concatenate([np.eye(self.topics)[topic], difficulty[:, None]], 1)
     seen = seen + self.noise * rng.normal(size=seen.shape)
     table = table_lib.RoutingTable(

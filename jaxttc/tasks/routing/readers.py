@@ -115,7 +115,9 @@ def load_solutions(
   return table_lib.RoutingTable(
     prompts=prompts,
     models=models,
-    scores=np.array([[row[m].is_correct for m in models] for row in rows], float),
+    scores=np.array(
+      [[row[m].is_correct for m in models] for row in rows], float
+    ),
     answers=tuple(tuple(row[m].text for m in models) for row in rows),
     **priced(models, len(rows), prices),
   )

@@ -90,7 +90,9 @@ def load_routerbench(
     costs=matrix(readers.cost, _COST),
     unit="dollars",
     labels=tuple(str(row.get("eval_name", "")) for row in rows),
-    answers=tuple(tuple(str(row[m + _RESPONSE]) for m in models) for row in rows)
+    answers=tuple(
+      tuple(str(row[m + _RESPONSE]) for m in models) for row in rows
+    )
     if responses
     else (),
   )
@@ -166,7 +168,9 @@ def load_arena(path: _Path) -> Battles:
       raise ValueError(f"{where}: {row['model_a']!r} meets itself")
     prompts.append(_turns(row["prompt"], where))
     outcome.append((1.0, 0.0, 0.5)[flags.index(1)])
-  models = sorted({row[side] for row in rows for side in ("model_a", "model_b")})
+  models = sorted(
+    {row[side] for row in rows for side in ("model_a", "model_b")}
+  )
   place = {model: i for i, model in enumerate(models)}
   return Battles(
     tuple(prompts),
@@ -223,7 +227,9 @@ def _csv_rows(path: pathlib.Path) -> Iterator[dict[str, str]]:
     with open(path, encoding="utf-8-sig", newline="") as file:
       for row in csv.DictReader(file):
         if None in row or None in row.values():
-          raise ValueError("a row has another number of columns than the header")
+          raise ValueError(
+            "a row has another number of columns than the header"
+          )
         found = True
         yield row
   except (OSError, ValueError, csv.Error) as error:

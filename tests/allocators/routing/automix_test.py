@@ -8,7 +8,7 @@ from jaxttc.allocators.routing import automix
 
 
 def _pair(rows=400, seed=0):
-  """Verification is high where the small model is right, low where both fail."""
+  """Verification is high if the small model is right, low if both fail."""
   rng = np.random.default_rng(seed)
   kind = rng.integers(0, 3, rows)  # good, needy, hopeless
   small, large = (kind == 0).astype(float), (kind <= 1).astype(float)
@@ -57,9 +57,11 @@ def test_perfect_observations_make_bins_and_bands_agree():
 
 def test_nothing_is_escalated_when_it_never_pays():
   verification, small, large = _pair()
-  assert not automix.fit_band(verification, small, large, 2.0).apply(
-    verification
-  ).any()
+  assert (
+    not automix.fit_band(verification, small, large, 2.0)
+    .apply(verification)
+    .any()
+  )
   assert not automix.fit_bins(verification, small, large, 2.0).escalate.any()
 
 

@@ -49,7 +49,8 @@ def test_regressions_are_those_of_the_normal_equations():
 
 
 @pytest.mark.parametrize(
-  "bandit", [bandits.ucb(3, 0.5), bandits.epsilon_greedy(3, 0.05)],
+  "bandit",
+  [bandits.ucb(3, 0.5), bandits.epsilon_greedy(3, 0.05)],
   ids=["ucb", "epsilon"],
 )
 def test_stateless_learners_find_the_best_single_model(bandit):

@@ -89,9 +89,10 @@ def test_a_safe_price_keeps_its_target_on_new_questions():
   chosen = np.asarray(routing.choose(*forecast, price))[3000:]
   assert quality[3000:][np.arange(3000), chosen].mean() >= 0.75
   # Less trust allows a higher price; an unreachable target the lowest one.
-  assert routing.safe_price(
-    half, scores[:3000], prices, 0.75, confidence=0.5
-  ) >= price
+  assert (
+    routing.safe_price(half, scores[:3000], prices, 0.75, confidence=0.5)
+    >= price
+  )
   assert routing.safe_price(half, scores[:3000], prices, 0.99) == 0
   with pytest.raises(ValueError, match="confidence"):
     routing.safe_price(half, scores[:3000], prices, 0.5, confidence=1.0)

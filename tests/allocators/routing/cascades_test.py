@@ -84,7 +84,9 @@ def test_the_advantage_over_routing_shrinks_with_the_judges_error():
   world = tasks.LatentSkill(spread=0.5)
   table, chance = world.draw(8000, seed=0)
   kept = [0, 2, 4]
-  scores, costs, chance = (a[:, kept] for a in (table.scores, table.costs, chance))
+  scores, costs, chance = (
+    a[:, kept] for a in (table.scores, table.costs, chance)
+  )
   prices = routing_curves.prices(costs, 128)
   picked = choice.sweep(routing_curves.oracle(chance, costs), prices)
   curve = routing_curves.curve(picked, scores, costs, prices)
@@ -95,7 +97,9 @@ def test_the_advantage_over_routing_shrinks_with_the_judges_error():
     trust = cascades.noisy_judge(scores == 1, error, key)
     logged = cascades.log(scores, costs, trust)
     outcome = cascades.run(logged, np.array([0.5, 0.5, -np.inf], np.float32))
-    ahead.append(float(outcome.score.mean()) - front.at(float(outcome.cost.mean())))
+    ahead.append(
+      float(outcome.score.mean()) - front.at(float(outcome.cost.mean()))
+    )
   assert ahead[0] > 0.05 and ahead[0] > ahead[1] > ahead[2] and ahead[2] < 0
 
 

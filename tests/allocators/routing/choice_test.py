@@ -42,9 +42,9 @@ def test_cost_falls_and_utility_is_greatest_at_every_price(seed):
   rows = np.arange(30)
   cost = np.asarray(forecast.cost)[rows, chosen].mean(1)
   assert (np.diff(cost) <= 1e-7).all()
-  worth = np.asarray(forecast.quality)[None] - prices[:, None, None] * np.asarray(
-    forecast.cost
-  )
+  worth = np.asarray(forecast.quality)[None] - prices[
+    :, None, None
+  ] * np.asarray(forecast.cost)
   reached = np.take_along_axis(worth, chosen[..., None], 2)[..., 0]
   np.testing.assert_allclose(reached, worth.max(2), atol=1e-5)
 
@@ -61,7 +61,8 @@ def test_permuting_models_permutes_choices():
 def test_scaling_costs_and_dividing_the_price_changes_nothing():
   quality, cost = _forecast()
   np.testing.assert_array_equal(
-    routing.choose(quality, cost, 0.5), routing.choose(quality, 8 * cost, 0.0625)
+    routing.choose(quality, cost, 0.5),
+    routing.choose(quality, 8 * cost, 0.0625),
   )
 
 

@@ -28,7 +28,10 @@ def test_the_bias_makes_ranks_into_scores():
 
 def test_a_blend_is_the_weighted_sum_under_jit():
   x = jnp.ones((3, 2))
-  heads = [base.Constant(jnp.array([1.0, 2])), base.Constant(jnp.array([3.0, 1]))]
+  heads = [
+    base.Constant(jnp.array([1.0, 2])),
+    base.Constant(jnp.array([3.0, 1])),
+  ]
   joined = blend.join(heads, np.array([0.5, 2.0]), np.array([0.1, 0.0]))
   found = jax.jit(lambda h, v: h(v))(joined, x)
   np.testing.assert_allclose(found, [[6.6, 3.0]] * 3, rtol=1e-6)
@@ -41,7 +44,11 @@ def test_nothing_is_predicted_by_a_head_that_saw_it():
   half = np.arange(15), np.arange(15, 30)
   folds = [half, half[::-1]]
   found = blend.out_of_fold(
-    registry.head("ridge(penalties=(1.0,))"), x, scores, folds, jax.random.key(0)
+    registry.head("ridge(penalties=(1.0,))"),
+    x,
+    scores,
+    folds,
+    jax.random.key(0),
   )
   head = linear.fit_ridge(x[:15], scores[:15], penalties=(1.0,))
   np.testing.assert_allclose(found[15:], head(jnp.asarray(x[15:])), atol=1e-5)

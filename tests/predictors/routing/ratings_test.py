@@ -40,9 +40,7 @@ def test_a_player_who_never_loses_stays_finite():
 
 def test_battles_count_ties_as_half_and_unknown_as_none():
   won = ratings.battles(np.array([[1.0, 0.0, np.nan], [0.5, 0.5, 0.5]]))
-  np.testing.assert_array_equal(
-    won[0], [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
-  )
+  np.testing.assert_array_equal(won[0], [[0, 1, 0], [0, 0, 0], [0, 0, 0]])
   np.testing.assert_array_equal(won[1], 0.5 * (1 - np.eye(3)))
 
 
@@ -53,7 +51,9 @@ def test_constant_similarity_is_elo():
   asked = jnp.asarray(rng.normal(size=(5, 2)) + 3, jnp.float32)
   flat = ratings.fit_similarity_weighted(x, scores, sharpness=0.0)
   near = ratings.fit_similarity_weighted(x, scores, sharpness=1.0)
-  np.testing.assert_allclose(flat.ratings(asked), near.ratings(asked), atol=1e-3)
+  np.testing.assert_allclose(
+    flat.ratings(asked), near.ratings(asked), atol=1e-3
+  )
   total = jnp.asarray(ratings.battles(scores).sum(0), jnp.float32)
   overall = ratings.bradley_terry(total)
   np.testing.assert_allclose(flat.ratings(asked)[0], overall, atol=1e-3)

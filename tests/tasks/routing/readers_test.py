@@ -122,7 +122,9 @@ def test_nine_real_models():
   assert best == "llama-3.1-nemotron-51b-instruct"
   # The file's clusters tell the scores: they must never be a feature.
   unsolved = np.array(table.labels) == "0"
-  assert table.scores[unsolved].mean() < 0.12 < 0.5 < table.scores[~unsolved].mean()
+  assert (
+    table.scores[unsolved].mean() < 0.12 < 0.5 < table.scores[~unsolved].mean()
+  )
 
 
 def test_real_solutions_cost_what_they_drew():
