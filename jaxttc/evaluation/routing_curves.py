@@ -21,7 +21,11 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 
 from jaxttc.allocators import routing as allocation
+from jaxttc.evaluation import statistics
 from jaxttc.predictors import routing
+
+# i32[P, N]: the model of each question at each price.
+Choices = Int[Array, "P N"] | Int[np.ndarray, "P N"]
 
 
 class Curve(NamedTuple):
@@ -93,7 +97,7 @@ def _points(choices, scores, costs, weights):
 
 
 def curve(
-  choices: Int[Array, "P N"],
+  choices: Choices,
   scores: Float[np.ndarray, "N K"],
   costs: Float[np.ndarray, "N K"],
   at: Float[np.ndarray, " P"],
@@ -141,7 +145,7 @@ def oracle(
   )
 
 
-def hull(cost: Float[np.ndarray, " P"], score: Float[np.ndarray, " P"]) -> Hull:
+def hull(cost: statistics.Values, score: statistics.Values) -> Hull:
   """The non-decreasing concave hull of points, O(P log P).
 
   Raises:
@@ -174,7 +178,7 @@ def zero_router(
   return hull(costs.mean(0), scores.mean(0))
 
 
-def aiq(front: Hull, low: float, high: float) -> float:
+def aiq(front: Hull, low: float | int, high: float | int) -> float:
   """Average improvement in quality: the mean height of a hull over costs.
 
   Beyond its last vertex a hull goes on level; below its first it buys nothing,
@@ -251,7 +255,7 @@ def calibration_error(
 
 
 def resampled(
-  choices: Int[Array, "P N"],
+  choices: Choices,
   scores: Float[np.ndarray, "N K"],
   costs: Float[np.ndarray, "N K"],
   weights: Float[np.ndarray, "R N"],

@@ -58,9 +58,9 @@ class Band(NamedTuple):
 
 
 def fit_bins(
-  verification: Float[np.ndarray, " n"],
-  small: Float[np.ndarray, " n"],
-  large: Float[np.ndarray, " n"],
+  verification: np.ndarray,
+  small: np.ndarray,
+  large: np.ndarray,
   price_of_large: float,
   *,
   bins: int = 8,
@@ -92,9 +92,9 @@ def fit_bins(
 
 
 def fit_band(
-  verification: Float[np.ndarray, " n"],
-  small: Float[np.ndarray, " n"],
-  large: Float[np.ndarray, " n"],
+  verification: np.ndarray,
+  small: np.ndarray,
+  large: np.ndarray,
   price_of_large: float,
   *,
   single: bool = False,

@@ -96,7 +96,9 @@ def threshold_for_share(
   return Threshold(float(value), float(np.clip((wanted - above) / equal, 0, 1)))
 
 
-def price_for_budget(forecast: routing.Forecast, budget: float) -> Mixture:
+def price_for_budget(
+  forecast: routing.Forecast, budget: float | int
+) -> Mixture:
   """The prices at which a sample costs a budget, in expectation.
 
   Args:

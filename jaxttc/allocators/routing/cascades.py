@@ -54,12 +54,18 @@ class Outcome(NamedTuple):
 
 
 def log(
-  scores: Float[np.ndarray, "n K"],
-  costs: Float[np.ndarray, "n K"],
-  confidence: Float[np.ndarray, "n K"],
+  scores: np.ndarray,
+  costs: np.ndarray,
+  confidence: np.ndarray,
   order: Sequence[int] | None = None,
 ) -> Logged:
   """Puts models into the order of asking: by mean cost, or as told.
+
+  Args:
+    scores: [n, K], how good each answer is.
+    costs: [n, K], what it costs, its judging included.
+    confidence: [n, K], how far each answer is trusted.
+    order: columns in the order of asking; None: by mean cost.
 
   Raises:
     ValueError: if shapes differ, something is not finite, or the order names a
@@ -82,7 +88,7 @@ def log(
 
 def run(
   logged: Logged,
-  thresholds: Float[Array, " K"],
+  thresholds: Float[Array, " K"] | Float[np.ndarray, " K"],
   *,
   cap: Float[Array, ""] | float = np.inf,
   policy: Policy = "last",

@@ -37,7 +37,7 @@ class Paced(NamedTuple):
 def pace(
   quality: Float[Array, "n K"],
   cost: Float[Array, "n K"],
-  budget: float,
+  budget: float | int,
   *,
   price: float = 0.0,
   rate: float | None = None,
