@@ -154,15 +154,16 @@ def hull(cost: statistics.Values, score: statistics.Values) -> Hull:
   cost, score = np.asarray(cost, float), np.asarray(score, float)
   if not cost.size or not np.isfinite([cost, score]).all():
     raise ValueError("hull: expected finite points, at least one")
+  order = np.lexsort((-score, cost))
+  cost, score = cost[order], score[order]
+  # What a cheaper point equals cannot be a vertex.
+  before = np.concatenate([[-np.inf], np.maximum.accumulate(score)[:-1]])
+  rises = score > before
   kept: list[tuple[float, float]] = []
-  for x, y in sorted(
-    zip(cost, score, strict=True), key=lambda p: (p[0], -p[1])
-  ):
-    if kept and y <= kept[-1][1]:
-      continue
-    while len(kept) > 1 and _turns_left(kept[-2], kept[-1], (x, y)):
+  for point in zip(cost[rises].tolist(), score[rises].tolist(), strict=True):
+    while len(kept) > 1 and _turns_left(kept[-2], kept[-1], point):
       kept.pop()
-    kept.append((x, y))
+    kept.append(point)
   return Hull(*np.array(kept).T)
 
 

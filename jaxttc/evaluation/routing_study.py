@@ -156,12 +156,13 @@ def run(recipe: StudyRecipe, workdir: str | os.PathLike[str]) -> Found:
   )
   folder = _Folder(pathlib.Path(workdir), _fingerprint(recipe, table))
   splits = list(tasks.folds(groups, recipe.folds, recipe.seed))
+  counted = predictors.hashed_ngrams.count(table.prompts)
   total = len(splits) * len(recipe.routers)
   with progress.Progress(transient=True) as bar:
     shown = bar.add_task("routers", total=total)
     folds = []
     for number, (train, test) in enumerate(splits):
-      side = _Side(recipe, table, groups, train, test, number)
+      side = _Side(recipe, table, counted, groups, train, test, number)
       found = {}
       for name, texts in recipe.routers:
         bar.update(shown, description=f"fold {number + 1}, {name}")
@@ -177,8 +178,9 @@ def run(recipe: StudyRecipe, workdir: str | os.PathLike[str]) -> Found:
 class _Side:
   """The training side of one fold, and the test questions to predict."""
 
-  def __init__(self, recipe, table, groups, train, test, number):
+  def __init__(self, recipe, table, counted, groups, train, test, number):
     self._recipe = recipe
+    self._counted = counted.take(train), counted.take(test)
     self._train, self._test = table.take(train), table.take(test)
     self._folds = list(
       tasks.folds(groups[train], recipe.inner_folds, recipe.seed)
@@ -189,10 +191,9 @@ class _Side:
   @functools.cached_property
   def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
     """Vectors of both sides; only prompts of the training side are fitted."""
-    embed = predictors.hashed_ngrams.fit(
-      self._train.prompts, rank=self._recipe.rank
-    )
-    return embed(self._train.prompts), embed(self._test.prompts)
+    train, test = self._counted
+    embed = predictors.hashed_ngrams.fit(train, rank=self._recipe.rank)
+    return embed.vectors(train), embed.vectors(test)
 
   def fit(self, texts: Sequence[str]) -> Predicted:
     """The head that the inner folds like best, fitted on the whole side."""

@@ -17,9 +17,10 @@ References:
 from collections.abc import Sequence
 import dataclasses
 import re
+from typing import Any, NamedTuple
 import zlib
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 import numpy as np
 import scipy.sparse
 
@@ -27,6 +28,28 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
 _POWER = np.uint64(1099511628211)
 _MARKS = ("?", ".", ",", "\n", "$", "\\", "(", "=", "_", '"')
+
+
+class Counted(NamedTuple):
+  """What of texts is counted, before anything is learnt.
+
+  Attributes:
+    counts: sparse f64[N, 2 * 2**bits], hits of each bucket, words first.
+    surface: f64[N, S], as `surfaces`.
+    words: longest run of words.
+    characters: longest run of characters.
+    bits: there are 2**bits buckets for words, and as many for characters.
+  """
+
+  counts: Any
+  surface: Float[np.ndarray, "N S"]
+  words: int
+  characters: int
+  bits: int
+
+  def take(self, rows: Int[np.ndarray, " M"]) -> "Counted":
+    """Those of some texts, by their places."""
+    return self._replace(counts=self.counts[rows], surface=self.surface[rows])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,20 +80,47 @@ class HashedNgrams:
     Raises:
       ValueError: if there are none.
     """
-    _check(texts)
-    counts = _counts(texts, self.words, self.characters, self.bits)
-    weighed = _weigh(counts, self.rarity)
+    return self.vectors(count(texts, self.words, self.characters, self.bits))
+
+  def vectors(self, counted: Counted) -> Float[np.ndarray, "N D"]:
+    """Vectors of texts that were counted with the settings of the fit."""
+    weighed = _weigh(counted.counts, self.rarity)
     content = (
       weighed.toarray()
       if self.projection is None
       else weighed @ self.projection
     )
-    surface = (surfaces(texts) - self.centre) / self.scale
+    surface = (counted.surface - self.centre) / self.scale
     return np.concatenate([content, surface], 1).astype(np.float32)
 
 
+def count(
+  texts: Sequence[str], words: int = 2, characters: int = 4, bits: int = 14
+) -> Counted:
+  """Counts runs; several fits on parts of the texts can share the counts.
+
+  Args:
+    texts: at least one.
+    words: longest run of words, at least 1.
+    characters: longest run of characters; below 2 there are none.
+    bits: there are 2**bits buckets for words, and as many for characters.
+
+  Raises:
+    ValueError: if there are no texts, or a setting is out of range.
+  """
+  if len(texts) == 0:
+    raise ValueError("hashed n-grams: expected at least one text")
+  if words < 1 or not 1 <= bits <= 24:
+    raise ValueError(
+      "hashed n-grams: expected words >= 1 and 1 <= bits <= 24, got "
+      f"{words} and {bits}"
+    )
+  counts = _counts(texts, words, characters, bits)
+  return Counted(counts, surfaces(texts), words, characters, bits)
+
+
 def fit(
-  texts: Sequence[str],
+  texts: Sequence[str] | Counted,
   *,
   words: int = 2,
   characters: int = 4,
@@ -82,10 +132,10 @@ def fit(
   """Learns rarities and the projection from texts, e.g. of the training side.
 
   Args:
-    texts: at least one.
-    words: longest run of words, at least 1.
-    characters: longest run of characters; below 2 there are none.
-    bits: there are 2**bits buckets for words, and as many for characters.
+    texts: at least one; or their counts, whose settings then hold.
+    words: as `count`.
+    characters: as `count`.
+    bits: as `count`.
     rank: singular vectors kept, cut to what the texts can tell apart; None: no
       projection, D is the number of buckets.
     surface: standard deviation of each surface figure beside content of
@@ -95,32 +145,29 @@ def fit(
   Raises:
     ValueError: if there are no texts, or a setting is out of range.
   """
-  _check(texts)
-  if (
-    words < 1
-    or not 1 <= bits <= 24
-    or surface <= 0
-    or (rank is not None and rank < 1)
-  ):
+  if surface <= 0 or (rank is not None and rank < 1):
     raise ValueError(
-      "hashed n-grams: expected words >= 1, 1 <= bits <= 24, rank >= 1 and "
-      f"surface > 0, got {words}, {bits}, {rank} and {surface}"
+      f"hashed n-grams: expected rank >= 1 and surface > 0, got {rank} and "
+      f"{surface}"
     )
-  counts = _counts(texts, words, characters, bits)
-  seen = np.asarray((counts > 0).sum(0)).ravel()
-  rarity = np.log((1 + len(texts)) / (1 + seen)) + 1
+  if isinstance(texts, Counted):
+    counted = texts
+  else:
+    counted = count(texts, words, characters, bits)
+  seen = np.asarray((counted.counts > 0).sum(0)).ravel()
+  rarity = np.log((1 + len(counted.surface)) / (1 + seen)) + 1
   projection = None
   if rank is not None:
-    projection = _singular_vectors(_weigh(counts, rarity), rank, seed)
-  found = surfaces(texts)
-  spread = found.std(0)
+    weighed = _weigh(counted.counts, rarity)
+    projection = _singular_vectors(weighed, rank, seed)
+  spread = counted.surface.std(0)
   return HashedNgrams(
-    words=words,
-    characters=characters,
-    bits=bits,
+    words=counted.words,
+    characters=counted.characters,
+    bits=counted.bits,
     rarity=rarity,
     projection=projection,
-    centre=found.mean(0),
+    centre=counted.surface.mean(0),
     scale=np.where(spread > 1e-9, spread, 1.0) / surface,
   )
 
@@ -222,8 +269,3 @@ def _singular_vectors(matrix, rank: int, seed: int) -> np.ndarray:
   vectors = (found @ right.T)[:, :rank]
   largest = np.abs(vectors).argmax(0)
   return vectors * np.sign(vectors[largest, np.arange(rank)])
-
-
-def _check(texts: Sequence[str]) -> None:
-  if len(texts) == 0:
-    raise ValueError("hashed n-grams: expected at least one text")

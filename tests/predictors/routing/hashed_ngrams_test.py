@@ -53,6 +53,13 @@ def test_buckets_count_runs_exactly_once():
   assert ((vectors != 0).sum(1) == 2).all()
 
 
+def test_counts_can_be_shared():
+  counted = hashed_ngrams.count(_TEXTS, bits=9)
+  shared = hashed_ngrams.fit(counted.take(np.arange(4)), rank=3)
+  plain = hashed_ngrams.fit(_TEXTS[:4], rank=3, bits=9)
+  np.testing.assert_allclose(shared.vectors(counted), plain(_TEXTS), atol=1e-6)
+
+
 def test_digits_are_read_as_one():
   texts = ["add 17 to 25", "add 38 to 99"]
   embed = hashed_ngrams.fit(texts, rank=None, bits=10, characters=1)
