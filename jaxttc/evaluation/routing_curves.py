@@ -13,7 +13,7 @@ References:
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ class Hull(NamedTuple):
   cost: Float[np.ndarray, " V"]
   score: Float[np.ndarray, " V"]
 
-  def at(self, cost: float | np.ndarray) -> np.ndarray:
+  def at(self, cost: float | np.ndarray) -> Any:
     """The score that a mean cost buys; -inf below the first vertex."""
     return np.interp(cost, self.cost, self.score, left=-np.inf)
 
