@@ -19,10 +19,8 @@ def get_config() -> routing_study.StudyRecipe:
     routers=(
       ("elo", ("elo",)),
       ("similarity", ("similarity", "similarity(sharpness=3.0)")),
-      ("kmeans", ("kmeans(clusters=32)", "kmeans(clusters=128)")),
       ("knn", ("knn(k=20)", "knn(k=40)", "knn(k=80)")),
       ("ridge", ("ridge",)),
-      ("svr", ("svr",)),
       ("mlp", ("mlp(epochs=5)", "mlp(epochs=10, decay=1.0)")),
       ("factors", ("factors(epochs=20, rate=1e-3)",)),
       (

@@ -109,14 +109,14 @@ def ucb(models: int, width: float = 1.0) -> Bandit:
 
 @functools.cache
 def linucb(
-  models: int, features: int, beta: float = 0.5, ridge: float = 1.0
+  models: int, features: int, beta: float = 1.0, ridge: float = 1.0
 ) -> Bandit:
   """The greatest theta . x + beta sqrt(x' A^-1 x), a regression a model.
 
   Args:
     models: K.
     features: D, of the vectors; a constant should be one of them.
-    beta: how far uncertainty counts.
+    beta: how far uncertainty counts; below 1 it may settle on a wrong model.
     ridge: what A starts with on its diagonal.
 
   Raises:

@@ -19,7 +19,7 @@ def _world(rows, seed=0):
 
 @pytest.mark.parametrize(
   "bandit",
-  [bandits.linucb(3, 2, beta=0.5), bandits.thompson(3, 2, scale=0.5)],
+  [bandits.linucb(3, 2, beta=2.0), bandits.thompson(3, 2, scale=0.5)],
   ids=["linucb", "thompson"],
 )
 def test_contextual_regret_grows_less_than_linearly(bandit):

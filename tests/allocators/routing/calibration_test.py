@@ -34,7 +34,7 @@ def test_a_share_is_exact_even_with_ties(share):
 def test_a_budget_is_met_as_the_linear_programme_meets_it():
   forecast = _forecast()
   quality, cost = map(np.asarray, forecast)
-  budget = 0.6 * cost[np.arange(40), quality.argmax(1)].mean()
+  budget = float(0.6 * cost[np.arange(40), quality.argmax(1)].mean())
   mixture = routing.price_for_budget(forecast, budget)
 
   def mean(values, price):
