@@ -5,8 +5,8 @@
       --workdir=runs/routing --out=docs/results/routing
 
 The data are `question`, `scores` of each model: the file
-nine_models_train.json of ulab-uiuc/LLMRouter (docs/routing.md). About seven
-minutes on one CPU core; a stopped run goes on where it was.
+nine_models_train.json of ulab-uiuc/LLMRouter (docs/routing.md). A few minutes
+on one CPU core; a stopped run goes on where it was.
 """
 
 from jaxttc.evaluation import routing_study
