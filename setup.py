@@ -39,6 +39,9 @@ _EXTRAS = {
   ],
   "plot": ["matplotlib>=3.10,<4"],
   "energy": ["nvidia-ml-py>=13.580,<14"],
+  "trees": ["scikit-learn>=1.7,<2"],
+  "tables": ["pandas>=2.3,<4", "pyarrow>=21,<28"],
+  "embed": ["sentence-transformers>=5,<7"],
   "log": ["tensorboardX>=2.6.4,<3"],
   "bench": ["torch>=2.8,<3", "transformers>=5,<6", "mctx>=0.0.71,<0.1"],
 }
@@ -48,6 +51,8 @@ _EXTRAS["test"] = [
   *_EXTRAS["plot"],
   *_EXTRAS["log"],
   *_EXTRAS["serve"],
+  *_EXTRAS["tables"],
+  *_EXTRAS["trees"],
   *_EXTRAS["vision"],
   "beartype>=0.22,<0.24",
   "hypothesis>=6.150,<7",
