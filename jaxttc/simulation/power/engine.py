@@ -72,6 +72,20 @@ class Carry(NamedTuple):
   power_w: Any
 
 
+class Asked(NamedTuple):
+  """The requests of all rows.
+
+  Attributes:
+    fields: f[traces, servers, most, 4 or 6], `server.Work`, field by field
+      but side by side, so that a request is one place in memory; without
+      watts if they are alike for all requests.
+    watts: f[2], above idle in the prompt and the token phase, if alike.
+  """
+
+  fields: Any
+  watts: Any
+
+
 class Seen(NamedTuple):
   """What a step leaves behind; see `outcome.RowResult`.
 
@@ -96,7 +110,7 @@ class Seen(NamedTuple):
 def run(
   carry: Carry,
   cells: Cell,
-  work: server_lib.Work,
+  asked: Asked,
   start: Any,
   dt: Any,
   decides: tuple[policies_lib.Decide, ...],
@@ -107,7 +121,7 @@ def run(
   Args:
     carry: the rows, with a leading axis of rows.
     cells: their numbers, likewise.
-    work: the requests, [traces, servers, most]; or [1, 1, 1] if alike for all.
+    asked: the requests.
     start: i32[], the first step.
     dt: f[], length of a step in seconds.
     decides: the policy functions among which rows choose.
@@ -120,7 +134,7 @@ def run(
   rows = jax.vmap(step, in_axes=(0, 0, None, None, None))
 
   def body(carry: Carry, at: Any) -> tuple[Carry, Seen]:
-    return rows(carry, cells, work, at, dt)
+    return rows(carry, cells, asked, at, dt)
 
   return jax.lax.scan(body, carry, start + jnp.arange(CHUNK, dtype=jnp.int32))
 
@@ -128,7 +142,7 @@ def run(
 def _step(
   carry: Carry,
   cell: Cell,
-  work: server_lib.Work,
+  asked: Asked,
   step: Any,
   dt: Any,
   *,
@@ -139,15 +153,19 @@ def _step(
   carry, tripped = _govern(carry, cell, step, dt, decides)
   level = _in_effect(carry.commands, cell, step)
   braked = (carry.brake_start <= step) & (step < carry.brake_end)
-  pace = _pace(cell, level, braked)
-  following = _following(carry.servers.index, cell.trace, work)
+
+  def look_up() -> tuple[server_lib.Pace, server_lib.Work]:
+    following = _following(carry.servers.index, cell.trace, asked)
+    return _pace(cell, level, braked), following
+
+  pace, following = server_lib.once(step, look_up)
   paces = [pace, pace]
   if capped:
     room_w = jnp.where(cell.high, cell.room_w[level, 1], cell.room_w[level, 0])
     exponents = (cell.exponents[0], cell.exponents[1])
     paces = [
-      server_lib.cap(pace, room_w, asked, exponents)
-      for asked in (carry.servers.work, following)
+      server_lib.cap(pace, room_w, work, exponents)
+      for work in (carry.servers.work, following)
     ]
   servers, joules, finish = server_lib.advance(
     carry.servers, following, *paces, step, dt
@@ -246,16 +264,19 @@ def _pace(cell: Cell, level: Any, braked: Any) -> server_lib.Pace:
   )
 
 
-def _following(index: Any, trace: Any, work: server_lib.Work) -> Any:
-  """Each server's next request; fields alike for all are not looked up."""
+def _following(index: Any, trace: Any, asked: Asked) -> server_lib.Work:
+  """Each server's next request."""
   lanes = jnp.arange(index.shape[0])
+  found = asked.fields.at[trace, lanes, index + 1].get(mode="promise_in_bounds")
+  return unpack(found, asked.watts)
 
-  def take(field: Any) -> Any:
-    if field.size == 1:
-      return jnp.broadcast_to(field.reshape(1), index.shape)
-    return field.at[trace, lanes, index + 1].get(mode="promise_in_bounds")
 
-  return jax.tree.map(take, work)
+def unpack(fields: Any, watts: Any) -> server_lib.Work:
+  """Requests from what `Asked` holds of them; fields is f[.., 4 or 6]."""
+  columns = [fields[..., at] for at in range(fields.shape[-1])]
+  if len(columns) == 4:
+    columns += [jnp.full_like(columns[0], watts[at]) for at in range(2)]
+  return server_lib.Work(*columns)
 
 
 def _sum(values: Any) -> Any:

@@ -33,7 +33,7 @@ def pack(
 ) -> tuple[
   engine_lib.Cell,
   engine_lib.Carry,
-  server_lib.Work,
+  engine_lib.Asked,
   tuple[policies_lib.Decide, ...],
 ]:
   """Packs rows.
@@ -59,17 +59,17 @@ def pack(
   stacked = engine_lib.Cell(
     *(_array(np.stack(leaf)) for leaf in zip(*cells, strict=True))
   )
-  work = _work(
+  asked = _asked(
     [(row.requests, row.power.idle_w) for row in traces.values()], lanes, dt
   )
   longest = max(int(cell.cap_latency) for cell in cells)
   carry = _start(
     stacked,
-    work,
+    asked,
     tuple(_states(rows, decide) for decide in decides),
     _padded(longest + 2, _COMMANDS),
   )
-  return stacked, carry, work, decides
+  return stacked, carry, asked, decides
 
 
 def _padded(count: int, multiple: int) -> int:
@@ -132,67 +132,49 @@ def _states(rows: "Sequence[row_lib.Row]", decide: policies_lib.Decide) -> Any:
   )
 
 
-def _work(
+def _asked(
   traces: Sequence[tuple[requests_lib.Requests, float]], lanes: int, dt: float
-) -> server_lib.Work:
-  """Requests side by side: [traces, lanes, most].
+) -> engine_lib.Asked:
+  """Requests side by side.
 
   Beyond a server's last request are two that never come: one to be its head,
-  one to follow. Watts that are alike for all requests are held once.
+  one to follow.
   """
-  most = max(trace.arrival_s.shape[1] for trace, _ in traces)
-  shape = (len(traces), lanes, _padded(most + 2, _REQUESTS))
-  made = server_lib.Work(
-    np.full(shape, server_lib.NEVER, np.int32),
-    np.zeros(shape),
-    np.ones(shape),
-    np.zeros(shape),
-    np.zeros(shape),
-    np.zeros(shape),
-  )
-  for at, (trace, idle_w) in enumerate(traces):
-    real = np.isfinite(trace.arrival_s)
-    arrival = np.where(real, trace.arrival_s, 0)
-    step = np.floor(arrival / dt).astype(np.int32)
-    here = (at, slice(len(trace.high)), slice(trace.arrival_s.shape[1]))
-    made.step[here] = np.where(real, step, server_lib.NEVER)
-    made.offset[here] = np.where(real, arrival - step * dt, 0)
-    made.prompt[here] = np.where(real, trace.prompt_s, 1)
-    made.token[here] = np.where(real, trace.token_s, 0)
-    made.prompt_w[here] = np.where(real, trace.prompt_w - idle_w, np.nan)
-    made.token_w[here] = np.where(real, trace.token_w - idle_w, np.nan)
-  real = made.step != server_lib.NEVER
-  watts = {
-    name: _once(getattr(made, name), real) for name in ("prompt_w", "token_w")
-  }
-  return jax.tree.map(_array, made._replace(**watts))
-
-
-def _once(values: np.ndarray, real: np.ndarray) -> np.ndarray:
-  found = values[real]
-  if found.size and (found == found[0]).all():
-    return found[:1].reshape(1, 1, 1)
-  return np.where(real, values, 0.0)
+  most = _padded(2 + max(of.arrival_s.shape[1] for of, _ in traces), _REQUESTS)
+  fields = np.zeros((len(traces), lanes, most, 6))
+  fields[..., :3] = (server_lib.NEVER, 0, 1)
+  for at, (of, idle_w) in enumerate(traces):
+    real = np.isfinite(of.arrival_s)
+    step = np.floor(of.arrival_s[real] / dt)
+    fields[at, : real.shape[0], : real.shape[1]][real] = np.stack(
+      [
+        step,
+        of.arrival_s[real] - step * dt,
+        of.prompt_s[real],
+        of.token_s[real],
+        of.prompt_w[real] - idle_w,
+        of.token_w[real] - idle_w,
+      ],
+      axis=-1,
+    )
+  found = fields[fields[..., 0] != server_lib.NEVER][:, 4:]
+  watts = found[0] if len(found) else np.zeros(2)
+  if (found == watts).all():
+    fields = fields[..., :4]
+  return engine_lib.Asked(_array(fields), _array(watts))
 
 
 def _start(
   cells: engine_lib.Cell,
-  work: server_lib.Work,
+  asked: engine_lib.Asked,
   states: tuple[Any, ...],
   commands: int,
 ) -> engine_lib.Carry:
   rows, lanes = cells.high.shape
-
-  def first(field: jax.Array) -> jax.Array:
-    if field.size == 1:
-      return jnp.broadcast_to(field.reshape(1, 1), (rows, lanes))
-    return field[cells.trace, :, 0]
-
   zero = jnp.zeros(rows, jnp.int32)
+  heads = engine_lib.unpack(asked.fields[cells.trace, :, 0], asked.watts)
   return engine_lib.Carry(
-    servers=server_lib.Servers(
-      jnp.zeros((rows, lanes), jnp.int32), jax.tree.map(first, work)
-    ),
+    servers=server_lib.Servers(jnp.zeros((rows, lanes), jnp.int32), heads),
     states=states,
     commands=jnp.zeros((rows, commands), jnp.int32),
     commanded=zero,

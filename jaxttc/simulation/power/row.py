@@ -30,6 +30,8 @@ from jaxttc.simulation.power import packing as packing_lib
 from jaxttc.simulation.power import policies as policies_lib
 from jaxttc.simulation.power import requests as requests_lib
 
+_MOST_STEPS = 2**24  # They are counted in float32.
+
 
 @dataclasses.dataclass(frozen=True)
 class Control:
@@ -139,25 +141,31 @@ def simulate_rows(
 
   Raises:
     ValueError: if there are no rows, `dt` is longer than a telemetry period
-      or than a request, or a telemetry period is not a whole number of steps.
+      or than a request, a telemetry period is not a whole number of steps,
+      or there are more than 2**24 steps.
   """
   if not rows:
     raise ValueError("no rows to simulate")
   model_lib.positive("horizon_s", horizon_s)
   model_lib.positive("dt", dt)
+  if horizon_s / dt > _MOST_STEPS:
+    raise ValueError(
+      f"{horizon_s:g} s in steps of {dt:g} s; expected at most {_MOST_STEPS} "
+      "steps"
+    )
   for at, row in enumerate(rows):
     try:
       _check_steps(row, dt)
     except ValueError as error:
       raise ValueError(f"row {at}: {error}") from None
-  cells, carry, work, decides = packing_lib.pack(rows, dt)
+  cells, carry, asked, decides = packing_lib.pack(rows, dt)
   capped = any(row.policy.plan.capped for row in rows)
   steps = packing_lib.steps(horizon_s, dt)
   collected = outcome_lib.Collector(rows, steps, dt)
   time_step = jnp.asarray(dt, cells.budget_w.dtype)
   for start in range(0, steps, engine_lib.CHUNK):
     carry, seen = engine_lib.run(
-      carry, cells, work, jnp.int32(start), time_step, decides, capped
+      carry, cells, asked, jnp.int32(start), time_step, decides, capped
     )
     collected.add(start, jax.tree.map(np.asarray, seen._asdict()))
     if progress is not None:

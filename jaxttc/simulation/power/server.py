@@ -8,21 +8,23 @@ needs every request to take at least one step at full clock, which
 that float32 serves for weeks.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-NEVER = 2**30  # The step of an arrival that does not come.
+NEVER = 2.0**30  # The step of an arrival that does not come.
 
 
 class Work(NamedTuple):
   """Requests as the steps need them.
 
   Attributes:
-    step: i32[..], step in which the request arrives; `NEVER` for none.
+    step: f[..], step in which the request arrives, a whole number (exact in
+      float32 to 2**24, 97 days of half seconds); `NEVER` for none.
     offset: f[..], seconds from that step's start to the arrival.
     prompt: f[..], seconds of the prompt phase at full clock.
     token: f[..], seconds of the token phase at full clock.
@@ -30,7 +32,7 @@ class Work(NamedTuple):
     token_w: f[..], watts above idle in the token phase at full clock.
   """
 
-  step: Int[Array, "..."]
+  step: Float[Array, "..."]
   offset: Float[Array, "..."]
   prompt: Float[Array, "..."]
   token: Float[Array, "..."]
@@ -139,24 +141,53 @@ def advance(
     [0, dt] at which each finished a request, -1 if it did not.
   """
   zero = jnp.zeros_like(servers.work.prompt)
-  left, joules, end = _visit(servers.work, pace, zero, step, dt)
-  done = (left.prompt <= 0) & (left.token <= 0)
-  finish = jnp.where(done, end, -1)
-  begun, more, _ = _visit(following, next_pace, end, step, dt)
-  work = jax.tree.map(lambda a, b: jnp.where(done, b, a), left, begun)
-  moved = Servers(servers.index + done.astype(jnp.int32), work)
-  return moved, joules + jnp.where(done, more, 0), finish
+  head = once(step, _times, servers.work, pace, zero, step, dt)
+  left, joules, done = once(step, _leave, servers.work, pace, head)
+  after = once(step, _times, following, next_pace, head.end, step, dt)
+
+  def turn(
+    left: Work, joules: Any, done: Any, index: Any, following: Work, after: Any
+  ) -> tuple[Servers, Any]:
+    begun, more, _ = _leave(following, next_pace, after)
+    work = jax.tree.map(lambda a, b: jnp.where(done, b, a), left, begun)
+    joules = joules + jnp.where(done, more, 0)
+    return Servers(index + done.astype(jnp.int32), work), joules
+
+  moved, joules = once(
+    step, turn, left, joules, done, servers.index, following, after
+  )
+  return moved, joules, jnp.where(done, head.end, -1)
 
 
-def _visit(
-  work: Work,
-  pace: Pace,
-  now: Float[Array, " servers"],
-  step: Int[Array, ""],
-  dt: Float[Array, ""],
-) -> tuple[Work, Float[Array, " servers"], Float[Array, " servers"]]:
+def once(step: Int[Array, ""], fn: Callable[..., Any], *operands: Any) -> Any:
+  """Computes `fn(*operands)` by itself, once.
+
+  XLA for CPUs fuses what several results share into each of them, and so
+  computes it several times over. It does not look into a conditional, even
+  one that always holds: this halves the time of a step.
+  """
+  shapes = jax.eval_shape(fn, *operands)
+
+  def never(*operands: Any) -> Any:
+    del operands
+    return jax.tree.map(lambda of: jnp.zeros(of.shape, of.dtype), shapes)
+
+  return jax.lax.cond(step >= 0, fn, never, *operands)
+
+
+class _Times(NamedTuple):
+  """When one request runs within a step; all offsets from its start."""
+
+  begin: Any  # f[servers]
+  middle: Any  # f[servers], from the prompt to the token phase
+  end: Any  # f[servers]
+  prompted: Any  # bool[servers], whether the prompt phase is over by the end
+  finished: Any  # bool[servers], whether the token phase is, too
+
+
+def _times(work: Work, pace: Pace, now: Any, step: Any, dt: Any) -> _Times:
   """Runs one request from `now` until it is done or the step ends."""
-  arrival = (work.step - step).astype(dt.dtype) * dt + work.offset
+  arrival = (work.step - step.astype(dt.dtype)) * dt + work.offset
   begin = jnp.clip(arrival, now, dt)
   prompt_time = work.prompt / pace.prompt_speed
   prompted = prompt_time <= dt - begin
@@ -164,17 +195,23 @@ def _visit(
   token_time = work.token / pace.token_speed
   finished = prompted & (token_time <= dt - middle)
   end = jnp.where(finished, middle + token_time, dt)
-  in_prompt, in_token = middle - begin, end - middle
-  prompt = jnp.where(prompted, 0, work.prompt - in_prompt * pace.prompt_speed)
-  token = jnp.where(finished, 0, work.token - in_token * pace.token_speed)
+  return _Times(begin, middle, end, prompted, finished)
+
+
+def _leave(work: Work, pace: Pace, times: _Times) -> tuple[Work, Any, Any]:
+  """What is left of a request, its joules above idle, whether it is done."""
+  in_prompt = times.middle - times.begin
+  in_token = times.end - times.middle
+  prompt = work.prompt - in_prompt * pace.prompt_speed
+  token = work.token - in_token * pace.token_speed
   joules = (
     work.prompt_w * pace.prompt_watts * in_prompt
     + work.token_w * pace.token_watts * in_token
   )
-  # A phase that is not over has time left, whatever the rounding.
-  tiny = jnp.finfo(dt.dtype).tiny
+  # A prompt phase that is not over has time left, whatever the rounding.
+  tiny = jnp.finfo(prompt.dtype).tiny
   left = work._replace(
-    prompt=jnp.where(prompted, 0, jnp.maximum(prompt, tiny)),
-    token=jnp.where(finished, 0, jnp.maximum(token, 0)),
+    prompt=jnp.where(times.prompted, 0, jnp.maximum(prompt, tiny)),
+    token=jnp.where(times.finished, 0, jnp.maximum(token, 0)),
   )
-  return left, joules, end
+  return left, joules, (left.prompt <= 0) & (left.token <= 0)
