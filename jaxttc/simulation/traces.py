@@ -214,7 +214,7 @@ def save(trace: Trace, path: _Path) -> None:
       file.write(f"{text},{row[1]},{row[2]}\n")
 
 
-def check_positive(name: str, value: float) -> None:
+def check_positive(name: str, value: float | int) -> None:
   """Raises ValueError unless the value is finite and positive."""
   if not (np.isfinite(value) and value > 0):
     raise ValueError(f"{name} must be positive, not {value}")
