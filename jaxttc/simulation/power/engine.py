@@ -193,6 +193,7 @@ def _govern(
   reading = policies_lib.Reading(
     carry.power_w / cell.budget_w,
     _in_effect(carry.commands, cell, step - 1),
+    step < carry.brake_end,
     _forced(carry.servers, cell, step),
   )
   asked = cell.instant | (step % cell.telemetry == 0)

@@ -14,11 +14,12 @@ budget, as a row without it would trip its breaker.
 """
 
 from collections.abc import Callable
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from jaxttc.simulation.power import model as model_lib
@@ -31,12 +32,14 @@ class Reading(NamedTuple):
   Attributes:
     share: f[], row power over budget.
     level: i32[], the level in effect, which lags what was commanded.
+    braking: bool[], whether a brake is pending or held.
     forced: f[levels], what the share would be at each level with the phases
       of this instant; only an oracle may look.
   """
 
   share: Float[Array, ""]
   level: Int[Array, ""]
+  braking: Bool[Array, ""]
   forced: Float[Array, " levels"]
 
 
@@ -188,6 +191,36 @@ def proportional(
   return Policy("proportional", plan, _decide_proportional, state)
 
 
+def hold_through_brakes(policy: Policy) -> Policy:
+  """A policy that does not loosen its grip while a brake is pending or held.
+
+  A braked row draws little, which says nothing about the row without a brake.
+  A policy that is not told so frees its servers, just when each has a queue
+  to work off.
+  """
+  state = (policy.state, np.int32(0))
+  return policy._replace(
+    name=f"{policy.name}, held through brakes",
+    decide=_holding(policy.decide),
+    state=state,
+  )
+
+
+@functools.cache  # One function a policy, so that programs are kept.
+def _holding(decide: Decide) -> Decide:
+  def held(time_s: Any, reading: Reading, state: Any) -> tuple[Decision, Any]:
+    before, level = state
+    decision, after = decide(time_s, reading, before)
+    loosened = reading.braking & (decision.level < level)
+    after = jax.tree.map(
+      lambda old, new: jnp.where(loosened, old, new), before, after
+    )
+    level = jnp.where(loosened, level, decision.level)
+    return Decision(level, decision.brake), (after, level)
+
+  return held
+
+
 def oracle(
   limit: float = 0.98, plan: plans_lib.FrequencyPlan = plans_lib.POLCA
 ) -> Policy:
@@ -308,9 +341,8 @@ def replay(
 
   def step(carry: Any, share: Any) -> tuple[Any, Any]:
     state, level = carry
-    decision, state = policy.decide(
-      jnp.float32(0), Reading(share, level, forced), state
-    )
+    reading = Reading(share, level, jnp.bool_(False), forced)
+    decision, state = policy.decide(jnp.float32(0), reading, state)
     return (state, decision.level), decision.level
 
   first = jax.tree.map(jnp.asarray, policy.state)
