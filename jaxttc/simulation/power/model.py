@@ -25,7 +25,7 @@ import numpy as np
 Watts = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-def positive(name: str, value: float) -> None:
+def positive(name: str, value: float | int) -> None:
   """Checks one setting.
 
   Raises:

@@ -263,8 +263,8 @@ def max_oversubscription(
   """
   if not seeds or most < servers:
     raise ValueError(
-      f"{len(seeds)} seeds and at most {most} servers, from {servers}; expected "
-      "a seed, and as many servers"
+      f"{len(seeds)} seeds and at most {most} servers, from {servers}; "
+      "expected a seed, and as many servers"
     )
   slo = slo or Slo()
 

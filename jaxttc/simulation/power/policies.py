@@ -180,7 +180,8 @@ def proportional(
     ValueError: if the target is not in (0, 1] or a gain is negative.
   """
   plan = plan or plans_lib.ladder(
-    (1365, 1320, 1275, 1230, 1185, 1140, 1110), (1380, 1350, 1320, 1305)
+    (1365.0, 1320.0, 1275.0, 1230.0, 1185.0, 1140.0, 1110.0),
+    (1380.0, 1350.0, 1320.0, 1305.0),
   )
   _check_thresholds(target, target, target / 2)
   for name, value in (("gain", gain), ("integral_gain", integral_gain)):

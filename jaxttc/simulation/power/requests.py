@@ -81,6 +81,61 @@ def check(stream: Stream) -> None:
     )
 
 
+def diurnal_arrivals(
+  rng: np.random.Generator,
+  *,
+  most_per_s: float,
+  horizon_s: float,
+  least_over_most: float,
+  period_s: float,
+) -> Float[np.ndarray, " n"]:
+  """Arrivals of a Poisson process whose rate follows a sine.
+
+  The rate starts at its least. Thinning (Lewis and Shedler, 1979).
+
+  Args:
+    rng: generator.
+    most_per_s: the largest rate.
+    horizon_s: length.
+    least_over_most: the least rate over the largest, in [0, 1].
+    period_s: of the sine.
+
+  Returns:
+    f64[n], ascending.
+
+  Raises:
+    ValueError: if a number is out of its range.
+  """
+  for name, value in (
+    ("most_per_s", most_per_s),
+    ("horizon_s", horizon_s),
+    ("period_s", period_s),
+  ):
+    model_lib.positive(name, value)
+  if not 0 <= least_over_most <= 1:
+    raise ValueError(
+      f"least_over_most is {least_over_most}; expected in [0, 1]"
+    )
+  count = rng.poisson(most_per_s * horizon_s)
+  arrival = np.sort(rng.uniform(0, horizon_s, count))
+  swing = (1 - np.cos(2 * math.pi * arrival / period_s)) / 2
+  kept = rng.uniform(size=count) < (
+    least_over_most + (1 - least_over_most) * swing
+  )
+  return arrival[kept]
+
+
+def check_busy(busy: tuple[float, float]) -> None:
+  """Checks the least and the largest share of busy time.
+
+  Raises:
+    ValueError: unless 0 <= least <= most < 1 and most is above 0.
+  """
+  least, most = busy
+  if not (0 <= least <= most < 1 and most > 0):
+    raise ValueError(f"busy is {busy}; expected 0 <= least <= most < 1")
+
+
 def diurnal(
   seed: int | Sequence[int],
   *,
@@ -93,18 +148,14 @@ def diurnal(
   token_s: float = 12.0,
   shape: float = 4.0,
 ) -> Stream:
-  """Poisson arrivals whose rate follows a sine, with gamma phase times.
-
-  The share of time that servers are busy swings between the two values of
-  `busy` and starts at the lower. Thinning of a Poisson process (Lewis and
-  Shedler, 1979).
+  """Arrivals that follow a sine, with gamma phase times.
 
   Args:
     seed: of the generator.
     servers: how many servers the stream is meant for; the rate is per server.
     horizon_s: length of the stream.
     power: its constants give the watts; a request counts as of one token.
-    busy: least and largest share of busy time at full clock, below 1.
+    busy: least and largest share of time that servers are busy at full clock.
     period_s: of the sine; the horizon if None.
     prompt_s: mean time of the prompt phase.
     token_s: mean time of the token phase.
@@ -115,23 +166,20 @@ def diurnal(
   """
   for name, value in (
     ("servers", servers),
-    ("horizon_s", horizon_s),
-    ("period_s", horizon_s if period_s is None else period_s),
     ("prompt_s", prompt_s),
     ("token_s", token_s),
     ("shape", shape),
   ):
     model_lib.positive(name, value)
-  least, most = busy
-  if not 0 <= least <= most < 1 or most == 0:
-    raise ValueError(f"busy is {busy}; expected 0 <= least <= most < 1")
+  check_busy(busy)
   rng = np.random.default_rng(seed)
-  rate = most * servers / (prompt_s + token_s)
-  count = rng.poisson(rate * horizon_s)
-  arrival = np.sort(rng.uniform(0, horizon_s, count))
-  turn = 2 * math.pi * arrival / (horizon_s if period_s is None else period_s)
-  wanted = least + (most - least) * (1 - np.cos(turn)) / 2
-  arrival = arrival[rng.uniform(0, most, count) < wanted]
+  arrival = diurnal_arrivals(
+    rng,
+    most_per_s=busy[1] * servers / (prompt_s + token_s),
+    horizon_s=horizon_s,
+    least_over_most=busy[0] / busy[1],
+    period_s=horizon_s if period_s is None else period_s,
+  )
   n = len(arrival)
   prompt_w, token_w = power.phases(np.ones(n, np.int64))
   return Stream(
