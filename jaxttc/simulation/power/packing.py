@@ -17,10 +17,12 @@ from jaxttc.simulation.power import server as server_lib
 if TYPE_CHECKING:
   from jaxttc.simulation.power import row as row_lib
 
-# Shapes are padded to multiples, so that few programs are compiled.
-_SERVERS = 8
-_REQUESTS = 256
+# Shapes are padded, so that few programs are compiled: servers, commands and
+# levels to multiples, requests a server to a power of two.
+_SERVERS = 32
+_REQUESTS = 2048
 _COMMANDS = 128
+_LEVELS = 4
 
 
 def steps(seconds: float, dt: float) -> int:
@@ -50,7 +52,7 @@ def pack(
   traces = dict(zip(keys, rows, strict=True))
   which = {key: at for at, key in enumerate(traces)}
   decides = tuple(dict.fromkeys(row.policy.decide for row in rows))
-  levels = max(len(row.policy.plan.levels) for row in rows)
+  levels = _padded(max(len(row.policy.plan.levels) for row in rows), _LEVELS)
   lanes = _padded(max(len(row.requests.high) for row in rows), _SERVERS)
   cells = [
     _cell(row, which[key], decides, levels, lanes, dt)
@@ -140,7 +142,8 @@ def _asked(
   Beyond a server's last request are two that never come: one to be its head,
   one to follow.
   """
-  most = _padded(2 + max(of.arrival_s.shape[1] for of, _ in traces), _REQUESTS)
+  most = 2 + max(of.arrival_s.shape[1] for of, _ in traces)
+  most = max(_REQUESTS, 1 << (most - 1).bit_length())
   fields = np.zeros((len(traces), lanes, most, 6))
   fields[..., :3] = (server_lib.NEVER, 0, 1)
   for at, (of, idle_w) in enumerate(traces):
