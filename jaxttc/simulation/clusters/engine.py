@@ -27,8 +27,9 @@ from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxttc.simulation.clusters.cluster import ABSENT, MIXED, PROMPT, TOKEN
+
 NEVER = 2**31 - 1  # the iteration at which nothing finishes
-PROMPT, TOKEN, MIXED, ABSENT = range(4)  # pools
 _FIELDS = (
   "start",  # of the segment, seconds; may lie ahead of now
   "iteration",  # how many the machine had run at the segment's start
@@ -144,7 +145,7 @@ class _State(NamedTuple):
   groups: Array  # i32[L * M, G], least of each group of slots
   tenant: Array  # i32[L * M * G * W], request in each slot
   free: Array  # i32[L * M * G * W], stack of free slots
-  batch: Array  # f64[L * N, 4], tokens, requests, need, next batch
+  batch: Array  # f64[L * N, 5], tokens, requests, need, next, passing
   batch_s: Array  # f64[L * N, 2], begun, ended
   request: Array  # i32[L * N, 4], batch, prompt machine, token machine, -
   successor: Array  # i32[L * N], next on its machine
@@ -318,9 +319,7 @@ def _step(s: _State, lanes: Lanes, tables: Tables) -> _State:
   # Reservations and loads beyond machine a.
   other = where(is_arrival, target, b) * n_lanes + lane
   away = tables.machines[:, 4][lanes.spec.reshape(-1)[other]]
-  more = where(
-    is_arrival & reserve, jnp.maximum(prompt + output, away), 0.0
-  ) - where(is_leave & (single | ~local), prompt, 0.0)
+  more = where(is_arrival & reserve, jnp.maximum(prompt + output, away), 0.0)
   tasks = where(is_arrival, 1.0, 0.0) - where(is_leave & single, 1.0, 0.0)
   reserved_other = s.reserved[other] + more
   load_other = s.load[other] + tasks
@@ -426,9 +425,16 @@ def _step(s: _State, lanes: Lanes, tables: Tables) -> _State:
   amended = is_arrival & in_last & is_head
   rep = where(in_last, last, arriving)
   one = jnp.stack(
-    [prompt, jnp.ones_like(prompt), need_source, jnp.full_like(prompt, -1.0)], 1
+    [
+      prompt,
+      jnp.ones_like(prompt),
+      need_source,
+      jnp.full_like(prompt, -1.0),
+      where(single | ~local, prompt, 0.0),
+    ],
+    1,
   )
-  merged = last_batch + one.at[:, 3].set(0.0)
+  merged = last_batch + one * jnp.array([1.0, 1.0, 1.0, 0.0, 1.0])
   rep_id = lane * n_requests + rep
   record = where(in_last[:, None], merged, one)
   put("batch", rep_id, record, is_arrival)
@@ -445,8 +451,10 @@ def _step(s: _State, lanes: Lanes, tables: Tables) -> _State:
   )
   need_head = head_batch_next[:, 2]
   capacity = m.capacity
-  reserve_now = where(amended, need_source, 0.0) - where(
-    finishes, jnp.maximum(gone_tokens, m.seat), 0.0
+  reserve_now = (
+    where(amended, need_source, 0.0)
+    - where(finishes, jnp.maximum(gone_tokens, m.seat), 0.0)
+    - where(batch_end, head_batch[:, 4], 0.0)
   )
   here = here + reserve_now
   due = (batch > 0) & (least == iteration.astype(jnp.int32))
@@ -517,7 +525,7 @@ def _step(s: _State, lanes: Lanes, tables: Tables) -> _State:
   put("machine", a_row, row, write)
   put("times", a_flat, stop, write)
   put("times", n_machines * n_lanes + b_flat, leaves, relaunch)
-  put("reserved", other, reserved_other, is_arrival | is_leave)
+  put("reserved", other, reserved_other, is_arrival)
   put("reserved", a_flat, here, write)
   spent = where(
     is_arrival,
@@ -589,7 +597,7 @@ def _initial(
     groups=jnp.full((rows, groups), NEVER, jnp.int32),
     tenant=jnp.zeros(rows * groups * width, jnp.int32),
     free=jnp.tile(jnp.arange(groups * width, dtype=jnp.int32), rows),
-    batch=jnp.zeros((total, 4)),
+    batch=jnp.zeros((total, 5)),
     batch_s=jnp.full((total, 2), jnp.inf),
     request=jnp.zeros((total, 4), jnp.int32),
     successor=jnp.full(total, -1, jnp.int32),
