@@ -55,6 +55,8 @@ _FIELDS = (
   "seat",  # the least that a decoding sequence reserves, tokens
   "spec",  # row of the table of prompt times
 )
+_PACK = 256.0  # keys of the router hold the machine's number below this
+_TIER = 2.0**48
 _COLUMN = {name: i for i, name in enumerate(_FIELDS)}
 
 
@@ -166,6 +168,35 @@ _WRITES = (
 )
 
 
+class _Fixed(NamedTuple):
+  """What the router reads of machines and what never changes; [M, L]."""
+
+  number: Array  # inf where there is no machine
+  source_tier: Array
+  target_tier: Array
+  capacity: Array  # -1 where there is no machine
+  seat: Array
+  count: Array  # i32[L], machines
+
+
+def _fixed(lanes: Lanes, tables: Tables) -> _Fixed:
+  present = lanes.pool != ABSENT
+  number = jnp.arange(lanes.pool.shape[0], dtype=jnp.float64)[:, None]
+
+  def tiers(first: int, last: int) -> Array:
+    own = jnp.where(lanes.pool == last, 2 * _TIER, _TIER)
+    return jnp.where(lanes.pool == first, 0.0, own)
+
+  return _Fixed(
+    jnp.where(present, number, jnp.inf),
+    tiers(PROMPT, TOKEN),
+    tiers(TOKEN, PROMPT),
+    jnp.where(present, tables.machines[:, 3][lanes.spec], -1.0),
+    tables.machines[:, 4][lanes.spec],
+    present.sum(0, dtype=jnp.int32),
+  )
+
+
 class _Machine(dict):
   """Columns of the touched machine's row, by name."""
 
@@ -199,6 +230,12 @@ def _apply(s: _State) -> _State:
   return s._replace(**arrays)
 
 
+def _materialise(true: Array, values: Any) -> Any:
+  return lax.cond(
+    true, lambda v: v, lambda v: jax.tree.map(jnp.zeros_like, v), values
+  )
+
+
 def _elapsed(m: _Machine, j: Array) -> Array:
   once = m.c0 + m.c1 * m.batch + m.c2 * m.cached
   return j * once + m.c2 * m.batch * (j * (j - 1) / 2)
@@ -219,52 +256,57 @@ def _boundary(m: _Machine, past: Array) -> Array:
   )
 
 
-def _least(key: Array, where: Array, machines: Array) -> tuple[Array, Array]:
-  """(machine of least key where allowed, whether there is one)."""
-  packed = jnp.where(where, key * 256 + machines, jnp.inf).min(0)
-  found = packed < jnp.inf
-  packed = jnp.where(found, packed, 0)
-  return (packed % 256).astype(jnp.int32), found
+def _machine_of(packed: Array) -> tuple[Array, Array]:
+  """(machine of the least key of each lane, whether there is one)."""
+  least = packed.min(0)
+  found = least < jnp.inf
+  return (jnp.where(found, least, 0) % _PACK).astype(jnp.int32), found
 
 
 def _route(
-  s: _State, lanes: Lanes, tables: Tables, prompt: Array, output: Array, draw
-) -> tuple[Array, Array, Array, Array]:
+  s: _State, lanes: Lanes, fixed: _Fixed, prompt: Array, output: Array, draw
+) -> tuple[Array, Array, Array]:
   """Picks machines for the next request of each lane.
 
-  Returns (prompt machine, token machine, whether memory is reserved on the
-  latter, whether either now works as mixed).
+  Keys are a tier, then a load, then the machine's number, packed in a float64.
+
+  Returns (prompt machine, token machine, whether memory is reserved there).
   """
-  n_machines, n_lanes = lanes.pool.shape
-  machines = jnp.arange(n_machines, dtype=jnp.float64)[:, None]
-  load = s.load.reshape(n_machines, n_lanes)
-  reserved = s.reserved.reshape(n_machines, n_lanes)
-  moved = s.moved.reshape(n_machines, n_lanes)
-  present = lanes.pool != ABSENT
-  pool = jnp.where(moved & present, MIXED, lanes.pool)
-  capacity = tables.machines[:, 3][lanes.spec]
-  seat = tables.machines[:, 4][lanes.spec]
-  # Tiers in the order of preference, far apart.
-  order = jnp.where(pool == PROMPT, 0.0, jnp.where(pool == MIXED, 1.0, 2.0))
-  open_ = (load == 0) | (load + prompt <= lanes.queue_limit) | (order == 2)
-  source, has_source = _least(order * 2.0**40 + load, present & open_, machines)
-  tier = jnp.where(pool == TOKEN, 0.0, jnp.where(pool == MIXED, 1.0, 2.0))
-  need = jnp.maximum(prompt + output, seat)
-  fits = present & (reserved + need <= capacity)
-  target, has_target = _least(tier * 2.0**40 + reserved, fits, machines)
-  idlest, _ = _least(load, present, machines)
-  count = present.sum(0)
+  shape = lanes.pool.shape
+  load, reserved, moved = (
+    a.reshape(shape) for a in (s.load, s.reserved, s.moved)
+  )
+  key = load * _PACK + fixed.number
+  full = (load > 0) & (load + prompt > lanes.queue_limit)
+  tier = jnp.where(moved, _TIER, fixed.source_tier)
+  source, has_source = _machine_of(
+    jnp.where(full & (tier < 2 * _TIER), jnp.inf, key + tier)
+  )
+  need = jnp.maximum(prompt + output, fixed.seat)
+  tier = jnp.where(moved, _TIER, fixed.target_tier)
+  target, has_target = _machine_of(
+    jnp.where(
+      reserved + need <= fixed.capacity,
+      reserved * _PACK + fixed.number + tier,
+      jnp.inf,
+    )
+  )
+  idlest, _ = _machine_of(key)
   turn = jnp.where(
-    lanes.fixed == 1, jnp.floor(draw * count).astype(jnp.int32), s.next % count
+    lanes.fixed == 1,
+    jnp.floor(draw * fixed.count).astype(jnp.int32),
+    s.next % fixed.count,
   )
   split = (lanes.undivided == 0) & has_source & has_target
-  alone = jnp.where(lanes.fixed > 0, turn, idlest).astype(jnp.int32)
+  alone = jnp.where(lanes.fixed > 0, turn, idlest)
   source = jnp.where(split, source, alone)
   target = jnp.where(split & (output > 1), target, source)
-  return source, target, split & (target != source), split
+  return source, target, split & (target != source)
 
 
-def _step(s: _State, lanes: Lanes, tables: Tables) -> _State:
+def _step(
+  s: _State, lanes: Lanes, tables: Tables, fixed: _Fixed
+) -> _State:
   """Advances every lane by one event."""
   s = _apply(s)
   writes = []
@@ -293,11 +335,14 @@ def _step(s: _State, lanes: Lanes, tables: Tables) -> _State:
   alive = now < jnp.inf
   is_end = alive & ~is_arrival & (event < n_machines)
   is_leave = alive & ~is_arrival & (event >= n_machines)
-  event = event % n_machines
+  event = where(event >= n_machines, event - n_machines, event)
+  row, now, is_arrival, is_end, is_leave, event, alive = _materialise(s.alive, 
+    (row, now, is_arrival, is_end, is_leave, event, alive)
+  )
 
   # Which request, and which machines: a is advanced, b sends or reserves.
-  source, target, reserve, _ = _route(
-    s, lanes, tables, row[:, 1], row[:, 2], row[:, 3]
+  source, target, reserve = _route(
+    s, lanes, fixed, row[:, 1], row[:, 2], row[:, 3]
   )
   b = where(is_arrival, source, event)  # whose queue is touched
   b_row = lane * n_machines + b
@@ -313,12 +358,21 @@ def _step(s: _State, lanes: Lanes, tables: Tables) -> _State:
   a = where(is_leave, target, b)
   a_row = lane * n_machines + a
   m = _Machine(zip(_FIELDS, s.machine[a_row].T, strict=True))
+  m, source, target, reserve, b, r, queue, asked, a = _materialise(s.alive, 
+    (dict(m), source, target, reserve, b, r, queue, asked, a)
+  )
+  m = _Machine(m)
+  a_row, b_row = lane * n_machines + a, lane * n_machines + b
+  rid = lane * n_requests + r
+  prompt, output = asked[:, 1], asked[:, 2]
+  single = output == 1
+  local = target == b
   need_here = where(single, prompt, jnp.maximum(prompt + output, m.seat))
   need_source = where(local, need_here, prompt)
 
   # Reservations and loads beyond machine a.
   other = where(is_arrival, target, b) * n_lanes + lane
-  away = tables.machines[:, 4][lanes.spec.reshape(-1)[other]]
+  away = fixed.seat.reshape(-1)[other]
   more = where(is_arrival & reserve, jnp.maximum(prompt + output, away), 0.0)
   tasks = where(is_arrival, 1.0, 0.0) - where(is_leave & single, 1.0, 0.0)
   reserved_other = s.reserved[other] + more
@@ -350,6 +404,13 @@ def _step(s: _State, lanes: Lanes, tables: Tables) -> _State:
   joining = where(is_end, 0.0, m.joining)
   joining_cached = where(is_end, 0.0, m.joining_cached)
 
+  (
+    j, wait, cut, start, prompt_s, decode_s, computed, iteration, cached, batch,
+    end, idle,
+  ) = _materialise(s.alive, (
+    j, wait, cut, start, prompt_s, decode_s, computed, iteration, cached, batch,
+    end, idle,
+  ))
   # The end of an iteration with prompts.
   head = m.head.astype(jnp.int32)
   head_id = lane * n_requests + jnp.maximum(head, 0)
@@ -406,6 +467,14 @@ def _step(s: _State, lanes: Lanes, tables: Tables) -> _State:
   joining_cached = joining_cached + where(joins & wait, prompt + 1, 0.0)
   occupied = occupied + joins - finishes
 
+  (
+    batch, cached, least, gone_tokens, slots, groups, group, place, head, left,
+    batch_end, head_batch, admitted, begun, f,
+  ) = _materialise(s.alive, (
+    batch, cached, least, gone_tokens, slots, groups, group, place, head, left,
+    batch_end, head_batch, admitted, begun, f,
+  ))
+  fid = lane * n_requests + f
   # An arrival joins the last batch of its machine's queue, or opens one.
   last = m.last.astype(jnp.int32)
   empty = head < 0
@@ -444,6 +513,9 @@ def _step(s: _State, lanes: Lanes, tables: Tables) -> _State:
   last = where(is_arrival, rep, m.last.astype(jnp.int32))
   left = left + where(amended, prompt, 0.0)
 
+  head, last, left, here, amended, record, rep, opened = _materialise(s.alive, 
+    (head, last, left, here, amended, record, rep, opened)
+  )
   # What the machine does next.
   coming = s.batch[lane * n_requests + jnp.maximum(head, 0)]
   head_batch_next = where(
@@ -489,6 +561,9 @@ def _step(s: _State, lanes: Lanes, tables: Tables) -> _State:
   length = where(plan, where(batch > 0, length, 1.0), m.length)
   length = where(plan & starts, 1.0, length)
 
+  stop, prompts, length, here, admitted, left = _materialise(s.alive, 
+    (stop, prompts, length, here, admitted, left)
+  )
   # Queues of caches that leave.
   count = where(batch_end, head_batch[:, 1], 0.0).astype(jnp.int32)
   ready = queue[:, 2] + count - is_leave
@@ -636,9 +711,10 @@ def run(lanes: Lanes, tables: Tables, *, groups: int, width: int) -> Outcome:
   n_machines, n_lanes = lanes.pool.shape
   n_requests = tables.requests.shape[1]
 
+  fixed = _fixed(lanes, tables)
   s = lax.while_loop(
     lambda s: s.alive,
-    lambda s: _step(s, lanes, tables),
+    lambda s: _step(s, lanes, tables, fixed),
     _initial(lanes, tables, groups, width),
   )
   s = _apply(s)
