@@ -133,7 +133,9 @@ class Cluster:
     split = self.rules.router == "split"
     for phase in ("prompt", "token"):
       if split and not sizes[phase] + sizes["mixed"]:
-        raise ValueError(f"cluster {self.name}: no machine for the {phase} phase")
+        raise ValueError(
+          f"cluster {self.name}: no machine for the {phase} phase"
+        )
       if not split and sizes[phase]:
         raise ValueError(
           f"cluster {self.name}: router {self.rules.router} is for mixed "
@@ -211,9 +213,7 @@ def draws(requests: int, seed: int) -> Float[np.ndarray, " n"]:
   return np.random.default_rng(seed).random(requests)
 
 
-def compile_cluster(
-  cluster: Cluster, trace: traces.Trace
-) -> CompiledCluster:
+def compile_cluster(cluster: Cluster, trace: traces.Trace) -> CompiledCluster:
   """Turns a cluster into numbers, and checks that it can serve a trace.
 
   Raises:
@@ -223,9 +223,7 @@ def compile_cluster(
   rules = cluster.rules
   specs = list(dict.fromkeys(spec for _, spec in cluster.machines))
   longest = max(rules.batch_tokens, int(trace.prompt_tokens.max()))
-  kinds = [
-    _compile_kind(spec, cluster.model, rules, longest) for spec in specs
-  ]
+  kinds = [_compile_kind(spec, cluster.model, rules, longest) for spec in specs]
   _check_fits(cluster, specs, trace)
   router = {"least_tokens": LEAST, "least_requests": LEAST}.get(
     rules.router, rules.router

@@ -51,9 +51,7 @@ class Performance(Protocol):
     """The coefficients of a decode iteration, in seconds."""
     ...
 
-  def prompt_s(
-    self, tokens: Int[np.ndarray, " n"]
-  ) -> Float[np.ndarray, " n"]:
+  def prompt_s(self, tokens: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Seconds of one iteration over so many prompt tokens.
 
     Raises:
@@ -85,9 +83,7 @@ class LinearPerformance:
           "nor all 0"
         )
 
-  def prompt_s(
-    self, tokens: Int[np.ndarray, " n"]
-  ) -> Float[np.ndarray, " n"]:
+  def prompt_s(self, tokens: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Seconds of one iteration over so many prompt tokens."""
     return self.base_s + self.token_s * tokens
 
@@ -137,9 +133,7 @@ class RooflinePerformance:
       self.kv_bytes_per_token / self.bytes_per_s,
     )
 
-  def prompt_s(
-    self, tokens: Int[np.ndarray, " n"]
-  ) -> Float[np.ndarray, " n"]:
+  def prompt_s(self, tokens: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Seconds of one iteration over so many prompt tokens."""
     tokens = np.asarray(tokens, np.float64)
     flops = 2 * self.parameters * tokens
@@ -174,9 +168,7 @@ class TablePerformance:
     if not self.reach >= 1:
       raise ValueError(f"{self.name}: reach must be at least 1")
 
-  def prompt_s(
-    self, tokens: Int[np.ndarray, " n"]
-  ) -> Float[np.ndarray, " n"]:
+  def prompt_s(self, tokens: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Seconds of one iteration over so many prompt tokens.
 
     Raises:
@@ -191,9 +183,7 @@ class TablePerformance:
         f"raise reach ({self.reach:g}) to extrapolate"
       )
     inside = np.interp(tokens, self.tokens, self.seconds)
-    slope = (self.seconds[-1] - self.seconds[-2]) / (
-      longest - self.tokens[-2]
-    )
+    slope = (self.seconds[-1] - self.seconds[-2]) / (longest - self.tokens[-2])
     beyond = np.maximum(tokens - longest, 0) * max(slope, 0.0)
     return inside + beyond
 
@@ -248,8 +238,7 @@ def load_table(
     )
   number = functools.partial(_number, path)
   size, batch, tokens, prompt_ms, token_ms = (
-    np.array([number(row, name) for row in wanted])
-    for name in _COLUMNS[3:]
+    np.array([number(row, name) for row in wanted]) for name in _COLUMNS[3:]
   )
   points = np.unique(size * batch)
   medians = [np.median(prompt_ms[size * batch == x]) / 1e3 for x in points]
@@ -298,7 +287,5 @@ def _fit_decode(
   design = np.stack([np.ones_like(b), b, b * (p + g / 2)], 1)
   # Relative errors, so that long iterations do not outweigh short ones.
   target = np.array(target)
-  fitted, _ = optimize.nnls(
-    design / target[:, None], np.ones_like(target)
-  )
+  fitted, _ = optimize.nnls(design / target[:, None], np.ones_like(target))
   return Decode(*map(float, fitted))

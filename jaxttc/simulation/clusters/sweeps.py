@@ -14,10 +14,11 @@ import numpy as np
 from jaxttc.simulation import traces
 from jaxttc.simulation.clusters import cluster as cluster_lib
 from jaxttc.simulation.clusters import engine
+from jaxttc.simulation.clusters import lanes as lanes_lib
 
 # Lanes of one compiled call: enough to share its overhead, few enough that
 # their states stay in cache.
-_LANES = 256
+_LANES = 128
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -204,7 +205,7 @@ def _lanes(
   shared: _Shared,
   scales: Sequence[float],
   widest: int,
-) -> engine.Lanes:
+) -> lanes_lib.Lanes:
   pool = np.full((widest, len(cases)), cluster_lib.ABSENT, np.int32)
   spec = np.zeros((widest, len(cases)), np.int32)
   for lane, c in enumerate(compiled):
@@ -217,7 +218,7 @@ def _lanes(
   def floats(values: list[float]) -> jax.Array:
     return jnp.asarray(values, jnp.float64)
 
-  return engine.Lanes(
+  return lanes_lib.Lanes(
     trace=jnp.asarray([case.trace for case in cases], jnp.int32),
     time_scale=floats(list(scales)),
     pool=jnp.asarray(pool),
@@ -236,7 +237,7 @@ def _tables(
   many: Sequence[traces.Trace],
   kinds: Sequence[cluster_lib.CompiledKind],
   seed: int,
-) -> engine.Tables:
+) -> lanes_lib.Tables:
   requests = [
     np.stack(
       [
@@ -254,7 +255,7 @@ def _tables(
   def padded(times: list[float]) -> np.ndarray:
     return np.pad(times, (0, longest - len(times)), mode="edge")
 
-  return engine.Tables(
+  return lanes_lib.Tables(
     jnp.asarray(np.stack(requests)),
     jnp.asarray([[float(x) for x in kind[:5]] for kind in kinds]),
     jnp.asarray(np.stack([padded(kind.prompt_s) for kind in kinds])),
@@ -266,7 +267,7 @@ def _to_run(
   case: Case,
   trace: traces.Trace,
   scale: float,
-  outcome: engine.Outcome,
+  outcome: lanes_lib.Outcome,
   lane: int,
 ) -> ClusterRun:
   machines = case.cluster.machines

@@ -213,7 +213,7 @@ class _Simulation:
     self._admit(now, source)
 
   def _enqueue(self, now: float, m: _Machine, r: _Request) -> None:
-    """Appends a prompt to the last batch of a queue if it fits, else opens one."""
+    """Appends a prompt to a queue's last batch if it fits, else opens one."""
     capacity = m.kind.capacity
     last = m.waiting[-1] if m.waiting else None
     fits = (
@@ -240,8 +240,8 @@ class _Simulation:
   def _admit(self, now: float, m: _Machine) -> None:
     """Gives the head of the queue its memory, and sees that the machine runs.
 
-    Not while prompts are computed, nor in an iteration that finishes a sequence:
-    then its end decides.
+    Not while prompts are computed, nor in an iteration that finishes a
+    sequence: then its end decides.
     """
     if m.running:
       finishing = m.sequences and m.sequences[0][0] == m.iteration + 1
