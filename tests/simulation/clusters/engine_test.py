@@ -239,3 +239,24 @@ def test_refuses_traces_of_two_lengths(designs):
     clusters.sweep(
       [clusters.Case(designs[0])], [_trace(0), _trace(0, requests=5)]
     )
+
+
+def test_memory_is_never_oversold_and_all_given_back(designs, monkeypatch):
+  """Of the plain simulation, which the compiled one equals."""
+  simulation = reference._Simulation
+  settle = simulation._settle
+
+  def check(self, machine):
+    assert 0 <= machine.reserved <= machine.kind.capacity
+    assert len(machine.sequences) <= 6
+    settle(self, machine)
+
+  monkeypatch.setattr(simulation, "_settle", check)
+  for design in designs:
+    ran = simulation(design, _trace(5).at_rate(20.0), 0, False)
+    ran.run()
+    for machine in ran.machines:
+      left = (machine.reserved, machine.load, machine.batch, machine.cached)
+      assert left == (0, 0, 0, 0)
+      assert not (machine.waiting or machine.leaving or machine.sequences)
+      assert not machine.moved
