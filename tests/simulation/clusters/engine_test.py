@@ -159,7 +159,7 @@ def test_a_prompt_machine_is_a_queue_with_known_wait(model, fast):
     mixed=[(fast, 1)],
     rules=clusters.Rules(router="least_tokens", batch_tokens=100),
   )
-  service, load, n = 0.05, 0.6, 8000
+  service, load, n = 0.05, 0.6, 8192
   gaps = np.random.default_rng(0).exponential(service / load, n)
   ones = np.ones(n, int)
   trace = traces.Trace(np.cumsum(gaps), 100 * ones, ones)
@@ -190,7 +190,7 @@ def test_no_link_and_one_pair_never_delays_a_decode(model, fast):
   lengths = workloads.Lengths(
     workloads.Quantiles((0, 1), (50, 400)), workloads.Quantiles((0, 1), (2, 9))
   )
-  trace = workloads.generate(lengths, rate_per_s=5.0, requests=200, seed=0)
+  trace = workloads.generate(lengths, rate_per_s=5.0, requests=60, seed=0)
   run = clusters.simulate(cluster, trace)
   assert set(run.requests.prompt_machine) == {0}
   assert set(run.requests.token_machine) == {1}
