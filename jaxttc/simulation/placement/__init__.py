@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where work goes in a cell of machines, and whether moving it is worth it."""
