@@ -172,29 +172,6 @@ def place(
   )
 
 
-def end(
-  cluster: Cluster, slot: Int[Array, ""], really: Bool[Array, ""]
-) -> Cluster:
-  """Frees a slot, with all that its task held, if `really`."""
-  nodes, slots = cluster.capacity.shape[0], cluster.live.shape[0]
-  node, heading = cluster.node[slot], cluster.heading[slot]
-  row = jnp.where(really & (node >= 0), node, nodes)
-  ahead = jnp.where(really & (heading >= 0), heading, nodes)
-  slot_row = jnp.where(really, slot, slots)
-  usage, request = cluster.usage[slot], cluster.request[slot]
-  return dataclasses.replace(
-      cluster,
-    load=cluster.load.at[row].add(-usage, mode="drop"),
-    reserved=cluster.reserved.at[row].add(-request, mode="drop"),
-    promised=cluster.promised.at[ahead].add(-usage, mode="drop"),
-    live=cluster.live.at[slot_row].set(False, mode="drop"),
-    node=cluster.node.at[slot_row].set(NOWHERE, mode="drop"),
-    heading=cluster.heading.at[slot_row].set(NOWHERE, mode="drop"),
-    usage=cluster.usage.at[slot_row].set(0.0, mode="drop"),
-    request=cluster.request.at[slot_row].set(0.0, mode="drop"),
-  )
-
-
 def land(cluster: Cluster) -> Cluster:
   """Lets the tasks arrive whose migration is over; then recounts."""
   there = (cluster.heading >= 0) & (cluster.arrival <= cluster.time)
@@ -269,7 +246,7 @@ def peers(
   counted = (others >= 0) & (others != slot) & (job >= 0)
   others = jnp.maximum(others, 0)
   on = jnp.where(counted, cluster.node[others], NOWHERE)
-  to = jnp.where(counted, cluster.heading[others], NOWHERE)
+  to = jnp.where(on >= 0, cluster.heading[others], NOWHERE)
   return on, to
 
 

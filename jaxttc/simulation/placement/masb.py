@@ -13,7 +13,7 @@ import functools
 from flax import struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxttc.simulation.placement import cluster as cluster_lib
 from jaxttc.simulation.placement import migration, negotiation, policies
@@ -76,26 +76,31 @@ def masb_step(
   cost = cluster_lib.transfers(cluster, everybody, link).bytes / _GIB
   talk = negotiation.leaving(cluster, cost, rules)
   decisions = talk.active.sum()
-  taken = jnp.zeros((slots,), bool)
-  talks, agreed, tentative = [], [], cluster
-  for level in range(rules.depth + 1):
+
+  def level(carry, number):
+    tentative, talk, taken = carry
     taken = taken.at[jnp.where(talk.active, talk.slots, slots)].set(
       True, mode="drop"
     )
-    level_key = jax.random.fold_in(key, level)
+    level_key = jax.random.fold_in(key, number)
     tentative, talk = negotiation.negotiate(
       tentative, brokers.summary, talk, level_key, rules
     )
-    agreed.append(talk.target >= 0)
-    if level < rules.depth:
-      tentative, talk, pushed = _force_if_needed(
-        tentative, talk, taken, cost, jax.random.fold_in(level_key, 1), rules
-      )
-      talks.append(talk)
-      talk = pushed
-    else:
-      talks.append(talk)
-  cluster, moves = _commit(cluster, talks, agreed, link)
+    free = talk.target >= 0
+    tentative, talk, pushed = _force_if_needed(
+      tentative,
+      talk,
+      taken,
+      cost,
+      jax.random.fold_in(level_key, 1),
+      rules,
+      number < rules.depth,
+    )
+    return (tentative, pushed, taken), (talk, free)
+
+  start = (cluster, talk, jnp.zeros((slots,), bool))
+  _, (talks, free) = jax.lax.scan(level, start, jnp.arange(rules.depth + 1))
+  cluster, moves = _commit(cluster, talks, free, link)
   moves = moves._replace(
     decisions=decisions.astype(jnp.int32),
     messages=moves.messages + reports,
@@ -165,12 +170,13 @@ def _report(
 def _force_if_needed(
   cluster: cluster_lib.Cluster,
   talk: negotiation.Talk,
-  taken: Array,
+  taken: Bool[Array, " S"],
   cost: Float[Array, " S"],
   key: PRNGKeyArray,
   rules: negotiation.Rules,
+  may: Bool[Array, ""],
 ) -> tuple[cluster_lib.Cluster, negotiation.Talk, negotiation.Talk]:
-  """Forced migrations cost a look at all tasks: only if somebody is stuck."""
+  """Force costs a look at all tasks: only if somebody is stuck, and may."""
   nobody = negotiation.Talk(
     jnp.zeros_like(talk.slots),
     jnp.zeros_like(talk.active),
@@ -178,7 +184,7 @@ def _force_if_needed(
     jnp.int32(0),
   )
   return jax.lax.cond(
-    (talk.active & (talk.target < 0)).any(),
+    may & (talk.active & (talk.target < 0)).any(),
     lambda: negotiation.force(cluster, talk, taken, cost, key, rules),
     lambda: (cluster, talk, nobody),
   )
@@ -186,43 +192,42 @@ def _force_if_needed(
 
 def _commit(
   cluster: cluster_lib.Cluster,
-  talks: list[negotiation.Talk],
-  agreed: list[Array],
+  talks: negotiation.Talk,
+  free: Bool[Array, "D M"],
   link: migration.Link,
 ) -> tuple[cluster_lib.Cluster, cluster_lib.Moves]:
   """Starts the migrations of all chains that found room to their end.
 
-  Who pushes another out starts when that one is gone.
+  Row i of a level was agreed to freely, or pushed row i of the next one out and
+  starts when that is gone.
   """
-  goes = [talks[-1].target >= 0]
-  for talk, free in zip(talks[-2::-1], agreed[-2::-1], strict=True):
-    # Row i was agreed to freely, or its victim, row i below, goes.
-    goes.insert(0, talk.active & (free | ((talk.target >= 0) & goes[0])))
-  trips = [cluster_lib.transfers(cluster, t.slots, link) for t in talks]
-  wait = jnp.zeros_like(trips[-1].seconds)
-  waits = [wait]
-  for level in range(len(talks) - 2, -1, -1):
-    behind = goes[level + 1]
-    wait = jnp.where(behind, trips[level + 1].seconds + wait, 0.0)
-    waits.insert(0, wait)
-  pushes = [
-    going & ((talk.target >= 0) & ~free)
-    for talk, free, going in zip(talks, agreed, goes, strict=True)
-  ]
-  forced = sum(going.sum() for going in goes[1:]) + sum(
-    pushing.sum() for pushing in pushes[:1]
+  slots, nodes = talks.slots.reshape(-1), talks.target.reshape(-1)
+  trip = cluster_lib.transfers(cluster, slots, link)
+
+  def back(carry, given):
+    goes_below, time_below = carry
+    target, own, seconds = given
+    goes = (target >= 0) & (own | goes_below)
+    time = seconds + jnp.where(own, 0.0, time_below)
+    return (goes, time), (goes, time)
+
+  none = jnp.zeros_like(free[0])
+  seconds = trip.seconds.reshape(free.shape)
+  _, (goes, times) = jax.lax.scan(
+    back,
+    (none, jnp.zeros_like(seconds[0])),
+    (talks.target, free, seconds),
+    reverse=True,
   )
-  slots = jnp.concatenate([talk.slots for talk in talks])
-  nodes = jnp.concatenate([talk.target for talk in talks])
-  really = jnp.concatenate(goes)
-  trip = jax.tree.map(lambda *parts: jnp.concatenate(parts), *trips)
-  timed = trip._replace(seconds=trip.seconds + jnp.concatenate(waits))
+  forced = goes[1:].sum() + (goes[0] & ~free[0]).sum()
+  really = goes.reshape(-1)
+  timed = trip._replace(seconds=times.reshape(-1))
   moved = cluster_lib.depart(cluster, slots, nodes, really, timed)
   return moved, cluster_lib.Moves(
     started=really.sum().astype(jnp.int32),
-    forced=jnp.asarray(forced, jnp.int32),
-    failed=(talks[0].active & ~goes[0]).sum().astype(jnp.int32),
+    forced=forced.astype(jnp.int32),
+    failed=(talks.active[0] & ~goes[0]).sum().astype(jnp.int32),
     bytes=jnp.where(really, trip.bytes, 0.0).sum(),
-    messages=sum((talk.messages for talk in talks), jnp.int32(0)),
+    messages=talks.messages.sum().astype(jnp.int32),
     decisions=jnp.int32(0),
   )

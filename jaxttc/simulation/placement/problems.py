@@ -53,8 +53,8 @@ class Problem:
 def problem(
   cell: cells.Cell,
   workload: cells.Workload,
-  start: cells.Allocation,
-  move_cost: Float[np.ndarray, " S"],
+  start: Int[np.ndarray, "..."],
+  move_cost: Float[np.ndarray, "..."],
   *,
   overload_weight: float | None = None,
   imbalance_weight: float = 1.0,

@@ -185,49 +185,79 @@ class _Run:
 
 
 def _apply(place, key, memory, cell, ops):
-  """Runs the changes of tasks one after the other."""
+  """Runs the changes of tasks one after the other.
+
+  What tasks are is written before and wiped after, for all of them at once; the
+  tape gives no slot to two tasks in one part. Only what placing changes is
+  carried from one to the next, so that nothing large is ever copied.
+  """
+  cell = _arrive(cell, ops)
 
   def step(carry, op):
-    memory, cell, counts = carry
-    comes = (op.code == tape.QUEUE) | (op.code == tape.PLACE)
-    cell = _arrive(cell, op, comes)
-    cell = _update(cell, op)
+    memory, running, counts = carry
+    now = dataclasses.replace(cell, **running)
     starts = (op.code == tape.PLACE) | (op.code == tape.START)
-    choice = place(
-      memory, cell, op.slot, op.where, jax.random.fold_in(key, op.order)
-    )
     # A task runs once: a second start of one that runs is no start.
-    starts &= cell.node[op.slot] < 0
+    before = now.node[op.slot]
+    starts &= before < 0
+    choice = place(
+      memory, now, op.slot, op.where, jax.random.fold_in(key, op.order)
+    )
     node = jnp.where(starts, choice.node, -1)
+    # What the policy passed on as it was is not even looked at.
     memory = jax.tree.map(
-      lambda new, old: jnp.where(starts, new, old), choice.memory, memory
+      lambda new, old: old if new is old else jnp.where(starts, new, old),
+      choice.memory,
+      memory,
     )
-    row = jnp.where(starts, op.slot, cell.live.shape[0])
-    cell = cluster_lib.place(cell, row, node)
-    roster = jnp.where((op.code == tape.END) & (op.job >= 0), op.job, _FAR)
-    cell = cluster_lib.end(cell, op.slot, op.code == tape.END)
-    cell = dataclasses.replace(
-      cell, roster=cell.roster.at[roster, op.peer].set(-1, mode="drop")
-    )
+    running = _changed(now, op, before, node, choice.node)
     counts = Counts(
       counts.placed + (node >= 0),
       counts.refused + (starts & (node < 0)),
       counts.messages + jnp.where(starts, choice.messages, 0),
     )
-    return (memory, cell, counts), None
+    return (memory, running, counts), None
 
   zero = jnp.int32(0)
-  carry = (memory, cell, Counts(zero, zero, zero))
-  return jax.lax.scan(step, carry, jax.tree.map(jnp.asarray, ops))[0]
+  running = {name: getattr(cell, name) for name in _RUNNING}
+  carry = (memory, running, Counts(zero, zero, zero))
+  (memory, running, counts), _ = jax.lax.scan(
+    step, carry, jax.tree.map(jnp.asarray, ops)
+  )
+  return memory, _wipe(dataclasses.replace(cell, **running), ops), counts
 
 
+_RUNNING = ("node", "load", "reserved", "promised")
 _FAR = 2**30  # a row that no array has: writes to it are dropped
 
 
-def _arrive(cell: cluster_lib.Cluster, op: tape.Ops, comes: Array):
-  """Writes a new task into its slot."""
-  row = jnp.where(comes, op.slot, _FAR)
-  job = jnp.where(comes & (op.job >= 0), op.job, _FAR)
+def _changed(now: cluster_lib.Cluster, op: tape.Ops, before, node, chosen):
+  """What one change does to `_RUNNING`: a task starts on `node`, or ends.
+
+  Every row depends on what the policy read, `chosen`: arrays are then written
+  after all reads, in place.
+  """
+  usage, request = now.usage[op.slot], now.request[op.slot]
+  ends = op.code == tape.END
+  sign = jnp.where(ends, -1.0, 1.0)
+  row = jnp.where(ends, before, node)
+  row = jnp.where((row >= 0) & (chosen > -2), row, _FAR)
+  slot = jnp.where(ends | (node >= 0), op.slot, _FAR)
+  heading = now.heading[op.slot]
+  ahead = jnp.where(ends & (heading >= 0) & (chosen > -2), heading, _FAR)
+  return {
+    "node": now.node.at[slot].set(node, mode="drop"),
+    "load": now.load.at[row].add(sign * usage, mode="drop"),
+    "reserved": now.reserved.at[row].add(sign * request, mode="drop"),
+    "promised": now.promised.at[ahead].add(-usage, mode="drop"),
+  }
+
+
+def _arrive(cell: cluster_lib.Cluster, ops: tape.Ops):
+  """Writes new tasks into their slots."""
+  comes = (ops.code == tape.QUEUE) | (ops.code == tape.PLACE)
+  row = jnp.where(comes, ops.slot, _FAR)
+  job = jnp.where(comes & (ops.job >= 0), ops.job, _FAR)
 
   def put(held, value):
     return held.at[row].set(value, mode="drop")
@@ -235,27 +265,35 @@ def _arrive(cell: cluster_lib.Cluster, op: tape.Ops, comes: Array):
   return dataclasses.replace(
     cell,
     live=put(cell.live, True),
-    node=put(cell.node, -1),
-    heading=put(cell.heading, -1),
-    usage=put(cell.usage, op.request),
-    request=put(cell.request, op.request),
-    kind=put(cell.kind, op.kind),
-    job=put(cell.job, op.job),
-    order=put(cell.order, op.order),
-    roster=cell.roster.at[job, op.peer].set(op.slot, mode="drop"),
+    usage=put(cell.usage, ops.request),
+    request=put(cell.request, ops.request),
+    kind=put(cell.kind, ops.kind),
+    job=put(cell.job, ops.job),
+    order=put(cell.order, ops.order),
+    roster=cell.roster.at[job, ops.peer].set(ops.slot, mode="drop"),
   )
 
 
-def _update(cell: cluster_lib.Cluster, op: tape.Ops):
-  """Changes what a task asks for."""
-  row = jnp.where(op.code == tape.UPDATE, op.slot, _FAR)
-  node = cell.node[op.slot]
-  on = jnp.where((op.code == tape.UPDATE) & (node >= 0), node, _FAR)
-  more = op.request - cell.request[op.slot]
+def _wipe(cell: cluster_lib.Cluster, ops: tape.Ops):
+  """Frees the slots of tasks that ended; changes what others ask for."""
+  ends = ops.code == tape.END
+  row = jnp.where(ends, ops.slot, _FAR)
+  job = jnp.where(ends & (ops.job >= 0), ops.job, _FAR)
+  update = jnp.where(ops.code == tape.UPDATE, ops.slot, _FAR)
+  node = cell.node[ops.slot]
+  on = jnp.where((ops.code == tape.UPDATE) & (node >= 0), node, _FAR)
+  more = ops.request - cell.request[ops.slot]
   return dataclasses.replace(
     cell,
-    request=cell.request.at[row].set(op.request, mode="drop"),
+    live=cell.live.at[row].set(False, mode="drop"),
+    heading=cell.heading.at[row].set(-1, mode="drop"),
+    usage=cell.usage.at[row].set(0.0, mode="drop"),
+    request=cell.request.at[update]
+    .set(ops.request, mode="drop")
+    .at[row]
+    .set(0.0, mode="drop"),
     reserved=cell.reserved.at[on].add(more, mode="drop"),
+    roster=cell.roster.at[job, ops.peer].set(-1, mode="drop"),
   )
 
 

@@ -19,6 +19,7 @@ from jaxttc.simulation.placement import constraints as constraints_lib
 from jaxttc.simulation.placement import events
 
 NOTHING, QUEUE, PLACE, START, END, UPDATE = range(6)
+PART = 256  # changes of tasks that are handed over together
 _RESOURCES = len(events.RESOURCES)
 
 
@@ -127,10 +128,14 @@ def periods(
 
 
 class _Free:
-  """Numbers that are given out, the least first, and given back."""
+  """Numbers that are given out, the least first, and given back.
+
+  What is given back is given out again after `release` only.
+  """
 
   def __init__(self) -> None:
     self._free: list[int] = []
+    self._back: list[int] = []
     self.used = 0
 
   def take(self) -> int:
@@ -142,14 +147,22 @@ class _Free:
 
   def give(self, number: int) -> None:
     """Gives a number back."""
-    heapq.heappush(self._free, number)
+    self._back.append(number)
+
+  def release(self) -> None:
+    """Lets numbers that came back be given out again."""
+    for number in self._back:
+      heapq.heappush(self._free, number)
+    self._back = []
 
 
 class _Job:
   """A job whose tasks must be apart: its row, and who has which column."""
 
   def __init__(self, row: int):
-    self.row, self.columns, self.tasks = row, _Free(), 0
+    self.row, self.tasks = row, 0
+    # Columns come back one part later, like slots.
+    self.columns = _Free()
 
 
 class _Tape:
@@ -166,6 +179,7 @@ class _Tape:
     self.slots, self.jobs = _Free(), _Free()
     self.held: dict[events.Task, tuple[int, int, int, int]] = {}
     self.apart: dict[int, _Job] = {}
+    self.shared: dict[int, _Free] = {}
     self.peers, self.order, self.skipped = 1, 0, 0
     self.started: set[events.Task] = set()
     self.parts: list[Machines | Ops] = []
@@ -192,7 +206,8 @@ class _Tape:
     self._close_machines()
     sizes = Sizes(
       max(len(self.rows), 1),
-      _power(self.slots.used),
+      # Some more than are used: to grow is to compile anew.
+      _power(self.slots.used * 5 // 4),
       _power(len(self.kinds)),
       _power(self.jobs.used),
       _power(self.peers),
@@ -272,6 +287,7 @@ class _Tape:
     if row >= 0:
       job = self.apart[event.task[0]]
       job.columns.give(column)
+      self.shared[event.task[0]] = job.columns
       job.tasks -= 1
       if not job.tasks:
         self.jobs.give(row)
@@ -282,6 +298,9 @@ class _Tape:
     where = -1 if event.machine is None else self.rows.get(event.machine, -1)
     request = event.request or (0.0,) * _RESOURCES
     self.ops.append((code, slot, where, kind, row, column, self.order, request))
+    # What a task asks for changes at the end of a part.
+    if len(self.ops) == PART or code == UPDATE:
+      self._close_ops()
 
   def _close_ops(self) -> None:
     if not self.ops:
@@ -293,6 +312,10 @@ class _Tape:
     asked = np.array(request, np.float32)
     self.parts.append(Ops(code, slot, where, asked, kind, job, peer, order))
     self.ops = []
+    # No slot, row or column has two owners in one part.
+    for free in (self.slots, self.jobs, *self.shared.values()):
+      free.release()
+    self.shared = {}
 
   def _close_machines(self) -> None:
     if not self.changed:
@@ -317,7 +340,7 @@ class _Tape:
 
 
 def _padded(part: Machines | Ops, sizes: Sizes) -> Machines | Ops:
-  """Pads a part: machines to the cell's arrays, changes to a power of two."""
+  """Pads a part: machines to the cell's arrays, changes to their length."""
   if isinstance(part, Machines):
     rows, kinds = part.capacity.shape[0], part.eligible.shape[0]
     capacity = np.pad(part.capacity, ((0, sizes.nodes - rows), (0, 0)))
@@ -325,8 +348,7 @@ def _padded(part: Machines | Ops, sizes: Sizes) -> Machines | Ops:
       part.eligible, ((0, sizes.kinds - kinds), (0, sizes.nodes - rows))
     )
     return Machines(capacity, eligible)
-  count = part.code.shape[0]
-  extra = _power(count) - count
+  extra = PART - part.code.shape[0]
 
   def pad(values):
     widths = ((0, extra),) + ((0, 0),) * (values.ndim - 1)
@@ -339,9 +361,8 @@ def _samples(
   held: dict[int, tuple[float, float]], slots: int
 ) -> Samples:
   count = len(held)
-  size = _power(count)
-  slot = np.full(size, slots, np.int32)
-  usage = np.zeros((size, _RESOURCES), np.float32)
+  slot = np.full(slots, slots, np.int32)
+  usage = np.zeros((slots, _RESOURCES), np.float32)
   slot[:count] = list(held)
   if count:
     usage[:count] = list(held.values())
