@@ -7,7 +7,8 @@ when `hot_services` was last called, and half send a service back to where it
 started. Looking for the former costs O(S), so it is done once a block of moves.
 """
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,14 +37,9 @@ class Result(NamedTuple):
   evals: Int[Array, ""]
 
 
-class Solver(Protocol):
-  """The one signature of all solvers; the rest of its settings is by name."""
-
-  def __call__(
-    self, problem: problems.Problem, key: PRNGKeyArray, budget_evals: int
-  ) -> Result:
-    """Scores at most `budget_evals` allocations and returns the best."""
-    ...
+# The one signature of all solvers: scores at most so many allocations and returns
+# the best. The rest of a solver's settings is by name.
+Solver = Callable[[problems.Problem, PRNGKeyArray, int], Result]
 
 
 class Hot(NamedTuple):

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 import numpy as np
 
 from jaxttc.simulation.placement import cluster as cluster_lib
@@ -125,7 +125,6 @@ def steps(
   if not memory_bytes > 0:
     raise ValueError(f"memory_bytes must be > 0, got {memory_bytes}")
   key = jax.random.key(seed)
-  run = _Run(policy, key)
   cell = memory = None
   for number, cut in enumerate(
     tape.periods(trace, recorded=policy.recorded, seconds=period)
@@ -142,48 +141,44 @@ def steps(
       cell = _grown(cell, cut.sizes)
       # What a policy knows of machines is by their rows, which stay.
       memory = _refit(policy.init(cell), memory)
-    memory, cell, record = run.period(memory, cell, cut, number)
+    memory, cell, record = _period(policy, key, memory, cell, cut, number)
     yield record, cell
 
 
-class _Run:
-  """The compiled programs of one policy."""
-
-  def __init__(self, policy: policies.Policy, key: PRNGKeyArray):
-    self._policy, self._key = policy, key
-    self._apply = jax.jit(functools.partial(_apply, policy.place, key))
-    self._retry = jax.jit(functools.partial(_retry, policy.place, key))
-
-  def period(self, memory, cell, cut: tape.Period, number: int):
-    """One period; returns memory, cell, and record."""
-    counts, submitted, ended = np.zeros(3, np.int64), 0, 0
-    start = clock.perf_counter()
-    for part in cut.parts:
-      if isinstance(part, tape.Machines):
-        cell = _set_machines(cell, part.capacity, part.eligible)
-        continue
-      memory, cell, found = self._apply(memory, cell, part)
-      counts += np.array(found)
-      submitted += int(np.isin(part.code, (tape.QUEUE, tape.PLACE)).sum())
-      ended += int((part.code == tape.END).sum())
-    jax.block_until_ready(cell.load)
-    placing = clock.perf_counter() - start
-    cell, seen = _measure(cell, cut.samples, np.float32(cut.time))
-    if not self._policy.recorded:
-      memory, cell, found = self._retry(memory, cell, np.int32(number))
-      # Who waits was refused when it came: it is not refused once more.
-      counts += np.array([found.placed, 0, found.messages])
-    start = clock.perf_counter()
-    balance_key = jax.random.fold_in(jax.random.fold_in(self._key, 1), number)
-    memory, cell, moves = self._policy.balance(memory, cell, balance_key)
-    jax.block_until_ready(cell.load)
-    balancing = clock.perf_counter() - start
-    record = _record(
-      cut, seen, counts, submitted, ended, moves, placing, balancing
+def _period(policy, key, memory, cell, cut: tape.Period, number: int):
+  """One period; returns memory, cell, and record."""
+  counts, submitted, ended = np.zeros(3, np.int64), 0, 0
+  start = clock.perf_counter()
+  for part in cut.parts:
+    if isinstance(part, tape.Machines):
+      cell = _set_machines(cell, part.capacity, part.eligible)
+      continue
+  X
+    counts += np.array(found)
+    submitted += int(np.isin(part.code, (tape.QUEUE, tape.PLACE)).sum())
+    ended += int((part.code == tape.END).sum())
+  jax.block_until_ready(cell.load)
+  placing = clock.perf_counter() - start
+  cell, seen = _measure(cell, cut.samples, np.float32(cut.time))
+  if not policy.recorded:
+    memory, cell, found = _retry(
+      policy.place, key, memory, cell, np.int32(number)
     )
-    return memory, cell, record
+    # Who waits was refused when it came: it is not refused once more.
+    counts += np.array([found.placed, 0, found.messages])
+  jax.block_until_ready(cell.load)
+  start = clock.perf_counter()
+  balance_key = jax.random.fold_in(jax.random.fold_in(key, 1), number)
+  memory, cell, moves = policy.balance(memory, cell, balance_key)
+  jax.block_until_ready(cell.load)
+  balancing = clock.perf_counter() - start
+  record = _record(
+    cut, seen, counts, submitted, ended, moves, placing, balancing
+  )
+  return memory, cell, record
 
 
+@functools.partial(jax.jit, static_argnames="place")
 def _apply(place, key, memory, cell, ops):
   """Runs the changes of tasks one after the other.
 
@@ -297,6 +292,7 @@ def _wipe(cell: cluster_lib.Cluster, ops: tape.Ops):
   )
 
 
+@functools.partial(jax.jit, static_argnames="place")
 def _retry(place, key, memory, cell, number):
   """Tries waiting tasks again, those first that came first."""
   slots = cell.live.shape[0]

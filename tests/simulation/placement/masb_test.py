@@ -178,8 +178,8 @@ def test_settings():
       masb.masb(negotiation.Rules(**field))
   with pytest.raises(ValueError, match="expected every >= 1"):
     rebalancing.rebalancing(every=0)
-  with pytest.raises(ValueError, match=r"trigger 0 is not in \(0, 1\]"):
-    rebalancing.rebalancing(trigger=0)
+  with pytest.raises(ValueError, match=r"trigger 0.0 is not in \(0, 1\]"):
+    rebalancing.rebalancing(trigger=0.0)
   with pytest.raises(ValueError, match="solver 'magic'"):
     rebalancing.rebalancing("magic")
 
