@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where work goes in a cell of machines, and whether moving it is worth it.
 
-`placement.masb`, `placement.rebalancing` and `placement.replay` are modules, each
-with a function of its name.
+`placement.masb`, `placement.rebalancing` and `placement.replay` are modules,
+each with a function of its name.
 """
 
 from jaxttc.simulation.placement.bounds import integer_bound, linear_bound

@@ -39,9 +39,7 @@ class Bound(NamedTuple):
   optimal: bool
 
 
-def integer_bound(
-  problem: problems.Problem, *, seconds: float = 60.0
-) -> Bound:
+def integer_bound(problem: problems.Problem, *, seconds: float = 60.0) -> Bound:
   """Solves the program, or bounds it for as long as it may take.
 
   Args:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A running cell as arrays, and what may happen to it: pure transitions.
 
-Slots hold tasks; a slot is free, waiting (no node), running, or running while it
-moves to another node. A moving task counts where it came from until it has
+Slots hold tasks; a slot is free, waiting (no node), running, or running while
+it moves to another node. A moving task counts where it came from until it has
 arrived, so that loads always add up to usages; what its target set aside for it
 is held in `promised`. Admission looks at both.
 """
@@ -148,7 +148,7 @@ def recount(cluster: Cluster) -> Cluster:
   summed = add(cluster.node, both)
   resources = cluster.usage.shape[1]
   return dataclasses.replace(
-      cluster,
+    cluster,
     load=summed[:, :resources],
     reserved=summed[:, resources:],
     promised=add(cluster.heading, cluster.usage),
@@ -165,7 +165,7 @@ def place(
   nodes = cluster.capacity.shape[0]
   row = jnp.where(node >= 0, node, nodes)
   return dataclasses.replace(
-      cluster,
+    cluster,
     node=cluster.node.at[slot].set(node, mode="drop"),
     load=cluster.load.at[row].add(cluster.usage[slot], mode="drop"),
     reserved=cluster.reserved.at[row].add(cluster.request[slot], mode="drop"),

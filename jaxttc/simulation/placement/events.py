@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happens in a cell, as every reader of traces and the generator tell it.
 
-A trace is an iterator of these, in order of time; nothing holds all of it. Times
-are seconds since its start, what was there before has time 0. Resources are CPU
-and memory, in shares of the largest machine.
+A trace is an iterator of these, in order of time; nothing holds all of it.
+Times are seconds since its start, what was there before has time 0. Resources
+are CPU and memory, in shares of the largest machine.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Traces with the statistics of Google's cell of 2011, of any size and length.
 
-What is taken from publications (Reiss et al. 2012, "Heterogeneity and dynamicity
-of clouds at scale", and the trace itself): the ten shapes of machines and how
-many there are of each; three quarters of jobs have one task, and a few have
-very many; about 6 % of tasks carry constraints; free, batch and production
-priorities; users ask for about twice the CPU that they use, and for memory
-more nearly; most tasks are short while most of what is used goes to few long
-ones; a sample of use every 300 s. What is ours: the families of distributions,
-the drift of use (a log-normal autoregression), the day's wave, and who was
-recorded where (the roomiest of sixteen machines on which requests fit).
+What is taken from publications (Reiss et al. 2012, "Heterogeneity and
+dynamicity of clouds at scale", and the trace itself): the ten shapes of
+machines and how many there are of each; three quarters of jobs have one task,
+and a few have very many; about 6 % of tasks carry constraints; free, batch and
+production priorities; users ask for about twice the CPU that they use, and for
+memory more nearly; most tasks are short while most of what is used goes to few
+long ones; a sample of use every 300 s. What is ours: the families of
+distributions, the drift of use (a log-normal autoregression), the day's wave,
+and who was recorded where (the roomiest of sixteen machines on which requests
+fit).
 """
 
 from collections.abc import Iterator
@@ -327,9 +328,7 @@ class _Cell:
         machine = None if one.machine is None else one.machine + 1
         cpu, memory = values
         made.append(
-          events.UsageSample(
-            begin, end, one.event.task, machine, (cpu, memory)
-          )
+          events.UsageSample(begin, end, one.event.task, machine, (cpu, memory))
         )
     return made
 

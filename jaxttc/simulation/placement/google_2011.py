@@ -3,10 +3,10 @@
 
 Tables are folders of CSV files without headers, gzipped or not, in order of
 time: `machine_events`, `task_events`, and where they are there
-`machine_attributes`, `task_constraints` and `task_usage`. Times are microseconds
-and begin at 600 s; 0 means before that, 2^63 - 1 after the end (such rows are
-left out). Source: Reiss, Wilkes and Hellerstein, "Google cluster-usage traces:
-format + schema", https://github.com/google/cluster-data.
+`machine_attributes`, `task_constraints` and `task_usage`. Times are
+microseconds and begin at 600 s; 0 means before that, 2^63 - 1 after the end
+(such rows are left out). Source: Reiss, Wilkes and Hellerstein, "Google
+cluster-usage traces: format + schema", https://github.com/google/cluster-data.
 """
 
 from collections.abc import Iterable, Iterator

@@ -3,10 +3,10 @@
 
 Services of overloaded nodes are ranked by what their leaving can gain at most
 (the overload that goes with them, less what the move costs), in O(S R). The
-first is tried on all nodes and goes to the best. A service that no node improves
-is put aside, and is tried once more after others have moved. Every accepted
-move lowers the objective by more than rounding does, so plateaus end the search
-instead of looping.
+first is tried on all nodes and goes to the best. A service that no node
+improves is put aside, and is tried once more after others have moved. Every
+accepted move lowers the objective by more than rounding does, so plateaus end
+the search instead of looping.
 """
 
 import functools
@@ -40,9 +40,7 @@ def greedy(
 
 
 @functools.partial(jax.jit, static_argnames="budget_evals")
-def _search(
-  problem: problems.Problem, budget_evals: int
-) -> proposals.Result:
+def _search(problem: problems.Problem, budget_evals: int) -> proposals.Result:
   nodes = problem.capacity.shape[0]
   first = objective.cost(problem, problem.start).total
   least_gain = 1e-5 + 1e-6 * jnp.abs(first)
@@ -130,9 +128,7 @@ def _all_moves(
 ) -> objective.Change:
   """The change of moving a service to each node; infinite if not allowed."""
   nodes = jnp.arange(problem.capacity.shape[0], dtype=jnp.int32)
-  one = functools.partial(
-    objective.change, problem, tally, allocation, service
-  )
+  one = functools.partial(objective.change, problem, tally, allocation, service)
   changes = jax.vmap(one)(nodes)
   allowed = problem.eligible[problem.kind[service]]
   return changes._replace(total=jnp.where(allowed, changes.total, jnp.inf))

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """MASB: machines that balance themselves, each by what it knows and asks.
 
-The decentralised multi-agent balancer after Sliwko and Getov (2018), "A scalable
-service allocation negotiation for cloud computing". Its protocol is theirs as
-far as abstracts tell: node agents, broker agents with slightly stale summaries,
-scores for first placements (SIAS) and re-allocations (SRAS), live migration in
-two phases, forced migration as the last resort. Numbers and details are ours.
+The decentralised multi-agent balancer after Sliwko and Getov (2018), "A
+scalable service allocation negotiation for cloud computing". Its protocol is
+theirs as far as abstracts tell: node agents, broker agents with slightly stale
+summaries, scores for first placements (SIAS) and re-allocations (SRAS), live
+migration in two phases, forced migration as the last resort. Numbers and
+details are ours.
 """
 
 import functools
@@ -19,6 +20,7 @@ from jaxttc.simulation.placement import cluster as cluster_lib
 from jaxttc.simulation.placement import migration, negotiation, policies
 
 _GIB = 2.0**30
+_RULES, _LINK = negotiation.Rules(), migration.Link()
 
 
 @struct.dataclass
@@ -55,8 +57,8 @@ def init(
 def masb_step(
   state: MasbState,
   key: PRNGKeyArray,
-  rules: negotiation.Rules = negotiation.Rules(),
-  link: migration.Link = migration.Link(),
+  rules: negotiation.Rules = _RULES,
+  link: migration.Link = _LINK,
 ) -> tuple[MasbState, cluster_lib.Moves]:
   """One period: reports, negotiations, and the migrations agreed on.
 

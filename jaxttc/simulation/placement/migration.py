@@ -2,9 +2,9 @@
 r"""What a live migration moves: pre-copy in rounds, then a pause.
 
 Memory of M bytes is sent while the guest goes on writing D bytes a second; what
-it wrote is sent again, and so on. Over a link of B bytes a second a round leaves
-`l = D / B` times what it sent, never more than the writable working set W.
-Copying ends when the remainder is at most V or after n_max rounds; then the
+it wrote is sent again, and so on. Over a link of B bytes a second a round
+leaves `l = D / B` times what it sent, never more than the writable working set
+W. Copying ends when the remainder is at most V or after n_max rounds; then the
 guest is paused and the remainder sent. With W unbounded and n rounds,
 
     n = ceil(ln(V / M) / ln l), at most n_max
@@ -14,7 +14,8 @@ guest is paused and the remainder sent. With W unbounded and n rounds,
 l = 0 sends exactly M, l = 1 sends M every round, and l > 1 grows geometrically:
 the exponential regime of Sliwko and Getov (2017), "Transfer cost of virtual
 machine live migration in cloud systems", whose constants are not public. The
-model is that of Clark et al. (2005), "Live migration of virtual machines", NSDI.
+model is that of Clark et al. (2005), "Live migration of virtual machines",
+NSDI.
 """
 
 from typing import NamedTuple

@@ -263,11 +263,15 @@ def force(
     target=jnp.where(found, target, talk.target),
     messages=talk.messages + sent.astype(jnp.int32),
   )
-  return cluster, done, Talk(
-    jnp.maximum(victim, 0),
-    found,
-    jnp.full((size,), -1, jnp.int32),
-    jnp.int32(0),
+  return (
+    cluster,
+    done,
+    Talk(
+      jnp.maximum(victim, 0),
+      found,
+      jnp.full((size,), -1, jnp.int32),
+      jnp.int32(0),
+    ),
   )
 
 
@@ -277,9 +281,7 @@ def _bids(
   slots: Int[Array, " M"],
   draws: Float[Array, "M named"],
   rules: Rules,
-) -> tuple[
-  Int[Array, "M named"], Float[Array, "M named"], Int[Array, " M"]
-]:
+) -> tuple[Int[Array, "M named"], Float[Array, "M named"], Int[Array, " M"]]:
   """Machines named, their answers (minus infinity: refused or not asked).
 
   Returns:

@@ -80,9 +80,7 @@ def overloaded(
   return (load > problem.capacity).any(1)
 
 
-def cost(
-  problem: problems.Problem, allocation: Int[Array, "*B S"]
-) -> Costs:
+def cost(problem: problems.Problem, allocation: Int[Array, "*B S"]) -> Costs:
   """The terms of the objective, over any leading axes of the allocation.
 
   Args:
@@ -219,6 +217,8 @@ def _over(used: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def _square_change(
-  before: Float[Array, " R"], after: Float[Array, " R"], mean: Float[Array, " R"]
+  before: Float[Array, " R"],
+  after: Float[Array, " R"],
+  mean: Float[Array, " R"],
 ) -> Float[Array, " R"]:
   return (after - before) * (after + before - 2.0 * mean)

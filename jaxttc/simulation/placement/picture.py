@@ -61,7 +61,9 @@ def _solvers(axes: Any, rows: list[dict[str, Any]]) -> None:
   """Every instance a dot, over the bound; the mean a bar."""
   totals = _by(rows, "solver", "total")
   floor = np.maximum(totals.pop("integer_program"), 1e-9)
-  means = {name: np.mean(np.array(found) / floor) for name, found in totals.items()}
+  means = {
+    name: np.mean(np.array(found) / floor) for name, found in totals.items()
+  }
   names = sorted(totals, key=means.__getitem__, reverse=True)
   for place, name in enumerate(names):
     ratios = np.array(totals[name]) / floor

@@ -176,9 +176,7 @@ def ask_some(
   score = scores.sias(
     cluster.capacity[nodes],
     cluster.load[nodes] + cluster.promised[nodes],
-    jnp.broadcast_to(
-      cluster.usage[slot][None], (k, cluster.usage.shape[1])
-    ),
+    jnp.broadcast_to(cluster.usage[slot][None], (k, cluster.usage.shape[1])),
     headroom,
   )
   score = jnp.where(counts, score, -jnp.inf)

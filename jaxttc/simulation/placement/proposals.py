@@ -37,8 +37,8 @@ class Result(NamedTuple):
   evals: Int[Array, ""]
 
 
-# The one signature of all solvers: scores at most so many allocations and returns
-# the best. The rest of a solver's settings is by name.
+# The one signature of all solvers: scores at most so many allocations and
+# returns the best. The rest of a solver's settings is by name.
 Solver = Callable[[problems.Problem, PRNGKeyArray, int], Result]
 
 

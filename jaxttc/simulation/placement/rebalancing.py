@@ -121,9 +121,7 @@ def as_problem(
 
 
 @jax.jit
-def _troubled(
-  cluster: cluster_lib.Cluster, trigger: float
-) -> Float[Array, ""]:
+def _troubled(cluster: cluster_lib.Cluster, trigger: float) -> Float[Array, ""]:
   over = cluster.load > trigger * cluster.capacity
   return (over.any(1) & cluster_lib.present(cluster)).any()
 

@@ -3,8 +3,8 @@
 
 The host reads the trace and hands its changes, a period at a time, to compiled
 programs: tasks come, are placed and end one after the other in their order; at
-the end of a period samples of use are taken over, migrations arrive, the cell is
-measured, waiting tasks are tried again, and the policy may balance. It is
+the end of a period samples of use are taken over, migrations arrive, the cell
+is measured, waiting tasks are tried again, and the policy may balance. It is
 measured before it may react, so that what is reported is what machines went
 through. The same trace, policy and seed give the same result.
 """
@@ -121,7 +121,7 @@ def steps(
   period: float = 300.0,
   memory_bytes: float = 256 * 2.0**30,
 ) -> Iterator[tuple[Record, cluster_lib.Cluster]]:
-  """Like `replay`, with the cell at the end of each period beside its record."""
+  """Like `replay`: each record, beside it the cell at the end of its period."""
   if not memory_bytes > 0:
     raise ValueError(f"memory_bytes must be > 0, got {memory_bytes}")
   key = jax.random.key(seed)
@@ -153,7 +153,7 @@ def _period(policy, key, memory, cell, cut: tape.Period, number: int):
     if isinstance(part, tape.Machines):
       cell = _set_machines(cell, part.capacity, part.eligible)
       continue
-  X
+    memory, cell, found = _apply(policy.place, key, memory, cell, part)
     counts += np.array(found)
     submitted += int(np.isin(part.code, (tape.QUEUE, tape.PLACE)).sum())
     ended += int((part.code == tape.END).sum())
@@ -398,13 +398,9 @@ def _fits(cell: cluster_lib.Cluster, sizes: tape.Sizes) -> bool:
   return held == sizes
 
 
-def _grown(
-  cell: cluster_lib.Cluster, sizes: tape.Sizes
-) -> cluster_lib.Cluster:
+def _grown(cell: cluster_lib.Cluster, sizes: tape.Sizes) -> cluster_lib.Cluster:
   """The same cell in larger arrays; machines are set again by what follows."""
-  new = cluster_lib.empty(
-    resources=cell.usage.shape[1], **sizes._asdict()
-  )
+  new = cluster_lib.empty(resources=cell.usage.shape[1], **sizes._asdict())
   grown = _refit(new, cell)
   return cluster_lib.set_machines(grown, grown.capacity, grown.eligible)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The study of placement: solvers on hot starts, policies on generated traces."""
+"""The study of placement: solvers on hot starts, policies on traces."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -124,9 +124,7 @@ class BalancingStudy:
   def _check(self) -> None:
     for name in (*self.cell_policies, *self.large_policies):
       if name not in POLICIES:
-        raise ValueError(
-          f"policy {name!r} is not one of {', '.join(POLICIES)}"
-        )
+        raise ValueError(f"policy {name!r} is not one of {', '.join(POLICIES)}")
     for name in self.large_solvers:
       solvers.solver(name)
     if len(self.large_evals) != len(self.large_solvers):

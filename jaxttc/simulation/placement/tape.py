@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turns a trace into what compiled programs take: one period after the other.
 
-Tasks get slots, machines get rows, sets of constraints and jobs whose tasks must
-be apart get numbers. All are given back when they are over, so that arrays grow
-with what is there at one time and not with the length of the trace; they grow
-by doubling, and a period's changes are padded to a power of two, so that few
-shapes are ever compiled.
+Tasks get slots, machines get rows, sets of constraints and jobs whose tasks
+must be apart get numbers. All are given back when they are over, so that arrays
+grow with what is there at one time and not with the length of the trace; they
+grow by doubling, and a period's changes are padded to a power of two, so that
+few shapes are ever compiled.
 """
 
 from collections.abc import Iterable, Iterator
@@ -357,9 +357,7 @@ def _padded(part: Machines | Ops, sizes: Sizes) -> Machines | Ops:
   return Ops(*(pad(values) for values in part))
 
 
-def _samples(
-  held: dict[int, tuple[float, float]], slots: int
-) -> Samples:
+def _samples(held: dict[int, tuple[float, float]], slots: int) -> Samples:
   count = len(held)
   slot = np.full(slots, slots, np.int32)
   usage = np.zeros((slots, _RESOURCES), np.float32)

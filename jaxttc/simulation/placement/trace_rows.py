@@ -201,6 +201,4 @@ def _lines(path: pathlib.Path, lines: Iterator[Any]) -> Iterator[Any]:
       number += 1
       yield line
   except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as e:
-    raise ValueError(
-      f"{path.name}: damaged behind row {number}: {e}"
-    ) from None
+    raise ValueError(f"{path.name}: damaged behind row {number}: {e}") from None

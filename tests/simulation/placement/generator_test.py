@@ -73,9 +73,7 @@ def test_samples_lie_in_the_life_of_their_task(trace):
 
 def test_statistics(trace):
   submitted = [
-    event
-    for event in _of(trace, events.TaskEvent)
-    if event.kind == "submit"
+    event for event in _of(trace, events.TaskEvent) if event.kind == "submit"
   ]
   first = [event for event in submitted if event.time == 0]
   capacity = generator.shapes(150).sum(0)

@@ -6,8 +6,13 @@ import json
 
 import pytest
 
-from jaxttc.simulation.placement import constraints, events, generator
-from jaxttc.simulation.placement import google_2011, google_2019
+from jaxttc.simulation.placement import (
+  constraints,
+  events,
+  generator,
+  google_2011,
+  google_2019,
+)
 
 LAYOUTS = [google_2011, google_2019]
 SPEC = generator.Spec(
@@ -199,5 +204,7 @@ def test_damaged_rows_of_2019(row, message, tmp_path):
 def test_lines_that_are_not_json(tmp_path):
   (tmp_path / "machine_events-0.json").write_text("{\n")
   _json(tmp_path, "instance_events", [INSTANCE])
-  with pytest.raises(ValueError, match="machine_events-0.json, row 1: not JSON"):
+  with pytest.raises(
+    ValueError, match="machine_events-0.json, row 1: not JSON"
+  ):
     list(google_2019.read(tmp_path))

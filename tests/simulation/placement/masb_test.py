@@ -62,9 +62,7 @@ def _step(cell, rules=RULES, seed=0, periods=1):
     key = jax.random.key(seed * 100 + number)
     state, moves = masb.masb_step(state, key, rules, LINK)
     total = moves if total is None else jax.tree.map(jnp.add, total, moves)
-    later = dataclasses.replace(
-      state.cluster, time=state.cluster.time + 300.0
-    )
+    later = dataclasses.replace(state.cluster, time=state.cluster.time + 300.0)
     state = state.replace(cluster=cluster.land(later))
   return state.cluster, total
 

@@ -112,7 +112,9 @@ def test_against_a_guest_simulated_page_by_page():
   rounds = min(map(len, sent_by_round))
   mean = np.mean([sent[:rounds] for sent in sent_by_round], axis=0)
   found = migration.migration_traffic(
-    jnp.float32(pages), jnp.float32(distinct * bandwidth), bandwidth,
+    jnp.float32(pages),
+    jnp.float32(distinct * bandwidth),
+    bandwidth,
     stop_bytes=float(stop),
   )
   expected = [pages * distinct**i for i in range(rounds)]

@@ -83,8 +83,6 @@ def test_weights():
   made = problems.problem(cell, workload, start, np.array([1.0, 3.0, 2.0]))
   assert made.overload_weight == 300
   with pytest.raises(ValueError, match="weights must be >= 0"):
-    problems.problem(
-      cell, workload, start, np.ones(3), imbalance_weight=-1.0
-    )
+    problems.problem(cell, workload, start, np.ones(3), imbalance_weight=-1.0)
   with pytest.raises(ValueError, match="move_cost of service 1 is -1.0"):
     problems.problem(cell, workload, start, np.array([1.0, -1.0, 0.0]))

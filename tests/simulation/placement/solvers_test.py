@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All solvers: exact on small cells, honest about budgets, never a step back."""
+"""All solvers: exact on small cells, honest about budgets, never worse."""
 
 import itertools
 
@@ -35,9 +35,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def medium():
-  return [
-    instances.hot_start(seed, services=40, nodes=8) for seed in range(3)
-  ]
+  return [instances.hot_start(seed, services=40, nodes=8) for seed in range(3)]
 
 
 @pytest.fixture(scope="module")
