@@ -90,7 +90,7 @@ def _times(axes: Any, rows: list[dict[str, Any]]) -> None:
   axes.grid(axis="x", color="#eeeeee")
   axes.set_yticks(range(len(names)), [_words(name) for name in names])
   axes.set_ylim(-0.6, len(names) - 0.4)
-  axes.set_xlabel("milliseconds, compiled")
+  axes.set_xlabel("CPU milliseconds, compiled")
   axes.set_title("The same cells: time of one solution")
 
 

@@ -4,6 +4,8 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
+import json
+import pathlib
 import time
 from typing import Any
 
@@ -45,6 +47,9 @@ POLICIES: Mapping[str, Callable[[], policies.Policy]] = {
 _HEURISTICS = tuple(name for name in solvers.SOLVERS if name != "full_scan")
 _READERS = {"2011": google_2011.read, "2019": google_2019.read}
 _SETTLED = 2  # periods at the start that no mean counts: tasks all come at once
+# Settings that say which parts there are, not what is in them.
+_WHAT = ("cell_policies", "large_policies", "large_solvers", "workdir")
+PARTS = ("small", "medium", "large", "cells", "replay")
 _EXACT = 1e-3  # a total this near to the least is the least
 
 Row = dict[str, Any]
@@ -73,22 +78,24 @@ class BalancingStudy:
     requested: share of a cell's CPU that its first tasks ask for.
     trace: a folder to replay in place of the large generated trace.
     layout: its layout, "2011" or "2019".
+    workdir: where finished parts are kept, so that a study that was stopped
+      goes on; "" keeps nothing. Parts of other settings are not taken.
   """
 
-  seeds: tuple[int, ...] = tuple(range(16))
+  seeds: tuple[int, ...] = tuple(range(8))
   small: tuple[int, ...] = (8, 3, 2)
   medium: tuple[int, ...] = (100, 16, 3)
   evals: int = 6000
   bound_seconds: float = 10.0
   large: tuple[int, ...] = (40_000, 12_500, 3)
   large_solvers: tuple[str, ...] = ("greedy", "tabu", "annealing", "genetic")
-  large_evals: tuple[int, ...] = (60_000_000, 1_000_000, 1_000_000, 1200)
+  large_evals: tuple[int, ...] = (60_000_000, 400_000, 400_000, 600)
   cell_machines: int = 60
-  cell_hours: float = 6.0
+  cell_hours: float = 2.0
   cell_seeds: tuple[int, ...] = tuple(range(8))
   cell_policies: tuple[str, ...] = tuple(POLICIES)
   machines: int = 12_500
-  hours: float = 2.0
+  hours: float = 1.0
   large_policies: tuple[str, ...] = (
     "best_fit",
     "power_of_k",
@@ -98,6 +105,7 @@ class BalancingStudy:
   requested: float = 0.95
   trace: str = ""
   layout: str = "2011"
+  workdir: str = "runs/balancing"
 
   def run(self) -> study_lib.Study:
     """Runs all parts, with progress bars.
@@ -109,17 +117,39 @@ class BalancingStudy:
     self._check()
     data: dict[str, Any] = {}
     with rich_progress.Progress() as bar:
-      data["small"] = self._small(bar)
-      data["medium"] = self._medium(bar)
-      data["large"] = self._large(bar)
-      data["cells"] = self._cells(bar)
-      data["replay"] = self._replay(bar)
+      for part in PARTS:
+        data[part] = self.part(part, bar)
     return study_lib.Study(
       seeds=self.seeds,
       data=data,
       claims=claims(data),
       draw=functools.partial(picture.draw, data),
     )
+
+  def part(self, name: str, bar: rich_progress.Progress) -> list[Row]:
+    """The rows of one of `PARTS`, from the workdir what is there already."""
+    return getattr(self, f"_{name}")(bar)
+
+  def _kept(self, name: str, make: Callable[[], list[Row]]) -> list[Row]:
+    """Rows that were made before with the same settings, or made now."""
+    if not self.workdir:
+      return make()
+    path = pathlib.Path(self.workdir) / f"{name}.json"
+    settings = {
+      field: value
+      for field, value in dataclasses.asdict(self).items()
+      if field not in _WHAT
+    }
+    settings = json.loads(json.dumps(settings))
+    if path.exists():
+      held = json.loads(path.read_text(encoding="utf-8"))
+      if held["settings"] == settings:
+        return held["rows"]
+    rows = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"settings": settings, "rows": rows})
+    path.write_text(text, encoding="utf-8")
+    return rows
 
   def _check(self) -> None:
     for name in (*self.cell_policies, *self.large_policies):
@@ -140,84 +170,100 @@ class BalancingStudy:
   def _small(self, bar: rich_progress.Progress) -> list[Row]:
     """Against the full scan, on cells that allow one."""
     services, nodes, resources = self.small
-    rows = []
-    for seed in bar.track(self.seeds, description="small cells"):
+
+    def one(seed: int) -> list[Row]:
       problem = instances.hot_start(
         seed, services=services, nodes=nodes, resources=resources, load=0.6
       )
       full = _timed("full_scan", problem, seed, nodes**services)
-      rows.append({"seed": seed, "solver": "full_scan", **full})
+      rows: list[Row] = [{"seed": seed, "solver": "full_scan", **full}]
       for name in _HEURISTICS:
         found = _timed(name, problem, seed, self.evals)
         exact = found["total"] <= full["total"] + _EXACT
         rows.append({"seed": seed, "solver": name, "exact": exact, **found})
-    return rows
+      return rows
+
+    seeds = bar.track(self.seeds, description="small cells")
+    return self._kept("small", lambda: [row for s in seeds for row in one(s)])
 
   def _medium(self, bar: rich_progress.Progress) -> list[Row]:
     """At equal evaluations, beside what an integer program proves."""
     services, nodes, resources = self.medium
-    rows = []
-    for seed in bar.track(self.seeds, description="medium cells"):
+
+    def one(seed: int) -> list[Row]:
       problem = instances.hot_start(
         seed, services=services, nodes=nodes, resources=resources
       )
-      start = time.perf_counter()
+      start = time.process_time()
       bound = bounds.integer_bound(problem, seconds=self.bound_seconds)
-      rows.append(
+      rows: list[Row] = [
         {
           "seed": seed,
           "solver": "integer_program",
           "total": bound.lower,
           "optimal": bound.optimal,
-          "seconds": time.perf_counter() - start,
+          "seconds": time.process_time() - start,
         }
-      )
+      ]
       before = float(objective.cost(problem, problem.start).total)
       for name in _HEURISTICS:
         found = _timed(name, problem, seed, self.evals)
         rows.append({"seed": seed, "solver": name, "start": before, **found})
-    return rows
+      return rows
+
+    seeds = bar.track(self.seeds, description="medium cells")
+    return self._kept("medium", lambda: [row for s in seeds for row in one(s)])
 
   def _large(self, bar: rich_progress.Progress) -> list[Row]:
     """How far and how fast solvers get in a cell of thousands of nodes."""
     services, nodes, resources = self.large
     if not nodes:
       return []
-    problem = instances.hot_start(
-      0, services=services, nodes=nodes, resources=resources, hot_nodes=0.05
-    )
-    before = objective.cost(problem, problem.start)
-    rows: list[Row] = [{"solver": "start", **_terms(before)}]
+
+    def one(name: str, evals: int) -> list[Row]:
+      problem = instances.hot_start(
+        0, services=services, nodes=nodes, resources=resources, hot_nodes=0.05
+      )
+      before = float(objective.cost(problem, problem.start).total)
+      found = _timed(name, problem, 0, evals)
+      return [{"solver": name, "start": before, **found}]
+
+    rows = []
     pairs = list(zip(self.large_solvers, self.large_evals, strict=True))
     for name, evals in bar.track(pairs, description="large cell"):
-      found = _timed(name, problem, 0, evals)
-      rows.append({"solver": name, **found})
+      rows += self._kept(f"large_{name}", functools.partial(one, name, evals))
     return rows
 
   def _cells(self, bar: rich_progress.Progress) -> list[Row]:
     """All policies on the same small traces."""
-    rows = []
-    for name in bar.track(self.cell_policies, description="small replays"):
+
+    def one(name: str) -> list[Row]:
       policy = POLICIES[name]()
+      rows = []
       for seed in self.cell_seeds:
         trace = generator.generate(self._spec(self.cell_machines, seed))
         found = replay.replay(trace, policy, seed=seed)
         rows.append({"policy": name, "seed": seed, **summary(found)})
+      return rows
+
+    rows = []
+    for name in bar.track(self.cell_policies, description="small replays"):
+      rows += self._kept(f"cells_{name}", functools.partial(one, name))
     return rows
 
   def _replay(self, bar: rich_progress.Progress) -> list[Row]:
     """Policies on one large trace, period by period."""
     if not (self.machines or self.trace):
       return []
-    rows = []
-    for name in self.large_policies:
+
+    def one(name: str) -> list[Row]:
       task = bar.add_task(f"large replay, {name}", total=None)
 
-      def watch(record: replay.Record, task=task) -> None:
+      def watch(record: replay.Record) -> None:
         bar.update(task, advance=1)
 
-      trace = self._large_trace()
-      found = replay.replay(trace, POLICIES[name](), watch=watch)
+      found = replay.replay(self._large_trace(), POLICIES[name](), watch=watch)
+      bar.update(task, total=len(found))
       series = [
         {
           "hours": record.time / 3600.0,
@@ -226,8 +272,11 @@ class BalancingStudy:
         }
         for record in found
       ]
-      rows.append({"policy": name, **summary(found), "series": series})
-      bar.update(task, total=len(found))
+      return [{"policy": name, **summary(found), "series": series}]
+
+    rows = []
+    for name in self.large_policies:
+      rows += self._kept(f"replay_{name}", functools.partial(one, name))
     return rows
 
   def _large_trace(self):
@@ -323,7 +372,7 @@ def claims(data: Mapping[str, Any]) -> list[results.Claim]:
       "cpu_used",
     ):
       made.append(results.Claim(f"large_{row['policy']}_{field}", row[field]))
-  for row in data["large"][1:]:
+  for row in data["large"]:
     for field in ("total", "overload", "seconds"):
       made.append(results.Claim(f"large_{row['solver']}_{field}", row[field]))
   return made
@@ -368,12 +417,12 @@ def _mean(
 
 
 def _timed(name: str, problem: problems.Problem, seed: int, evals: int) -> Row:
-  """What a solver finds, and how long it takes once it is compiled."""
+  """What a solver finds, and its CPU seconds once it is compiled."""
   solve, key = solvers.solver(name), jax.random.key(seed)
   jax.block_until_ready(solve(problem, key, evals))
-  start = time.perf_counter()
+  start = time.process_time()
   found: proposals.Result = jax.block_until_ready(solve(problem, key, evals))
-  seconds = time.perf_counter() - start
+  seconds = time.process_time() - start
   return {
     **_terms(found.cost),
     "evals": int(found.evals),

@@ -23,6 +23,7 @@ TINY = study.BalancingStudy(
   machines=12,
   hours=0.4,
   large_policies=("masb",),
+  workdir="",
 )
 
 
@@ -35,6 +36,14 @@ def test_study_becomes_files(tmp_path):
   written = simulation.write(found, tmp_path / "balancing")
   assert (tmp_path / "balancing.json").stat().st_size > 1000
   assert written[1].endswith(".png")
+
+
+def test_finished_parts_are_kept(tmp_path):
+  recipe = dataclasses.replace(TINY, workdir=str(tmp_path))
+  assert recipe._kept("part", lambda: [{"a": 1}]) == [{"a": 1}]
+  assert recipe._kept("part", lambda: [{"a": 2}]) == [{"a": 1}]
+  other = dataclasses.replace(recipe, evals=7)
+  assert other._kept("part", lambda: [{"a": 2}]) == [{"a": 2}]
 
 
 def test_a_trace_in_place_of_the_generated_one(tmp_path):
