@@ -92,7 +92,7 @@ def walk(
 def _search(
   problem: problems.Problem,
   key: PRNGKeyArray,
-  temperatures: tuple[float, float],
+  temperatures: tuple[float | Float[Array, ""], float | Float[Array, ""]],
   steps: int,
   chains: int,
   focus: float,

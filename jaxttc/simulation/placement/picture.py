@@ -119,7 +119,7 @@ def _series(axes: Any, rows: list[dict[str, Any]]) -> None:
     colour = _POLICY_COLOURS.get(row["policy"], _GREY)
     axes.plot(hours, percent, color=colour, label=_words(row["policy"]))
   if rows:
-    machines = max(row["machines"] for row in rows)
+    machines = max(row["nodes"] for row in rows)
     axes.set_title(f"One cell of {machines:,} machines")
     axes.legend(loc="best")
   axes.set_ylim(bottom=0)

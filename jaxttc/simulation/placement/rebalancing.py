@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxttc.simulation.placement import cluster as cluster_lib
 from jaxttc.simulation.placement import migration, policies, problems, solvers
@@ -121,7 +121,9 @@ def as_problem(
 
 
 @jax.jit
-def _troubled(cluster: cluster_lib.Cluster, trigger: float) -> Float[Array, ""]:
+def _troubled(
+  cluster: cluster_lib.Cluster, trigger: float | Float[Array, ""]
+) -> Bool[Array, ""]:
   over = cluster.load > trigger * cluster.capacity
   return (over.any(1) & cluster_lib.present(cluster)).any()
 
