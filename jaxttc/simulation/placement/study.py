@@ -47,8 +47,15 @@ POLICIES: Mapping[str, Callable[[], policies.Policy]] = {
 _HEURISTICS = tuple(name for name in solvers.SOLVERS if name != "full_scan")
 _READERS = {"2011": google_2011.read, "2019": google_2019.read}
 _SETTLED = 2  # periods at the start that no mean counts: tasks all come at once
-# Settings that say which parts there are, not what is in them.
-_WHAT = ("cell_policies", "large_policies", "large_solvers", "workdir")
+# Settings that say which parts there are, or that are in a part's name.
+_WHAT = (
+  "cell_policies",
+  "large",
+  "large_evals",
+  "large_policies",
+  "large_solvers",
+  "workdir",
+)
 PARTS = ("small", "medium", "large", "cells", "replay")
 _EXACT = 1e-3  # a total this near to the least is the least
 
@@ -138,7 +145,8 @@ class BalancingStudy:
     settings = json.loads(json.dumps(settings))
     if path.exists():
       held = json.loads(path.read_text(encoding="utf-8"))
-      if held["settings"] == settings:
+      kept = {k: v for k, v in held["settings"].items() if k not in _WHAT}
+      if kept == settings:
         return held["rows"]
     rows = make()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +239,8 @@ class BalancingStudy:
     rows = []
     pairs = list(zip(self.large_solvers, self.large_evals, strict=True))
     for name, evals in bar.track(pairs, description="large cell"):
-      rows += self._kept(f"large_{name}", functools.partial(one, name, evals))
+      part = f"large_{name}_{services}_{nodes}_{resources}_{evals}"
+      rows += self._kept(part, functools.partial(one, name, evals))
     return rows
 
   def _cells(self, bar: rich_progress.Progress) -> list[Row]:

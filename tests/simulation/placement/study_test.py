@@ -10,16 +10,17 @@ from jaxttc.simulation.placement import generator, google_2011, study
 
 TINY = study.BalancingStudy(
   seeds=(0, 1),
-  small=(5, 3, 2),
-  medium=(12, 4, 3),
+  # One size, and one budget, so that little has to be compiled.
+  small=(6, 3, 2),
+  medium=(6, 3, 2),
   evals=1200,
-  large=(30, 10, 3),
+  large=(6, 3, 2),
   large_solvers=("greedy",),
-  large_evals=(2000,),
+  large_evals=(1200,),
   cell_machines=12,
   cell_hours=0.4,
   cell_seeds=(0, 1),
-  cell_policies=("best_fit", "masb"),
+  cell_policies=("masb",),
   machines=12,
   hours=0.4,
   large_policies=("masb",),
