@@ -323,7 +323,7 @@ def summary(records: Sequence[replay.Record]) -> Row:
       f"more than {_SETTLED}"
     )
 
-  def total(field: str) -> float:
+  def total(field: str) -> int | float:
     return sum(getattr(record, field) for record in kept)
 
   def mean(field: str) -> Any:

@@ -4,10 +4,11 @@
 from collections.abc import Iterator
 import csv
 import gzip
+import io
 import json
 import math
 import pathlib
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 import zlib
 
 END = 2**63 - 1  # the time of what happens after the end of a trace
@@ -187,7 +188,7 @@ def json_rows(paths: list[pathlib.Path]) -> Iterator[Row]:
         yield Row(place, fields)
 
 
-def _open(path: pathlib.Path) -> TextIO:
+def _open(path: pathlib.Path) -> io.TextIOWrapper:
   if path.suffix == ".gz":
     return gzip.open(path, "rt", encoding="utf-8", newline="")
   return path.open(encoding="utf-8", newline="")

@@ -72,5 +72,5 @@ def test_recipes_that_cannot_be(fields, message):
 
 
 def test_traces_that_are_too_short_to_settle():
-  with pytest.raises(ValueError, match="trace of 1 periods is too short"):
-    study.summary([None])
+  with pytest.raises(ValueError, match="trace of 0 periods is too short"):
+    study.summary([])
