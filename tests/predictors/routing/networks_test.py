@@ -85,7 +85,7 @@ def test_rows_that_pad_are_never_drawn():
   rows = np.full((3, 1), 2.0)
   start = jnp.zeros(1)
   found = descent.minimise(
-    _distance, start, (rows,), jax.random.key(0), epochs=400, rate=0.05
+    _distance, start, (rows,), jax.random.key(0), epochs=8000, rate=0.05
   )
   np.testing.assert_allclose(found, [2.0], atol=0.05)
 
