@@ -50,9 +50,9 @@ class Series(NamedTuple):
       raise ValueError("a power series of one reading; expected at least two")
     wrong = np.abs(gaps - gaps[0]) > 1e-6 * gaps[0]
     if wrong.any():
-      at = int(np.argmax(wrong)) + 1
+      at = int(np.argmax(wrong))
       raise ValueError(
-        f"reading {at + 1} comes {gaps[at]:g} s after the one before, the "
+        f"reading {at + 2} comes {gaps[at]:g} s after the one before, the "
         f"first two are {gaps[0]:g} s apart; expected an even spacing"
       )
     return float(gaps[0])

@@ -73,7 +73,7 @@ class PolcaRecipe:
   busy_least: float = 0.30
   busy_most: float = 0.85
   peak: float = 0.79
-  other_peaks: tuple[float, ...] = (0.74, 0.83)
+  other_peaks: tuple[float, ...] = (0.83,)
   extras: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4)
   most: int = 60
   hours: float = 24.0
