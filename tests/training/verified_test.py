@@ -31,7 +31,7 @@ def _reward(instance, policy, horizon):
 
 def test_the_gradient_of_the_loss_is_that_of_the_exact_value(instance):
   """Over many traces, the score function estimates grad J."""
-  horizon, many = 12, 16384
+  horizon, many = 12, 65536
 
   def exact(policy):
     return planted_oracles.value(instance, policy, horizon).reward
@@ -45,11 +45,13 @@ def test_the_gradient_of_the_loss_is_that_of_the_exact_value(instance):
     drawn, (reward - reward.mean()) / many, instance.base
   )
   found = jax.grad(verified.policy_gradient_loss)(instance.base, counts)
-  scale = float(jnp.abs(expected.emission).max())
-  np.testing.assert_allclose(
-    -found.emission, expected.emission, atol=0.1 * scale
+  one, other = (
+    np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+    for tree in (expected, jax.tree.map(jnp.negative, found))
   )
-  np.testing.assert_allclose(-found.opening, expected.opening, atol=0.1 * scale)
+  sizes = np.linalg.norm(one), np.linalg.norm(other)
+  assert one @ other > 0.97 * sizes[0] * sizes[1]
+  assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
 
 
 @pytest.mark.parametrize(
