@@ -342,8 +342,9 @@ def _draw_roll_overs(axes, rolled):
       label=label,
     )
   axes.set(xlabel="budget / mean need", ylabel="plans finished, %")
+  axes.set(ylim=(0, 125), yticks=range(0, 101, 20))
   axes.set_title("What steps do not use")
-  axes.legend(fontsize=8)
+  axes.legend(fontsize=7.5, ncols=2, loc="upper center", columnspacing=0.8)
 
 
 def main(argv: Sequence[str]) -> None:
