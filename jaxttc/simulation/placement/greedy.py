@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Greedy re-balancing: the move that helps most, until none helps.
 
-Services of overloaded nodes are ranked by what their leaving can gain at most
-(the overload that goes with them, less what the move costs), in O(S R). The
-first is tried on all nodes and goes to the best. A service that no node
-improves is put aside, and is tried once more after others have moved. Every
-accepted move lowers the objective by more than rounding does, so plateaus end
-the search instead of looping.
+Services of overloaded nodes, and those that share a node against their job's
+rule, are ranked by what their leaving can gain at most (the overload that goes
+with them, less what the move costs), in O(S R). The first is tried on all nodes
+and goes to the best. A service that no node improves is put aside, and is tried
+once more after others have moved. Every accepted move lowers the objective by
+more than rounding does, so plateaus end the search instead of looping.
 """
 
 import functools
@@ -110,14 +110,23 @@ def _most_gain(
 ) -> Float[Array, " S"]:
   """What a move of each service can gain at most, imbalance left aside.
 
-  Minus infinity where its node is not overloaded.
+  Minus infinity where nothing is wrong with where it is.
   """
   used = (load * problem.inverse)[allocation]
   part = problem.usage * problem.inverse[allocation]
   relief = jnp.maximum(used - 1.0, 0.0) - jnp.maximum(used - part - 1.0, 0.0)
   cost = problem.move_cost * jnp.where(allocation == problem.start, 1.0, -1.0)
-  gain = problem.overload_weight * relief.sum(1) - cost
-  return jnp.where((used > 1.0).any(1), gain, -jnp.inf)
+  wrong, relief = (used > 1.0).any(1), relief.sum(1)
+  if (
+    problem.roster.shape[1] > 1
+  ):  # There are jobs whose services must be apart.
+    everybody = jnp.arange(allocation.shape[0], dtype=jnp.int32)
+    shared = jax.vmap(
+      functools.partial(objective.neighbours, problem, allocation)
+    )(everybody, allocation)
+    wrong, relief = wrong | (shared > 0), relief + shared
+  gain = problem.overload_weight * relief - cost
+  return jnp.where(wrong, gain, -jnp.inf)
 
 
 def _all_moves(

@@ -126,8 +126,8 @@ def change(
   imbalance = ((grown - state.variance) / jnp.maximum(spread, 1e-12)).mean()
   start = problem.start[service]
   away = (node != start).astype(moved.dtype) - (source != start)
-  conflict = _neighbours(problem, allocation, service, node)
-  conflict -= _neighbours(problem, allocation, service, source)
+  conflict = neighbours(problem, allocation, service, node)
+  conflict -= neighbours(problem, allocation, service, source)
   total = (
     problem.move_cost[service] * away
     + problem.overload_weight * (overload + conflict)
@@ -192,7 +192,7 @@ def _conflicts(
   return same.sum().astype(problem.usage.dtype)
 
 
-def _neighbours(
+def neighbours(
   problem: problems.Problem,
   allocation: Int[Array, " S"],
   service: Int[Array, ""],
