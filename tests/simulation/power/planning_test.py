@@ -68,10 +68,10 @@ def test_refuses_histories_that_cannot_be(powers, readings, message):
 
 def test_bound_of_brakes_is_garwoods():
   # No brake in three days: the rule of three, in days.
-  assert planning.brakes_per_day(0, 3 * 86400) == pytest.approx(
+  assert planning.brakes_per_day(0, 3 * 86400.0) == pytest.approx(
     -np.log(0.05) / 3
   )
-  bound = planning.brakes_per_day(4, 86400)
+  bound = planning.brakes_per_day(4, 86400.0)
   assert stats.poisson.cdf(4, bound) == pytest.approx(0.05)
   with pytest.raises(ValueError, match="-1 brakes"):
     planning.brakes_per_day(-1, 10.0)
