@@ -170,6 +170,8 @@ def _draw_traces(axes: Axes, table: Any) -> None:
 def _draw_base(axes: Axes, table: Any, base) -> None:
   x = table.horizons
   for family, rows in base.items():
+    if family == table.recipe.contextual:  # the same styles: the same curves
+      continue
     colour = _colour(family)
     sigma = np.array(rows["sigma"]) / x
     axes.plot(x, sigma, color=colour, marker="o", ms=4, label=family)
@@ -177,7 +179,8 @@ def _draw_base(axes: Axes, table: Any, base) -> None:
   axes.plot([], [], color="#222222", label="heterogeneity over H")
   axes.plot([], [], color="#222222", ls="--", label="anti-concentration c")
   _dress(axes, x, "horizon H, tokens")
-  axes.set_ylim(0, 1.5)
+  axes.set_ylim(0, 1.1)
+  axes.set_yticks(np.arange(0, 0.9, 0.2))
   axes.set_title(f"What decides, at kappa = {table.recipe.kappa:g}")
   axes.legend(loc="upper left", fontsize=8, ncols=2)
 

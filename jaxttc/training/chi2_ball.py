@@ -53,8 +53,10 @@ def chi2_tilt(
   if chances is None:
     chances = jnp.full(rewards.shape, 1 / rewards.size)
   there = chances > 0
-  low = jnp.where(there, rewards, jnp.inf).min()
-  high = jnp.where(there, rewards, -jnp.inf).max()
+  least = jnp.where(there, rewards, jnp.inf).min()
+  # Counted from the least, rewards that are all alike have no deviation at all.
+  rewards = jnp.where(there, rewards - least, 0.0)
+  low, high = jnp.zeros_like(least), rewards.max()
   mean = chances @ rewards
   sigma = jnp.sqrt(chances @ (rewards - mean) ** 2)
 
@@ -85,4 +87,4 @@ def chi2_tilt(
     jnp.where(diverges(top) <= kappa, top, weigh(tau)),
   )
   weights = jnp.where(there, weights, 0.0)
-  return Tilt(weights, (chances * weights) @ rewards, diverges(weights * there))
+  return Tilt(weights, least + (chances * weights) @ rewards, diverges(weights))
