@@ -14,7 +14,7 @@ from jaxttc.evaluation import statistics
 
 def exponent(
   sizes: Shaped[np.ndarray, " X"],
-  values: Float[np.ndarray, "S X"],
+  values: Float[np.ndarray, "S Y"],
   *,
   rng: np.random.Generator,
   summary: Callable[[np.ndarray], np.ndarray] = lambda rows: rows.mean(0),

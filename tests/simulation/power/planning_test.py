@@ -89,7 +89,7 @@ def _make(servers, seed):
     for side in range(2)
   ]
   return row.Row(
-    requests.alternate(*streams, servers), policies.no_cap(), POWER, 16 * 0.75
+    requests.alternate(*streams, servers), policies.no_cap(), POWER, 16 * 0.9
   )
 
 
