@@ -221,7 +221,7 @@ def test_integer_bound_is_the_optimum_without_imbalance(small):
 
 
 def test_integer_bound_keeps_rules(ruled):
-  found = bounds.integer_bound(ruled, seconds=20)
+  found = bounds.integer_bound(ruled, seconds=20.0)
   assert np.asarray(ruled.eligible)[ruled.kind, found.allocation].all()
   counted = objective.cost(ruled, jnp.asarray(found.allocation))
   assert float(counted.conflicts) == 0
