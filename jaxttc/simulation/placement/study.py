@@ -415,7 +415,7 @@ def _solver_claims(small: list[Row], medium: list[Row]) -> list[results.Claim]:
 
 def _mean(
   name: str,
-  values: Sequence[float] | np.ndarray,
+  values: Sequence[int | float] | np.ndarray,
   bar: float | None = None,
   comparison: str = ">=",
 ) -> results.Claim:
