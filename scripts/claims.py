@@ -23,7 +23,13 @@ _DOCUMENTS = flags.DEFINE_multi_string(
   "document",
   [
     str(_ROOT / "docs" / name)
-    for name in ("systems.md", "endpoints.md", "scaling_out.md", "serving.md")
+    for name in (
+      "systems.md",
+      "endpoints.md",
+      "scaling_out.md",
+      "serving.md",
+      "serving_clusters.md",
+    )
   ],
   "Document with claim markers; may be repeated.",
 )
