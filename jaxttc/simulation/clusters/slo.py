@@ -95,9 +95,9 @@ def check(
     slowdown = slowdown[~np.isnan(slowdown)]
     if not slowdown.size:  # All outputs are of one token.
       slowdown = np.zeros(1)
-    found = tuple(
-      float(x) for x in np.percentile(slowdown, PERCENTILES, method="higher")
-    )
+    # The next larger of the sample, which may be inf.
+    rank = np.ceil(np.array(PERCENTILES) / 100 * (slowdown.size - 1))
+    found = tuple(np.sort(slowdown)[rank.astype(int)].tolist())
     slowdowns[name] = found
     limits = getattr(objective, name)
     for percentile, value, limit in zip(

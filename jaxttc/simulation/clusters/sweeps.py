@@ -321,12 +321,14 @@ def table(
 ) -> RequestTable:
   """Makes latencies of times, as engine and reference report them."""
   gaps = np.maximum(output_tokens - 1, 1)
+  with np.errstate(invalid="ignore"):  # inf - inf, of what never came
+    tbt, transfer = (finished - first) / gaps, left - first
   return RequestTable(
     ttft_s=first - arrival_s,
-    tbt_s=(finished - first) / gaps,
+    tbt_s=tbt,
     e2e_s=finished - arrival_s,
     queue_s=begun - arrival_s,
-    transfer_s=left - first,
+    transfer_s=transfer,
     prompt_machine=prompt_machine,
     token_machine=token_machine,
   )

@@ -151,20 +151,25 @@ def test_a_request_alone_takes_its_closed_form(model, fast, overlapped):
   )
 
 
-def test_a_prompt_machine_is_a_queue_with_known_wait(model, fast):
-  """M/D/1: mean wait rho s / (2 (1 - rho)), one prompt a batch."""
+def test_a_prompt_machine_is_a_queue_with_known_waits(model, fast):
+  """A queue of equal services, one prompt a batch: Lindley's recursion."""
   cluster = clusters.Cluster(
     name="queue",
     model=model,
     mixed=[(fast, 1)],
     rules=clusters.Rules(router="least_tokens", batch_tokens=100),
   )
-  service, load, n = 0.05, 0.6, 8192
-  gaps = np.random.default_rng(0).exponential(service / load, n)
+  service, n = 0.05, 60
+  gaps = np.random.default_rng(0).exponential(service / 0.8, n)
   ones = np.ones(n, int)
   trace = traces.Trace(np.cumsum(gaps), 100 * ones, ones)
-  wait = clusters.simulate(cluster, trace).requests.queue_s.mean()
-  assert wait == pytest.approx(load * service / (2 * (1 - load)), rel=0.05)
+  wait, expected = 0.0, [0.0]
+  for gap in gaps[1:]:
+    wait = max(0.0, wait + service - gap)
+    expected.append(wait)
+  found = clusters.simulate(cluster, trace).requests.queue_s
+  assert max(expected) > service
+  np.testing.assert_allclose(found, expected, atol=1e-8)
 
 
 def test_energy_and_time_are_whole(designs):
