@@ -22,16 +22,6 @@ _RESULTS = flags.DEFINE_string(
 _DOCUMENTS = flags.DEFINE_multi_string(
   "document",
   [str(path) for path in sorted((_ROOT / "docs").glob("*.md"))],
-  [
-    str(_ROOT / "docs" / name)
-    for name in (
-      "systems.md",
-      "endpoints.md",
-      "scaling_out.md",
-      "serving.md",
-      "serving_clusters.md",
-    )
-  ],
   "Document with claim markers; may be repeated.",
 )
 _WRITE = flags.DEFINE_bool("write", False, "Fill figures into the documents.")
