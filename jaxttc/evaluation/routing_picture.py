@@ -122,6 +122,6 @@ def _draw_ratios(axes: Any, data: Mapping[str, Any]) -> None:
   axes.tick_params(axis="y", length=0)
   axes.set_xlim(0, 1.15)
   axes.set_xlabel("cost over the best single model's")
-  axes.set_title("Cost at the best single model's score")
+  axes.set_title("Cost at an equal score")
   axes.grid(axis="y", color="#F0F0F0", linewidth=0.8)
   axes.set_axisbelow(True)

@@ -226,7 +226,9 @@ def _claims(data: dict[str, Any]) -> list[results.Claim]:
       if entry["policy"] == policy and abs(entry["extra"] - 0.3) < 1e-9
     ]
 
-  def spread(name: str, values: Sequence[int | float], **bar: Any) -> results.Claim:
+  def spread(
+    name: str, values: Sequence[int | float], **bar: Any
+  ) -> results.Claim:
     return results.Claim(
       name, float(np.mean(values)), min(values), max(values), **bar
     )
