@@ -2,9 +2,8 @@
 """Readers of published tables: RouterBench, RouteLLM, Chatbot Arena.
 
 CSV needs nothing. RouterBench is published as a pickle of a data frame, which
-needs pandas and, because reading a pickle can run any code, the caller's word
-that the file is trusted; parquet needs pandas and pyarrow. Both come with the
-extra `tables`.
+needs pandas and is read by `frame_pickle`; parquet needs pandas and pyarrow.
+Both come with the extra `tables`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxttc.tasks.routing import readers
+from jaxttc.tasks.routing import frame_pickle, readers
 from jaxttc.tasks.routing import table as table_lib
 
 _Path = str | os.PathLike[str]
@@ -43,9 +42,7 @@ class Battles(NamedTuple):
   outcome: np.ndarray
 
 
-def load_routerbench(
-  path: _Path, *, trusted: bool = False
-) -> table_lib.RoutingTable:
+def load_routerbench(path: _Path) -> table_lib.RoutingTable:
   """Reads RouterBench's wide table: .csv, .parquet or .pkl.
 
   Columns: prompt, eval_name, and for each model its score under its name and
@@ -53,14 +50,13 @@ def load_routerbench(
 
   Args:
     path: the file.
-    trusted: whether a pickle may be read; it can run any code.
 
   Raises:
     ValueError: naming the file, row and column, if something is missing or no
-      number, or the pickle is not trusted.
+      number, or a pickle names more than a data frame is made of.
     ImportError: if pandas is needed and not installed.
   """
-  rows = _wide_rows(pathlib.Path(path), trusted)
+  rows = _wide_rows(pathlib.Path(path))
   columns = list(rows[0])
   models = tuple(c[: -len(_COST)] for c in columns if c.endswith(_COST))
   for name in ("prompt", *models):
@@ -191,14 +187,9 @@ def _turns(text: str, where: str) -> str:
   return "\n".join(turn for turn in turns if isinstance(turn, str))
 
 
-def _wide_rows(path: pathlib.Path, trusted: bool) -> list[Mapping[str, Any]]:
+def _wide_rows(path: pathlib.Path) -> list[Mapping[str, Any]]:
   if path.suffix == ".csv":
     return list(_csv_rows(path))
-  if path.suffix == ".pkl" and not trusted:
-    raise ValueError(
-      f"{path}: reading a pickle can run any code; say trusted=True if you "
-      "trust it, or save it as .csv"
-    )
   if path.suffix not in (".pkl", ".parquet"):
     raise ValueError(f"{path}: expected .csv, .parquet or .pkl")
   try:
@@ -207,14 +198,16 @@ def _wide_rows(path: pathlib.Path, trusted: bool) -> list[Mapping[str, Any]]:
     raise ImportError(
       f"{path}: needs pandas; install it with: pip install 'jaxttc[tables]'"
     ) from error
-  read = pandas.read_pickle if path.suffix == ".pkl" else pandas.read_parquet
-  try:
-    frame = read(path)
-  except ImportError:
-    raise
-  except Exception as error:  # both readers raise almost anything
-    raise ValueError(f"{path}: cannot be read: {error}") from None
-  if not isinstance(frame, pandas.DataFrame) or not len(frame):
+  if path.suffix == ".pkl":
+    frame = frame_pickle.load(path)
+  else:
+    try:
+      frame = pandas.read_parquet(path)
+    except ImportError:
+      raise
+    except Exception as error:  # readers raise almost anything
+      raise ValueError(f"{path}: cannot be read: {error}") from None
+  if not len(frame):
     raise ValueError(f"{path}: expected a table with rows")
   return frame.to_dict("records")
 
