@@ -10,11 +10,10 @@ prices of one device by the hour, on demand, and change: use
 
 from collections.abc import Mapping
 import dataclasses
-import difflib
 import math
 from typing import Any
 
-from jaxttc.cost import hardware_table
+from jaxttc.cost import hardware_table, registry
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +86,7 @@ def _known(hardware: Hardware, field: str) -> float:
   return value
 
 
-_REGISTRY: dict[str, Hardware] = {}
+_REGISTRY = registry.Registry[Hardware]("hardware")
 
 
 def register(hardware: Hardware, replace: bool = False) -> Hardware:
@@ -101,10 +100,6 @@ def register(hardware: Hardware, replace: bool = False) -> Hardware:
     ValueError: for a name already taken, an entry without a source, a price
       without a date, or a figure that is not positive and finite.
   """
-  if hardware.name in _REGISTRY and not replace:
-    raise ValueError(
-      f"hardware {hardware.name!r} is registered already; pass replace=True"
-    )
   if not hardware.source:
     raise ValueError(f"hardware {hardware.name!r} needs a source")
   priced = hardware.dollars_per_hour is not None
@@ -124,13 +119,12 @@ def register(hardware: Hardware, replace: bool = False) -> Hardware:
       raise ValueError(
         f"{hardware.name}.{field} must be positive and finite, got {value}"
       )
-  _REGISTRY[hardware.name] = hardware
-  return hardware
+  return _REGISTRY.add(hardware, replace)
 
 
 def names() -> list[str]:
   """Names in the registry, sorted."""
-  return sorted(_REGISTRY)
+  return sorted(_REGISTRY.names())
 
 
 def lookup(name: str) -> Hardware:
@@ -139,11 +133,7 @@ def lookup(name: str) -> Hardware:
   Raises:
     ValueError: if there is none; the nearest name is suggested.
   """
-  if name in _REGISTRY:
-    return _REGISTRY[name]
-  near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
-  hint = f"did you mean {near[0]!r}?" if near else f"expected one of {names()}"
-  raise ValueError(f"unknown hardware {name!r}; {hint}")
+  return _REGISTRY.lookup(name)
 
 
 def of_device(device: Any) -> Hardware:
@@ -154,7 +144,7 @@ def of_device(device: Any) -> Hardware:
       which says nothing of its speed: look one up by name, or register yours.
   """
   kind = device.device_kind
-  for hardware in _REGISTRY.values():
+  for hardware in _REGISTRY:
     if kind in hardware.device_kinds:
       return hardware
   raise ValueError(

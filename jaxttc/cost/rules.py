@@ -10,12 +10,11 @@ was last read, and checks are made as of a day.
 from collections.abc import Sequence
 import dataclasses
 import datetime
-import difflib
 import math
 import operator
 
 from jaxttc.cost import ledger as ledger_lib
-from jaxttc.cost import rules_table
+from jaxttc.cost import registry, rules_table
 
 # What a bound can be on, and its unit.
 QUANTITIES = {
@@ -117,7 +116,7 @@ class Rule:
     return self.end is None or as_of < self.end
 
 
-_REGISTRY: dict[str, Rule] = {}
+_REGISTRY = registry.Registry[Rule]("rule")
 
 
 def register(rule: Rule, replace: bool = False) -> Rule:
@@ -126,15 +125,12 @@ def register(rule: Rule, replace: bool = False) -> Rule:
   Raises:
     ValueError: for a name already taken.
   """
-  if rule.name in _REGISTRY and not replace:
-    raise ValueError(f"rule {rule.name!r} is registered; pass replace=True")
-  _REGISTRY[rule.name] = rule
-  return rule
+  return _REGISTRY.add(rule, replace)
 
 
 def names() -> list[str]:
   """Names in the registry, in the order in which they came."""
-  return list(_REGISTRY)
+  return _REGISTRY.names()
 
 
 def lookup(name: str) -> Rule:
@@ -143,16 +139,12 @@ def lookup(name: str) -> Rule:
   Raises:
     ValueError: if there is none; the nearest name is suggested.
   """
-  if name in _REGISTRY:
-    return _REGISTRY[name]
-  near = difflib.get_close_matches(name, _REGISTRY, n=1, cutoff=0.4)
-  hint = f"did you mean {near[0]!r}?" if near else f"expected one of {names()}"
-  raise ValueError(f"unknown rule {name!r}; {hint}")
+  return _REGISTRY.lookup(name)
 
 
 def everything() -> list[Rule]:
   """All rules, those that are no longer or not yet in force included."""
-  return list(_REGISTRY.values())
+  return list(_REGISTRY)
 
 
 def in_force(

@@ -10,7 +10,8 @@ where one takes back what the other gave.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import difflib
+
+from jaxttc.cost import registry
 
 RESOURCES = ("compute", "memory", "energy", "money", "network", "latency")
 STAGES = ("architecture", "pre-training", "fine-tuning", "inference", "system")
@@ -64,7 +65,7 @@ class Joint:
   conflicts: tuple[tuple[str, str, str], ...]
 
 
-_REGISTRY: dict[str, Technique] = {}
+_REGISTRY = registry.Registry[Technique]("technique")
 
 
 def register(technique: Technique) -> Technique:
@@ -73,15 +74,12 @@ def register(technique: Technique) -> Technique:
   Raises:
     ValueError: for a name already taken.
   """
-  if technique.name in _REGISTRY:
-    raise ValueError(f"technique {technique.name!r} is registered already")
-  _REGISTRY[technique.name] = technique
-  return technique
+  return _REGISTRY.add(technique)
 
 
 def names() -> list[str]:
   """All names, in the order in which they came."""
-  return list(_REGISTRY)
+  return _REGISTRY.names()
 
 
 def lookup(name: str) -> Technique:
@@ -90,11 +88,7 @@ def lookup(name: str) -> Technique:
   Raises:
     ValueError: if there is none; the nearest name is suggested.
   """
-  if name in _REGISTRY:
-    return _REGISTRY[name]
-  near = difflib.get_close_matches(name, _REGISTRY, n=1, cutoff=0.4)
-  hint = f"did you mean {near[0]!r}?" if near else f"expected one of {names()}"
-  raise ValueError(f"unknown technique {name!r}; {hint}")
+  return _REGISTRY.lookup(name)
 
 
 def saving(resource: str, stage: str | None = None) -> list[Technique]:
@@ -113,7 +107,7 @@ def saving(resource: str, stage: str | None = None) -> list[Technique]:
     )
   return [
     technique
-    for technique in _REGISTRY.values()
+    for technique in _REGISTRY
     if resource in technique.saves and stage in (None, technique.stage)
   ]
 

@@ -197,11 +197,7 @@ class _Asked:
 
 
 def _machines(rows: Iterator[trace_rows.Row]) -> Iterator[events.Event]:
-  clock = trace_rows.Clock()
-  for row in rows:
-    time = clock.seconds(row, "time")
-    if time is None:
-      return
+  for time, row in trace_rows.timed(rows, "time"):
     kind = row.code("event", _MACHINE_CODES)
     capacity = None if kind == "remove" else row.pair("cpu", "memory")
     yield events.MachineEvent(
@@ -210,11 +206,7 @@ def _machines(rows: Iterator[trace_rows.Row]) -> Iterator[events.Event]:
 
 
 def _attributes(rows: Iterator[trace_rows.Row]) -> Iterator[events.Event]:
-  clock = trace_rows.Clock()
-  for row in rows:
-    time = clock.seconds(row, "time")
-    if time is None:
-      return
+  for time, row in trace_rows.timed(rows, "time"):
     gone = row.integer("deleted", 0)
     value = None if gone else row.text("value")
     yield events.AttributeEvent(
@@ -225,11 +217,7 @@ def _attributes(rows: Iterator[trace_rows.Row]) -> Iterator[events.Event]:
 def _tasks(
   rows: Iterator[trace_rows.Row], asked: _Asked
 ) -> Iterator[events.Event]:
-  clock = trace_rows.Clock()
-  for row in rows:
-    time = clock.seconds(row, "time")
-    if time is None:
-      return
+  for time, row in trace_rows.timed(rows, "time"):
     code = row.code("event", _TASK_CODES)
     task = (row.integer("job"), row.integer("task"))
     submitted = code == "submit"
@@ -250,11 +238,7 @@ def _tasks(
 
 
 def _usage(rows: Iterator[trace_rows.Row]) -> Iterator[events.Event]:
-  clock = trace_rows.Clock()
-  for row in rows:
-    time = clock.seconds(row, "start")
-    if time is None:
-      return
+  for time, row in trace_rows.timed(rows, "start"):
     used = row.pair("cpu", "memory")
     if used is None:  # Nobody measured: nothing is known of this stretch.
       continue

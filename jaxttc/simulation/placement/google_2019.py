@@ -154,11 +154,7 @@ class _Apart:
 
 
 def _machines(rows: Iterator[trace_rows.Row]) -> Iterator[events.Event]:
-  clock = trace_rows.Clock()
-  for row in rows:
-    time = clock.seconds(row, "time")
-    if time is None:
-      return
+  for time, row in trace_rows.timed(rows, "time"):
     kind = row.code("type", _MACHINE_CODES)
     capacity = row.table("capacity").pair("cpus", "memory")
     yield events.MachineEvent(
@@ -171,11 +167,7 @@ def _machines(rows: Iterator[trace_rows.Row]) -> Iterator[events.Event]:
 
 
 def _attributes(rows: Iterator[trace_rows.Row]) -> Iterator[events.Event]:
-  clock = trace_rows.Clock()
-  for row in rows:
-    time = clock.seconds(row, "time")
-    if time is None:
-      return
+  for time, row in trace_rows.timed(rows, "time"):
     gone = row.text("deleted").lower() in ("true", "1")
     value = None if gone else row.text("value")
     yield events.AttributeEvent(
@@ -186,11 +178,7 @@ def _attributes(rows: Iterator[trace_rows.Row]) -> Iterator[events.Event]:
 def _tasks(
   rows: Iterator[trace_rows.Row], apart: _Apart
 ) -> Iterator[events.Event]:
-  clock = trace_rows.Clock()
-  for row in rows:
-    time = clock.seconds(row, "time")
-    if time is None:
-      return
+  for time, row in trace_rows.timed(rows, "time"):
     code = row.code("type", _TASK_CODES)
     # "Queue" and "enable" are steps of the batch scheduler, before a start.
     skipped = code in ("queue", "enable")
@@ -212,11 +200,7 @@ def _tasks(
 
 
 def _usage(rows: Iterator[trace_rows.Row]) -> Iterator[events.Event]:
-  clock = trace_rows.Clock()
-  for row in rows:
-    time = clock.seconds(row, "start_time")
-    if time is None:
-      return
+  for time, row in trace_rows.timed(rows, "start_time"):
     used = row.table("average_usage").pair("cpus", "memory")
     if used is None or row.integer("collection_type", _JOB) != _JOB:
       continue

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of trace files, plain or gzipped, that know where they come from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 import csv
 import gzip
 import io
@@ -122,6 +122,20 @@ class Clock:
       )
     self._last = time
     return time
+
+
+def timed(rows: Iterable[Row], column: str) -> Iterator[tuple[float, Row]]:
+  """The rows of a table with their times, up to the end of the trace.
+
+  Raises:
+    ValueError: if a time is before that of the row before.
+  """
+  clock = Clock()
+  for row in rows:
+    time = clock.seconds(row, column)
+    if time is None:
+      return
+    yield time, row
 
 
 def files(
