@@ -2,5 +2,7 @@
 """The machine room, simulated: clusters, power, placement, detectors."""
 
 from jaxttc.simulation.study import Study, write
+from jaxttc.simulation.traces import Trace
+from jaxttc.simulation.workloads import Lengths, Quantiles
 
-__all__ = ["Study", "write"]
+__all__ = ["Lengths", "Quantiles", "Study", "Trace", "write"]
