@@ -22,6 +22,7 @@ _CORE = [
   "numpy>=2.1,<3",
   "scipy>=1.15,<2",
   "rich>=14,<16",
+  "pyyaml>=6,<7",
   "safetensors>=0.6,<0.9",
 ]
 
@@ -37,6 +38,10 @@ _EXTRAS = {
     "httpx>=0.28.1,<1",
   ],
   "plot": ["matplotlib>=3.10,<4"],
+  "energy": ["nvidia-ml-py>=13.580,<14"],
+  "trees": ["scikit-learn>=1.7,<2"],
+  "tables": ["pandas>=2.3,<4", "pyarrow>=21,<28"],
+  "embed": ["sentence-transformers>=5,<7"],
   "log": ["tensorboardX>=2.6.4,<3"],
   "bench": ["torch>=2.8,<3", "transformers>=5,<6", "mctx>=0.0.71,<0.1"],
 }
@@ -46,6 +51,8 @@ _EXTRAS["test"] = [
   *_EXTRAS["plot"],
   *_EXTRAS["log"],
   *_EXTRAS["serve"],
+  *_EXTRAS["tables"],
+  *_EXTRAS["trees"],
   *_EXTRAS["vision"],
   "beartype>=0.22,<0.24",
   "hypothesis>=6.150,<7",

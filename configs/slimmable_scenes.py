@@ -30,7 +30,7 @@ def get_config(
     menu=(0.25, 0.5, 0.75, 1.0),
     norm="group",
     quantum=4,
-    sandwich=slimmable.Sandwich(widths=4, invariance=0.2),
+    sandwich=slimmable.Sandwich(widths=4, invariance=0.02),
     held_out=512,
     train=loop.TrainConfig(
       steps=1500,

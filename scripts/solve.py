@@ -29,6 +29,9 @@ auto, fused) for --config.attention. What the task's recipe leaves open
 --mesh spreads problems and models over devices, --processes joins those of
 other hosts: docs/scaling_out.md says which to use when.
 
+With --ledger=runs/mine.jsonl what was computed is kept there, for
+scripts/cost.py.
+
 Run the same command again after a stop, or a kill, and it goes on after the
 last problem answered. Override any field of the recipe: --config.seed=1.
 """
@@ -45,6 +48,7 @@ import rich
 
 from jaxttc import compilation
 from jaxttc import mesh as mesh_lib
+from jaxttc.cost import ledger_file
 from jaxttc.evaluation import short_arguments, solving
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -64,6 +68,9 @@ _CONFIG = config_flags.DEFINE_config_file(
   lock_config=True,
 )
 _OUT = flags.DEFINE_string("out", "runs/solve/answers.jsonl", "Answers.")
+_LEDGER = flags.DEFINE_string(
+  "ledger", None, "Keep what was computed here, as JSON lines."
+)
 _PROGRESS = flags.DEFINE_bool("progress", True, "Show a progress bar.")
 _MESH = flags.DEFINE_string(
   "mesh", "", "Devices, such as data=4,tensor=2; one if empty."
@@ -78,11 +85,17 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   try:
     mesh_lib.join(_PROCESSES.value)
+    ledger = None
+    if _LEDGER.value and mesh_lib.is_first():
+      ledger = ledger_file.opened(
+        _LEDGER.value, pathlib.Path(_LEDGER.value).stem
+      )
     rows = solving.solve_to_file(
       _CONFIG.value,
       _OUT.value,
       progress=_PROGRESS.value,
       mesh=mesh_lib.parse(_MESH.value),
+      ledger=ledger,
     )
   except ValueError as error:
     raise SystemExit(f"solve.py: {error}") from None

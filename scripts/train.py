@@ -9,11 +9,14 @@ same command again after a stop, or a kill, and it goes on from the last
 checkpoint. Override any field of the recipe: --config.train.steps=100.
 """
 
+import pathlib
+
 from absl import app, flags, logging
 import jax
 from ml_collections import config_flags
 
 from jaxttc import mesh as mesh_lib
+from jaxttc.cost import ledger_file
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "File with get_config() -> recipe.", lock_config=True
@@ -23,6 +26,9 @@ _WORKDIR = flags.DEFINE_string(
 )
 _EXPORT = flags.DEFINE_string(
   "export", None, "Write the trained model here, as .safetensors."
+)
+_LEDGER = flags.DEFINE_string(
+  "ledger", None, "Keep what the run computes here, as JSON lines."
 )
 _PROCESSES = flags.DEFINE_string(
   "processes", "", "Join others: auto, or HOST:PORT,COUNT,INDEX."
@@ -40,7 +46,12 @@ def main(argv: list[str]) -> None:
   try:
     mesh_lib.join(_PROCESSES.value)
     mesh = mesh_lib.make_mesh() if jax.device_count() > 1 else None
-    params = recipe.run(_WORKDIR.value, mesh)
+    ledger = None
+    if _LEDGER.value and mesh_lib.is_first():
+      ledger = ledger_file.opened(
+        _LEDGER.value, pathlib.Path(_LEDGER.value).stem
+      )
+    params = recipe.run(_WORKDIR.value, mesh, ledger)
     if _EXPORT.value and mesh_lib.is_first():
       recipe.export(params, _EXPORT.value)
   except (ValueError, FloatingPointError) as error:

@@ -1,7 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Splitting one budget over what it can be spent on."""
 
-from jaxttc.allocators import model_width
+from jaxttc.allocators import (
+  budget_model,
+  choice_knapsack,
+  decay_schedules,
+  executors,
+  local_budgets,
+  model_width,
+  pilot_fit,
+  plans,
+  priced_rollouts,
+  ragged_groups,
+  rollout_allocation,
+  rollout_strategies,
+  rollout_value,
+  unit_filling,
+)
+from jaxttc.allocators.rollout_rules import RolloutRules
 from jaxttc.allocators.width_planner import (
   InfeasibleBudget,
   Plan,
@@ -13,8 +29,22 @@ from jaxttc.allocators.width_prices import WidthPrices
 __all__ = [
   "InfeasibleBudget",
   "Plan",
+  "RolloutRules",
   "WidthPrices",
+  "budget_model",
+  "choice_knapsack",
+  "decay_schedules",
+  "executors",
+  "local_budgets",
   "model_width",
+  "pilot_fit",
   "plan",
+  "plans",
   "preference_vector",
+  "priced_rollouts",
+  "ragged_groups",
+  "rollout_allocation",
+  "rollout_strategies",
+  "rollout_value",
+  "unit_filling",
 ]

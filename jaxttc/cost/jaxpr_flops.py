@@ -16,14 +16,14 @@ is per device and multiplied by the devices that it is mapped over, so counts
 are totals over the mesh. What cannot be counted is refused, never guessed.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-import itertools
+from collections.abc import Callable, Iterable
 import math
 from typing import Any
 
-import jax
 from jax.extend import core
 import jax.numpy as jnp
+
+from jaxttc.cost import jaxpr_walk
 
 _COUNTED = frozenset({"dot_general", "conv_general_dilated"})
 
@@ -51,6 +51,7 @@ def count_flops(
   fn: Callable[..., Any],
   *args: Any,
   while_trips: int | Iterable[int] | None = None,
+  loops_once: bool = False,
 ) -> int:
   """FLOPs of the matrix products and convolutions in `fn(*args)`.
 
@@ -63,6 +64,8 @@ def count_flops(
       bound for all of them, or one for each, outer before inner, in the
       order of the trace. `lax.scan`, and `lax.fori_loop` with static bounds,
       need none.
+    loops_once: counts the body of a loop once, however often it runs, which
+      is wrong, and what compilers do; to compare with theirs.
 
   Returns:
     The exact count; for shard-mapped code the total over all devices.
@@ -72,67 +75,21 @@ def count_flops(
       bounds left over or negative, and for an operation whose FLOPs the
       jaxpr does not tell (kernels, factorisations, FFTs).
   """
-  if isinstance(while_trips, int):
-    trips = itertools.repeat(while_trips)
-  else:
-    trips = iter(while_trips or ())
-  total = _count(jax.make_jaxpr(fn)(*args).jaxpr, trips)
-  if not isinstance(trips, itertools.repeat) and next(trips, None) is not None:
-    raise ValueError(
-      "while_trips has more bounds than fn has while loops that multiply"
-    )
-  return total
+  walk = jaxpr_walk.Walk(
+    names=_COUNTED | _OPAQUE, amount=_amount, once=loops_once
+  )
+  return walk.total(fn, args, while_trips)
 
 
-def _count(jaxpr: core.Jaxpr, trips: Iterator[int]) -> int:
-  return sum(_equation(equation, trips) for equation in jaxpr.eqns)
-
-
-def _equation(equation: core.JaxprEqn, trips: Iterator[int]) -> int:
-  """FLOPs of one equation; draws the bounds of its while loops from `trips`."""
-  name, params = equation.primitive.name, equation.params
+def _amount(equation: core.JaxprEqn, sizes: jaxpr_walk.Sizes) -> int:
+  """FLOPs of one equation that multiplies."""
+  del sizes
+  name = equation.primitive.name
   if name in _OPAQUE:
     raise ValueError(f"cannot count the FLOPs of {name!r} from its jaxpr")
   if name == "dot_general":
     return _dot_general(equation)
-  if name == "conv_general_dilated":
-    return _convolution(equation)
-  if name == "while":
-    return _while(params, trips)
-  if name == "cond":
-    return max(_count(branch.jaxpr, trips) for branch in params["branches"])
-  inner = [jaxpr for jaxpr in _bodies(params) if _multiplies(jaxpr)]
-  if len(inner) > 1:
-    raise ValueError(
-      f"cannot tell which of {len(inner)} bodies {name!r} runs how often"
-    )
-  return _repeats(name, params) * sum(_count(jaxpr, trips) for jaxpr in inner)
-
-
-def _repeats(name: str, params: dict[str, Any]) -> int:
-  """How often an equation runs its only body."""
-  if name == "scan":
-    return params["length"]
-  if name == "shard_map":  # shapes inside are those of one device
-    axes = params["newly_manual_axes"]
-    return math.prod(params["mesh"].shape[axis] for axis in axes)
-  return 1  # jit, remat, custom_jvp, custom_vjp, closed_call, ...
-
-
-def _while(params: dict[str, Any], trips: Iterator[int]) -> int:
-  """Body times its bound; the condition runs once more than the body."""
-  test, body = params["cond_jaxpr"].jaxpr, params["body_jaxpr"].jaxpr
-  if not (_multiplies(test) or _multiplies(body)):
-    return 0
-  bound = next(trips, None)
-  if bound is None:
-    raise ValueError(
-      "a while loop that multiplies has no bound on its trips; pass "
-      "while_trips=... or use lax.scan"
-    )
-  if bound < 0:
-    raise ValueError(f"while_trips must not be negative, got {bound}")
-  return (bound + 1) * _count(test, trips) + bound * _count(body, trips)
+  return _convolution(equation)
 
 
 def _dot_general(equation: core.JaxprEqn) -> int:
@@ -159,23 +116,3 @@ def _convolution(equation: core.JaxprEqn) -> int:
 def _real(dtype: Any) -> int:
   """Real multiply-adds in one of this dtype."""
   return 4 if jnp.issubdtype(dtype, jnp.complexfloating) else 1
-
-
-def _multiplies(jaxpr: core.Jaxpr) -> bool:
-  """Whether anything in a jaxpr, however deep, counts or is refused."""
-  for equation in jaxpr.eqns:
-    if equation.primitive.name in _COUNTED | _OPAQUE:
-      return True
-    if any(_multiplies(inner) for inner in _bodies(equation.params)):
-      return True
-  return False
-
-
-def _bodies(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
-  """All jaxprs among an equation's parameters."""
-  for value in params.values():
-    for item in value if isinstance(value, tuple | list) else (value,):
-      if isinstance(item, core.ClosedJaxpr):
-        yield item.jaxpr
-      elif isinstance(item, core.Jaxpr):
-        yield item

@@ -38,6 +38,10 @@ class TransformerShape:
       entry: 1 for a reward head.
     reading_layers: how many of the layers lie above a reward model's trunk
       and are told what it expected; its language head is applied, too.
+    experts: MLPs of a layer; `mlp_width` is the size of one of them.
+    experts_per_token: of those, how many a token is sent to.
+    shared_width: hidden size of an MLP beside them that every token takes.
+    mlp_matrices: 3 for a gated MLP, 2 for a plain one.
   """
 
   vocab_size: int
@@ -50,18 +54,27 @@ class TransformerShape:
   tie_embeddings: bool = True
   outputs: int | None = None
   reading_layers: int = 0
+  experts: int = 1
+  experts_per_token: int = 1
+  shared_width: int = 0
+  mlp_matrices: int = 3
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       if field.name == "tie_embeddings" or value is None:
         continue
-      if field.name == "reading_layers" and value == 0:
+      if field.name in ("reading_layers", "shared_width") and value == 0:
         continue
       if not isinstance(value, int) or value <= 0:
         raise ValueError(
           f"TransformerShape.{field.name} must be a positive int, got {value!r}"
         )
+    if self.experts_per_token > self.experts:
+      raise ValueError(
+        f"TransformerShape.experts_per_token={self.experts_per_token} must be "
+        f"at most experts={self.experts}"
+      )
 
 
 def _head_weights(shape: TransformerShape) -> int:
@@ -75,13 +88,22 @@ def matmul_weights(shape: TransformerShape) -> int:
   """Weights that multiply every token, output head included.
 
   These are what decoding reads from memory at each step; the embedding table
-  is only looked up, unless it is the output head as well.
+  is only looked up, unless it is the output head as well. Of experts, those
+  that one token is sent to, and their router.
   """
   queries = shape.heads * shape.head_dim
   keys = shape.kv_heads * shape.head_dim
   attention = shape.width * (2 * queries + 2 * keys)
-  mlp = 3 * shape.width * shape.mlp_width
-  return shape.layers * (attention + mlp) + _head_weights(shape)
+  active = shape.experts_per_token * shape.mlp_width + shape.shared_width
+  mlp = shape.mlp_matrices * shape.width * active
+  router = shape.width * shape.experts if shape.experts > 1 else 0
+  return shape.layers * (attention + mlp + router) + _head_weights(shape)
+
+
+def _idle_weights(shape: TransformerShape) -> int:
+  """Weights of the experts that a token is not sent to."""
+  idle = (shape.experts - shape.experts_per_token) * shape.mlp_width
+  return shape.layers * shape.mlp_matrices * shape.width * idle
 
 
 def parameters(shape: TransformerShape) -> int:
@@ -95,7 +117,12 @@ def parameters(shape: TransformerShape) -> int:
   heads = shape.outputs is None or shape.reading_layers > 0
   tied = shape.tie_embeddings and heads
   table = 0 if tied else shape.vocab_size * shape.width
-  return matmul_weights(shape) + table + norms
+  return matmul_weights(shape) + _idle_weights(shape) + table + norms
+
+
+def active_parameters(shape: TransformerShape) -> int:
+  """Parameters that one token meets: all but those of idle experts."""
+  return parameters(shape) - _idle_weights(shape)
 
 
 def token_flops(shape: TransformerShape, outputs: bool = True) -> int:
@@ -189,7 +216,8 @@ def decode_bytes(
   """Bytes moved by one decoding step: the floor of its time on any machine.
 
   Every matrix is read once for the whole batch, every row's keys and values
-  once, and the new token's are written. Activations stay on the chip.
+  once, and the new token's are written. Activations stay on the chip. Of
+  experts, those of one token: a batch that is sent to more reads more.
 
   Args:
     shape: the transformer.

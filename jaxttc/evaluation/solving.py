@@ -27,6 +27,8 @@ from rich import table as rich_table
 
 from jaxttc import mesh as mesh_lib
 from jaxttc.cost import budget as budget_lib
+from jaxttc.cost import costs
+from jaxttc.cost import ledger as ledger_lib
 from jaxttc.decoders import base
 from jaxttc.evaluation import decoder_text, problem_sets, served_models
 from jaxttc.inference import bundle as bundle_lib
@@ -373,6 +375,7 @@ def solve_to_file(
   *,
   progress: bool = True,
   mesh: jax.sharding.Mesh | None = None,
+  ledger: ledger_lib.Ledger | None = None,
 ) -> list[dict[str, Any]]:
   """Solves a recipe's problems, one JSON line each; resumes what is there.
 
@@ -383,6 +386,8 @@ def solve_to_file(
     progress: whether to show a bar, on the standard error stream.
     mesh: devices to spread models and problems over; None for one device. If
       it spans processes, all must make this call.
+    ledger: gets one entry, of phase "inference", with what the problems cost
+      that were solved in this call.
 
   Returns:
     The rows of the file: id, answer, correct (None if unknown), completion,
@@ -405,10 +410,27 @@ def solve_to_file(
     with contextlib.closing(solved), _Lines(path, offset) as lines:
       if not offset:
         lines.append(header)
-      for row in _bar(solved, rows, job, progress):
-        lines.append(row)
-        rows.append(row)
+      kept = len(rows)
+      try:
+        for row in _bar(solved, rows, job, progress):
+          lines.append(row)
+          rows.append(row)
+      finally:
+        if ledger is not None and rows[kept:]:
+          _account(ledger, rows[kept:], recipe)
   return rows
+
+
+def _account(
+  ledger: ledger_lib.Ledger, rows: list[dict[str, Any]], recipe: SolveRecipe
+) -> None:
+  spent = costs.Cost.sum(costs.Cost.from_dict(row["cost"]) for row in rows)
+  ledger.add_cost(
+    spent,
+    "inference",
+    queries=len(rows),
+    note=f"{recipe.decoder} of {recipe.policy}",
+  )
 
 
 def summary(rows: list[dict[str, Any]]) -> rich_table.Table:

@@ -50,8 +50,13 @@ class LabelledSolution:
   is_correct: bool
 
 
-def _rows(path: _Path) -> Iterator[tuple[int, _Row]]:
-  """Yields (line number from 1, row); blank lines are passed over."""
+def rows(path: _Path) -> Iterator[tuple[int, _Row]]:
+  """Yields (line number from 1, row); blank lines are passed over.
+
+  Raises:
+    ValueError: naming the file and the line, if the file is missing, holds no
+      rows, or a line is no JSON object in UTF-8.
+  """
   path = pathlib.Path(path)
   if not path.is_file():
     raise ValueError(f"{path}: no such file")
@@ -167,7 +172,7 @@ def load_jsonl(
   """
   used = {f.casefold() for f in (problem_field, answer_field, id_field) if f}
   ids, problems = _Ids(), []
-  for number, row in _rows(path):
+  for number, row in rows(path):
     where = f"{path}, line {number}"
     text = _required_text(row, problem_field, "problem", where)
     answer = _text(_get(row, answer_field))
@@ -207,7 +212,7 @@ def load_gsm8k(path: _Path, *, require_answer: bool = True) -> list[Problem]:
     ValueError: as `load_jsonl`.
   """
   problems = []
-  for number, row in _rows(path):
+  for number, row in rows(path):
     where = f"{path}, line {number}"
     text = _required_text(row, "question", "problem", where)
     worked = _get(row, "answer")
@@ -274,7 +279,7 @@ def load(path: _Path, *, require_answer: bool = True) -> list[Problem]:
   Raises:
     ValueError: as `load_jsonl`, or if the layout is not known.
   """
-  number, row = next(_rows(path))
+  number, row = next(rows(path))
   fields = {str(name).casefold() for name in row}
   answer = _get(row, "answer")
   if "question" in fields and isinstance(answer, str) and "####" in answer:
@@ -317,7 +322,7 @@ def load_labelled_solutions(path: _Path) -> list[LabelledSolution]:
       reference answer or any graded solution.
   """
   solutions = []
-  for number, row in _rows(path):
+  for number, row in rows(path):
     where = f"{path}, line {number}"
     _required_text(row, "question", "question", where)
     truth = _required_text(row, "ground_truth", "reference", where)

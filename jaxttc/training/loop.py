@@ -20,7 +20,9 @@ from rich import progress as rich_progress
 
 from jaxttc import checkpoints as checkpoints_lib
 from jaxttc import mesh as mesh_lib
+from jaxttc.cost import ledger as ledger_lib
 from jaxttc.training import metrics as metrics_lib
+from jaxttc.training import step_accounts
 
 Objective = Callable[[Any, Any, jax.Array], tuple[jax.Array, dict]]
 Gradients = Callable[[Any, Any, jax.Array], tuple[Any, dict]]
@@ -204,6 +206,7 @@ def fit(
   evaluate: Callable[[Any, int], dict[str, float]] | None = None,
   mesh: jax.sharding.Mesh | None = None,
   meta: dict[str, Any] | None = None,
+  ledger: ledger_lib.Ledger | None = None,
 ) -> TrainState:
   """Trains to `config.steps`, from the last checkpoint if there is one.
 
@@ -225,13 +228,16 @@ def fit(
       the first writes the metrics.
     meta: JSON-ready description kept beside each checkpoint; a run is not
       resumed under another one.
+    ledger: gets an entry with the FLOP of the steps taken, in its current phase
+      or else "pre_training".
 
   Returns:
     The final state.
 
   Raises:
-    ValueError: if the config cannot be, `workdir` holds another run, or there
-      is not one of `objective` and `gradients`.
+    ValueError: if the config cannot be, `workdir` holds another run, there is
+      not one of `objective` and `gradients`, or a ledger is kept and the FLOP
+      of a step cannot be counted.
     FloatingPointError: if training diverges; no checkpoint is kept of it.
   """
   config.validate()
@@ -255,6 +261,7 @@ def fit(
   with (
     checkpoints_lib.Checkpoints(workdir, keep=config.keep) as checkpoints,
     _progress_bar(config.steps) as bar,
+    step_accounts.StepAccount(ledger) as account,
   ):
     restored = checkpoints.restore_latest(state)
     if restored is not None:
@@ -264,6 +271,7 @@ def fit(
     step_fn = train_step(objective, tx, gradients)
     pending = None  # metrics are read one step late, to keep devices busy
     for step, batch in _prefetch(batches, start, config.steps):
+      account.count(step_fn, state, batch)
       state, metrics = step_fn(state, place(batch))
       if pending is not None:
         log.write(*pending)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from jaxttc.cost import ledger as ledger_lib
 from jaxttc.models import slimmable as slimmable_lib
 from jaxttc.tasks.multitask import registry
 from jaxttc.training import loop, slimmable, slimmable_files, task_weighting
@@ -69,8 +70,13 @@ class SlimmableRecipe:
       pooled=self.pooled,
     )
 
-  def run(self, workdir: str, mesh: jax.sharding.Mesh | None = None) -> Any:
-    """Trains, and returns the parameters.
+  def run(
+    self,
+    workdir: str,
+    mesh: jax.sharding.Mesh | None = None,
+    ledger: ledger_lib.Ledger | None = None,
+  ) -> Any:
+    """Trains, and returns the parameters; a ledger gets what it takes.
 
     Raises:
       ValueError: if the recipe cannot be.
@@ -106,6 +112,7 @@ class SlimmableRecipe:
       evaluate=evaluate,
       mesh=mesh,
       meta=self.describe(),
+      ledger=ledger,
     )
     return {k: v for k, v in state.params.items() if k != task_weighting.PARAMS}
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxttc.cost import ledger as ledger_lib
 from jaxttc.evaluation import samples
 from jaxttc.inference import bundle
 from jaxttc.models import config as config_lib
@@ -50,9 +51,12 @@ class LanguageModelRecipe:
   shared_rows: bool = True
 
   def run(
-    self, workdir: str, mesh: jax.sharding.Mesh | None = None
+    self,
+    workdir: str,
+    mesh: jax.sharding.Mesh | None = None,
+    ledger: ledger_lib.Ledger | None = None,
   ) -> dict[str, Any]:
-    """Trains, and returns the parameters.
+    """Trains, and returns the parameters; a ledger gets what it takes.
 
     Raises:
       ValueError: if the recipe cannot be.
@@ -82,6 +86,7 @@ class LanguageModelRecipe:
       evaluate=self._evaluate(objective, tokenizer),
       mesh=mesh,
       meta=self.describe(),
+      ledger=ledger,
     )
     return state.params
 
@@ -170,9 +175,15 @@ class ProcessRewardRecipe:
   train: loop.TrainConfig
 
   def run(
-    self, workdir: str, mesh: jax.sharding.Mesh | None = None
+    self,
+    workdir: str,
+    mesh: jax.sharding.Mesh | None = None,
+    ledger: ledger_lib.Ledger | None = None,
   ) -> dict[str, Any]:
     """Samples, labels and trains; returns the parameters.
+
+    A ledger gets the training of trunk and layers; of the solutions sampled it
+    gets nothing.
 
     Raises:
       ValueError: if the recipe cannot be.
@@ -184,7 +195,7 @@ class ProcessRewardRecipe:
         )
     policy = bundle.load(self.policy)
     folder = pathlib.Path(workdir)
-    trunk = self.trunk.run(str(folder / "trunk"), mesh)
+    trunk = self.trunk.run(str(folder / "trunk"), mesh, ledger)
     model = transformer.ProcessRewardModel(self._config())
     seed = self.train.seed
     train, held_out = (
@@ -216,6 +227,7 @@ class ProcessRewardRecipe:
       evaluate=self._evaluate(model, trunk, batches(held_out, seed + 3)),
       mesh=mesh,
       meta=self.describe(),
+      ledger=ledger,
     )
     return state.params | {"trunk": trunk}
 

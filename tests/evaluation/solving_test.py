@@ -12,6 +12,7 @@ import time
 import pytest
 import rich.console
 
+from jaxttc.cost import ledger as ledger_lib
 from jaxttc.cost import transformer_flops
 from jaxttc.evaluation import problem_sets, solving
 from jaxttc.inference import bundle as bundle_lib
@@ -356,3 +357,16 @@ def test_script_survives_a_kill(models, tmp_path, how):
   fresh = solve(whole, tmp_path / "fresh.jsonl")
   assert [r["completion"] for r in resumed] == [r["completion"] for r in fresh]
   assert [r["cost"] for r in resumed] == [r["cost"] for r in fresh]
+
+
+def test_a_ledger_gets_what_was_solved(models, tmp_path):
+  ledger = ledger_lib.Ledger("run")
+  path = tmp_path / "answers.jsonl"
+  rows = solving.solve_to_file(
+    recipe(models), path, progress=False, ledger=ledger
+  )
+  [entry] = ledger.entries
+  assert (entry.phase, entry.queries) == ("inference", len(rows))
+  assert entry.flop.value == sum(row["cost"]["flops"] for row in rows) > 0
+  solving.solve_to_file(recipe(models), path, progress=False, ledger=ledger)
+  assert len(ledger.entries) == 1  # nothing was left to solve

@@ -35,7 +35,7 @@ SPLIT, LEAST, RANDOM, TURNS = "split", "least", "random", "turns"
 ROUTERS = ("split", "least_tokens", "least_requests", "random", "turns")
 _MIXED_SLOWDOWN = 1.1  # of prompts with decodes among them, as in the source
 _MAX_MACHINES = 256
-_TABLE_STEP = 4096
+_TABLE_STEP = 16384
 
 Pool = Sequence[tuple[machines_lib.MachineSpec, int]]
 
@@ -237,7 +237,7 @@ def compile_cluster(cluster: Cluster, trace: traces.Trace) -> CompiledCluster:
       rules.queue_tokens,
       rules.batch_tokens,
       math.inf if rules.chunk_tokens is None else rules.chunk_tokens,
-      float(ticks(cluster.link.seconds_per_token(cluster.model))),
+      ticks(np.array([cluster.link.seconds_per_token(cluster.model)])).item(),
     ),
   )
 
@@ -249,7 +249,7 @@ def _compile_kind(
   rules: Rules,
   longest: int,
 ) -> CompiledKind:
-  decode = [float(ticks(seconds)) for seconds in spec.performance.decode]
+  decode = ticks(np.array(spec.performance.decode)).tolist()
   if decode[0] + decode[1] <= 0:
     raise ValueError(f"machine {spec.name}: a decode iteration takes no time")
   capacity = spec.capacity_tokens(model)

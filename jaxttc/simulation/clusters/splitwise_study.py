@@ -55,12 +55,12 @@ class SplitwiseStudy:
   table: str = "../shared/data/llm_serving/splitwise_perf_model.csv"
   machines: int = 10
   fleet: int = 40
-  steps: int = 7
-  requests: int = 6000
-  seeds: tuple[int, ...] = (0, 1, 2)
+  steps: int = 5
+  requests: int = 3000
+  seeds: tuple[int, ...] = (0, 1)
   rounds: int = 6
-  lanes: int = 96
-  sizes: tuple[int, ...] = (1000, 4000, 16000)
+  lanes: int = 64
+  sizes: tuple[int, ...] = (2000, 8000)
 
   def run(self) -> study.Study:
     """Measures throughputs and speeds.
@@ -125,7 +125,7 @@ class SplitwiseStudy:
       requests=self.requests,
       seeds=self.seeds,
       rounds=self.rounds,
-      rates=(0.02 * self.machines, 6.0 * self.machines),
+      rates=(0.3 * self.machines, 6.0 * self.machines),
     )
     total = len(listed) * len(self.seeds) * (self.rounds + 1)
     task = bars.add_task(f"throughput, {workload}", total=total)
@@ -162,9 +162,7 @@ class SplitwiseStudy:
       for p in pools
     ]
     middle = swept[len(swept) // 2]
-    rates = [recorded.rate_per_s] + [
-      self.fleet * each for each in (0.5, 1.5, 6.0)
-    ]
+    rates = [recorded.rate_per_s] + [self.fleet * each for each in (1.5, 6.0)]
     task = bars.add_task("speed", total=2 * len(rates))
     rows = []
     for i, rate in enumerate(rates):

@@ -125,7 +125,7 @@ def sweep(
     )
   compiled = _compile(cases, many)
   made: list[ClusterRun] = []
-  # Equal chunks, so that the program compiles once; the last is filled up.
+  # Equal chunks, so that the program compiles once.
   chunks = math.ceil(len(cases) / _LANES)
   size = math.ceil(len(cases) / chunks)
   for start in range(0, len(cases), size):
@@ -163,21 +163,18 @@ def _run_part(
   size: int,
   seed: int,
 ) -> list[ClusterRun]:
-  # A part that is short repeats its first case.
-  index = [*part, *[part.start] * (size - len(part))]
   kinds = {id(kind): kind for c in compiled for kind in c.kinds}
   shared = _Shared(list(kinds.values()), {k: i for i, k in enumerate(kinds)})
-  widest = max(len(c.machines) for c in compiled)
-  scales = [_time_scale(cases[i], many) for i in index]
+  scales = [_time_scale(cases[i], many) for i in part]
   batch = max(math.ceil(kind.capacity / kind.seat) for kind in shared.kinds)
-  width = max(math.ceil(math.sqrt(batch)), 2)
+  width = 2 ** math.ceil(math.log2(max(batch, 4)) / 2)
   with jax.enable_x64(True):
     lanes = _lanes(
-      [cases[i] for i in index],
-      [compiled[i] for i in index],
+      [cases[i] for i in part],
+      [compiled[i] for i in part],
       shared,
       scales,
-      widest,
+      (_rounded(max(len(c.machines) for c in compiled), 4), _rounded(size, 8)),
     )
     outcome = engine.run(
       lanes,
@@ -192,6 +189,11 @@ def _run_part(
   ]
 
 
+def _rounded(count: int, step: int) -> int:
+  """Up to a multiple: sweeps of like sizes share one compiled program."""
+  return math.ceil(count / step) * step
+
+
 def _time_scale(case: Case, many: Sequence[traces.Trace]) -> float:
   if case.rate_per_s is None:
     return 1.0
@@ -204,10 +206,17 @@ def _lanes(
   compiled: Sequence[cluster_lib.CompiledCluster],
   shared: _Shared,
   scales: Sequence[float],
-  widest: int,
+  shape: tuple[int, int],
 ) -> lanes_lib.Lanes:
-  pool = np.full((widest, len(cases)), cluster_lib.ABSENT, np.int32)
-  spec = np.zeros((widest, len(cases)), np.int32)
+  """Lanes of `shape` machines and lanes; those to spare see no arrival."""
+  spare = shape[1] - len(cases)
+  cases, compiled = (
+    [*cases, *[cases[0]] * spare],
+    [*compiled, *[compiled[0]] * spare],
+  )
+  scales = [*scales, *[math.inf] * spare]
+  pool = np.full(shape, cluster_lib.ABSENT, np.int32)
+  spec = np.zeros(shape, np.int32)
   for lane, c in enumerate(compiled):
     for machine, (home, kind) in enumerate(c.machines):
       pool[machine, lane] = home
@@ -215,7 +224,7 @@ def _lanes(
   rules = [c.rules for c in compiled]
   fixed = {cluster_lib.RANDOM: 1, cluster_lib.TURNS: 2}
 
-  def floats(values: list[float]) -> jax.Array:
+  def floats(values: Sequence[float | int]) -> jax.Array:
     return jnp.asarray(values, jnp.float64)
 
   return lanes_lib.Lanes(
@@ -250,13 +259,20 @@ def _tables(
     )
     for trace in many
   ]
+  rows = np.stack(requests)
+  size = rows.shape[1]
+  # Requests to spare never arrive; they round the number to a quarter of 2^k.
+  spare = _rounded(size, max(2 ** (size.bit_length() - 3), 64)) - size
+  rows = np.pad(rows, ((0, 0), (0, spare), (0, 0)), constant_values=1.0)
+  rows[:, size:, 0] = math.inf
+  kinds = [*kinds, *list(kinds[:1]) * (-len(kinds) % 4)]
   longest = max(len(kind.prompt_s) for kind in kinds)
 
   def padded(times: list[float]) -> np.ndarray:
     return np.pad(times, (0, longest - len(times)), mode="edge")
 
   return lanes_lib.Tables(
-    jnp.asarray(np.stack(requests)),
+    jnp.asarray(rows),
     jnp.asarray([[float(x) for x in kind[:5]] for kind in kinds]),
     jnp.asarray(np.stack([padded(kind.prompt_s) for kind in kinds])),
     jnp.asarray(np.stack([padded(kind.mixed_s) for kind in kinds])),
@@ -283,7 +299,7 @@ def _to_run(
     table(
       cluster_lib.ticks(trace.arrival_s * scale),
       trace.output_tokens,
-      *(np.asarray(column[lane]) for column in outcome[:6]),
+      *(np.asarray(column[lane, : len(trace)]) for column in outcome[:6]),
     ),
     prompt_s,
     decode_s,

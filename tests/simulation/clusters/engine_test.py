@@ -159,7 +159,7 @@ def test_a_prompt_machine_is_a_queue_with_known_wait(model, fast):
     mixed=[(fast, 1)],
     rules=clusters.Rules(router="least_tokens", batch_tokens=100),
   )
-  service, load, n = 0.05, 0.6, 8000
+  service, load, n = 0.05, 0.6, 8192
   gaps = np.random.default_rng(0).exponential(service / load, n)
   ones = np.ones(n, int)
   trace = traces.Trace(np.cumsum(gaps), 100 * ones, ones)
@@ -190,7 +190,7 @@ def test_no_link_and_one_pair_never_delays_a_decode(model, fast):
   lengths = workloads.Lengths(
     workloads.Quantiles((0, 1), (50, 400)), workloads.Quantiles((0, 1), (2, 9))
   )
-  trace = workloads.generate(lengths, rate_per_s=5.0, requests=200, seed=0)
+  trace = workloads.generate(lengths, rate_per_s=5.0, requests=60, seed=0)
   run = clusters.simulate(cluster, trace)
   assert set(run.requests.prompt_machine) == {0}
   assert set(run.requests.token_machine) == {1}
@@ -239,3 +239,24 @@ def test_refuses_traces_of_two_lengths(designs):
     clusters.sweep(
       [clusters.Case(designs[0])], [_trace(0), _trace(0, requests=5)]
     )
+
+
+def test_memory_is_never_oversold_and_all_given_back(designs, monkeypatch):
+  """Of the plain simulation, which the compiled one equals."""
+  simulation = reference._Simulation
+  settle = simulation._settle
+
+  def check(self, machine):
+    assert 0 <= machine.reserved <= machine.kind.capacity
+    assert len(machine.sequences) <= 6
+    settle(self, machine)
+
+  monkeypatch.setattr(simulation, "_settle", check)
+  for design in designs:
+    ran = simulation(design, _trace(5).at_rate(20.0), 0, False)
+    ran.run()
+    for machine in ran.machines:
+      left = (machine.reserved, machine.load, machine.batch, machine.cached)
+      assert left == (0, 0, 0, 0)
+      assert not (machine.waiting or machine.leaving or machine.sequences)
+      assert not machine.moved

@@ -19,7 +19,7 @@ def load(slow):
   return clusters.Load(
     workload=_LENGTHS,
     reference=slow,
-    requests=100,
+    requests=60,
     seeds=(0,),
     rates=(0.5, 64.0),
     rounds=4,

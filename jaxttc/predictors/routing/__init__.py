@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which model a question needs: expected score and cost of each."""
+
+from jaxttc.predictors.routing import (
+  blend,
+  contrastive,
+  embedders,
+  graph,
+  hashed_ngrams,
+  linear,
+  neighbours,
+  networks,
+  preferences,
+  ratings,
+  trees,
+)
+from jaxttc.predictors.routing.base import (
+  Constant,
+  FitHead,
+  Forecast,
+  Head,
+  Router,
+  fit,
+  predict,
+)
+from jaxttc.predictors.routing.registry import head, names
+
+__all__ = (
+  "Constant",
+  "FitHead",
+  "Forecast",
+  "Head",
+  "Router",
+  "blend",
+  "contrastive",
+  "embedders",
+  "fit",
+  "graph",
+  "hashed_ngrams",
+  "head",
+  "linear",
+  "names",
+  "neighbours",
+  "networks",
+  "predict",
+  "preferences",
+  "ratings",
+  "trees",
+)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compares training with and without a verifier on planted subsequences.
+
+    python scripts/study_planted.py --config=configs/planted.py \
+      --workdir=runs/planted --out=docs/results/verifier_based
+
+Measures a file a point of the study, then writes figures, claims and a picture.
+Run the same command again after a stop, or a kill, and it goes on.
+"""
+
+import pathlib
+
+from absl import app, flags
+import jax
+from ml_collections import config_flags
+import rich
+
+from jaxttc import compilation, results, simulation
+from jaxttc.evaluation import planted_report, planted_study
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "File with get_config() -> StudyRecipe.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of points' files.")
+_OUT = flags.DEFINE_string(
+  "out", None, "Where .json and .png go; default <workdir>/study."
+)
+
+
+def main(argv: list[str]) -> None:
+  """Parses the flags and runs the study."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+  if _CONFIG.value is None or _WORKDIR.value is None:
+    raise app.UsageError("--config and --workdir are required")
+  recipe = _CONFIG.value
+  out = _OUT.value or str(pathlib.Path(_WORKDIR.value) / "study")
+  try:
+    points = planted_study.run(recipe, _WORKDIR.value)
+    found = planted_report.study(recipe, points)
+    files = simulation.write(found, out)
+  except (ValueError, OSError) as error:
+    raise SystemExit(f"study_planted.py: {error}") from None
+  rich.print(results.table({f"{pathlib.Path(out).name}.json": found.claims}))
+  for path in files:
+    print(path or "no picture: pip install 'jaxttc[plot]'")
+
+
+if __name__ == "__main__":
+  compilation.keep(_ROOT)
+  jax.config.config_with_absl()
+  app.run(main)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The knapsack's rivals spend the same total, each in its way."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxttc.allocators import rollout_rules, rollout_strategies
+
+_P = jnp.array([0.0, 1.0, 0.5, 0.1, 0.9, 0.3], jnp.float32)
+_VALID = jnp.array([True, True, True, True, True, False])
+
+
+@pytest.mark.parametrize("name", rollout_strategies.NAMES)
+def test_counts_sum_to_the_scaled_total(name):
+  strategy = rollout_strategies.make(name)
+  total = strategy.scale * 48
+  counts = strategy.counts(_P, _VALID, total, jax.random.key(0))
+  assert int(counts.sum()) == total
+  assert strategy.redraw == (name == "dynamic_sampling")
+
+
+def test_each_strategy_favours_whom_it_should():
+  def counts(name, **options):
+    strategy = rollout_strategies.make(name, **options)
+    given = strategy.counts(_P, _VALID, strategy.scale * 48, jax.random.key(1))
+    return np.asarray(given)
+
+  assert counts("uniform").tolist() == [8] * 6
+  assert counts("uniform_2x").tolist() == [16] * 6
+  hard = counts("proportional")
+  assert hard.argmax() == 0 and hard[1] == 0
+  skipped = counts("skip_uninformative", explore=0.0)
+  assert skipped.tolist() == [0, 0, 12, 12, 12, 12]
+  assert counts("knapsack")[3] > counts("knapsack")[4]
+
+
+def test_skipping_all_skips_none():
+  strategy = rollout_strategies.make("skip_uninformative", explore=0.0)
+  counts = strategy.counts(_P[:2], _VALID[:2], jnp.int32(10), jax.random.key(0))
+  assert counts.tolist() == [5, 5]
+
+
+def test_dynamic_sampling_pays_for_what_it_drops():
+  mixed = jnp.array([False, True, False, True, True])
+  kept, paid = rollout_strategies.kept_groups(mixed, 8, 2)
+  assert kept.tolist() == [False, True, False, True, False]
+  assert int(paid) == 32
+  kept, paid = rollout_strategies.kept_groups(mixed, 8, 4)
+  assert kept.sum() == 3 and int(paid) == 40
+
+
+@pytest.mark.parametrize(
+  ("name", "options", "message"),
+  [
+    ("knapsak", {}, "did you mean 'knapsack'"),
+    ("uniform", {"explore": 2.0}, "explore is 2.0"),
+  ],
+)
+def test_what_cannot_be_is_refused(name, options, message):
+  with pytest.raises(ValueError, match=message):
+    rollout_strategies.make(name, **options)
+
+
+def test_rules_reach_the_knapsack():
+  rules = rollout_rules.RolloutRules(n_max=9, fallback=False)
+  strategy = rollout_strategies.make("knapsack", rules)
+  counts = strategy.counts(_P, _VALID, 50, jax.random.key(0))
+  assert int(counts.max()) == 9
