@@ -92,9 +92,7 @@ class _Open:
   tickets: dict[int, int] = dataclasses.field(default_factory=dict)
   calls: list[Call] = dataclasses.field(default_factory=list)
 
-  def add(
-    self, kind: str, context: int, length: int, cost: costs.Cost
-  ) -> None:
+  def add(self, kind: str, context: int, length: int, cost: costs.Cost) -> None:
     counts = (int(getattr(cost, name)) for name in _COUNTS)
     self.calls.append(Call(kind, max(self.round, 0), context, length, *counts))
 

@@ -9,7 +9,6 @@ prices those of the served model and machine that the recipe names.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import math
 import os
 import pathlib
 from typing import Any
@@ -215,9 +214,7 @@ class LoopRecipe:
         )
         for work in works.values()
       ]
-      found = machine_room.serve(
-        clusters, loads, kinds["A100"], OBJECTIVE
-      )
+      found = machine_room.serve(clusters, loads, kinds["A100"], OBJECTIVE)
       rows += [
         {"decoder": label, "seed": seed, "shared": shared}
         | {"kind": "split" if cluster.prompt else "undivided"}
@@ -254,9 +251,7 @@ class LoopRecipe:
           period_s=self.row_s,
         )
         which = rng.integers(len(work.solved), size=len(start))
-        streams.append(
-          machine_room.rounds_as_stream(work, spec, start, which)
-        )
+        streams.append(machine_room.rounds_as_stream(work, spec, start, which))
       asked = requests_lib.alternate(streams[0], streams[1], servers)
       return row_lib.Row(asked, policy, power, budget_w)
 
@@ -370,9 +365,7 @@ def _smallest(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   met = [group for group in grouped if all(r["met"] for r in group)]
   if not met:
     return {"machines": None, "cluster": None}
-  best = min(
-    met, key=lambda g: (g[0]["machines"], max(r["worst"] for r in g))
-  )
+  best = min(met, key=lambda g: (g[0]["machines"], max(r["worst"] for r in g)))
   return {
     "machines": best[0]["machines"],
     "cluster": best[0]["cluster"],
@@ -382,9 +375,14 @@ def _smallest(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _claims(data: Mapping[str, Any]) -> list[results.Claim]:
-  """How many were compared, and each decoder's figures where it is served."""
+  """How many were compared, and each decoder's figures on a split cluster."""
   summary = data["summary"]
-  compared = {row["decoder"] for row in summary if row["machines"] is not None}
+  compared = [
+    row
+    for row in summary
+    if (row["shared"], row["kind"]) == (True, "split")
+    and row["machines"] is not None
+  ]
   claims = [results.Claim("decoders_compared", len(compared), bar=6)]
 
   def at(label: str, shared: bool, kind: str) -> Mapping[str, Any]:
@@ -397,7 +395,7 @@ def _claims(data: Mapping[str, Any]) -> list[results.Claim]:
   for one in data["decoders"]:
     label = one["decoder"]
     claims.append(results.Claim(f"accuracy_{label}", one["accuracy"]))
-    best = at(label, True, "undivided")
+    best = at(label, True, "split")
     if best["machines"] is None:
       continue
     joules = best["joules_by_seed"]
@@ -412,20 +410,17 @@ def _claims(data: Mapping[str, Any]) -> list[results.Claim]:
       results.Claim(f"machines_{label}", best["machines"]),
     ]
     for name, other in (
-      ("no_sharing", at(label, False, "undivided")),
-      ("split", at(label, True, "split")),
+      ("no_sharing", at(label, False, "split")),
+      ("undivided", at(label, True, "undivided")),
     ):
       if other["machines"] is not None:
         claims.append(
           results.Claim(f"machines_{name}_{label}", other["machines"])
         )
-    plain = at(label, False, "undivided")
+    plain = at(label, False, "split")
     if plain["machines"] is not None:
-      saving = 1 - (
-        best["busy_joules_per_solved"] / plain["busy_joules_per_solved"]
-      )
-      if math.isfinite(saving):
-        claims.append(results.Claim(f"sharing_saves_{label}", saving))
+      saving = 1 - best["joules_per_solved"] / plain["joules_per_solved"]
+      claims.append(results.Claim(f"sharing_saves_{label}", saving))
   claims += [
     results.Claim(f"extra_servers_{row['decoder']}", row["extra"])
     for row in data["power"]

@@ -90,7 +90,9 @@ def workload(
       raise ValueError(f"workload: problem {record.problem!r} is not graded")
     mine = _requests(record, shared)
     if not mine:
-      raise ValueError(f"workload: problem {record.problem!r} asked for nothing")
+      raise ValueError(
+        f"workload: problem {record.problem!r} asked for nothing"
+      )
     made = np.array(mine, np.int64)
     offset, duration = _offsets(made, spec)
     rows.append((np.full(len(made), at), made, offset))
@@ -276,9 +278,7 @@ def serve(
     if not load.solved > 0:
       raise ValueError(f"load {at}: no problem is solved; nothing to divide by")
   cases = [
-    sweeps.Case(cluster, at)
-    for at in range(len(loads))
-    for cluster in clusters
+    sweeps.Case(cluster, at) for at in range(len(loads)) for cluster in clusters
   ]
   runs = iter(sweeps.sweep(cases, [load.trace for load in loads]))
   made = []

@@ -35,9 +35,9 @@ def _bars(
 ) -> None:
   names = [one["decoder"] for one in data["decoders"]]
   ways = (
-    (True, "undivided", _SHARED, "undivided"),
-    (False, "undivided", _PLAIN, "undivided, no prefix sharing"),
     (True, "split", _SPLIT, "split"),
+    (False, "split", _PLAIN, "split, no prefix sharing"),
+    (True, "undivided", _SHARED, "undivided (none: not at any size)"),
   )
   for at, (shared, kind, colour, title) in enumerate(ways):
     values = [
@@ -46,7 +46,7 @@ def _bars(
       for row in data["summary"]
       if (row["decoder"], row["shared"], row["kind"]) == (name, shared, kind)
     ]
-    place = np.arange(len(names)) + (1 - at) * 0.27
+    place = np.arange(len(names)) + (at - 1) * 0.27
     axes.barh(place, values, 0.25, color=colour, label=title)
   axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
   axes.invert_yaxis()
@@ -61,11 +61,11 @@ def _against(axes: Any, data: Mapping[str, Any]) -> None:
       if (
         row["decoder"] == one["decoder"]
         and row["shared"]
-        and row["kind"] == "undivided"
+        and row["kind"] == "split"
         and row["machines"] is not None
       ):
         joules = row["joules_per_solved"] * one["accuracy"] / 1e3
-        axes.plot(joules, one["accuracy"], "o", color=_SHARED)
+        axes.plot(joules, one["accuracy"], "o", color=_SPLIT)
         axes.annotate(
           one["decoder"].replace("_", " "),
           (joules, one["accuracy"]),
@@ -75,7 +75,7 @@ def _against(axes: Any, data: Mapping[str, Any]) -> None:
         )
   axes.set_xscale("log")
   axes.margins(x=0.25, y=0.1)
-  axes.set_xlabel("kJ a problem asked, shared prefixes")
+  axes.set_xlabel("kJ a problem asked, split, shared prefixes")
   axes.set_ylabel("share of problems solved")
 
 

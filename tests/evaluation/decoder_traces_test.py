@@ -42,7 +42,9 @@ def _script(prefix, seed):
 def _scripted():
   return (
     scripted_engine.ScriptedEngine(_script, groups=3, per_step=2),
-    scripted_engine.ScriptedVerifier(lambda t: len(t) * 37 % 101 / 101, groups=3),
+    scripted_engine.ScriptedVerifier(
+      lambda t: len(t) * 37 % 101 / 101, groups=3
+    ),
   )
 
 
@@ -146,9 +148,15 @@ def test_files_give_records_back(tmp_path):
     (lambda row: row.pop("calls"), "row 2: no field calls"),
     (lambda row: row.update(solved="yes"), "row 2, field solved: 'yes'"),
     (lambda row: row["calls"][1].__setitem__(0, "think"), "column kind: 'thi"),
-    (lambda row: row["calls"][1].__setitem__(3, -4), "call 1, column length: -4"),
+    (
+      lambda row: row["calls"][1].__setitem__(3, -4),
+      "call 1, column length: -4",
+    ),
     (lambda row: row["calls"][0].pop(), "row 2, call 0: expected 9 columns"),
-    (lambda row: row["calls"][0].__setitem__(5, 99), "column cached_tokens: 99"),
+    (
+      lambda row: row["calls"][0].__setitem__(5, 99),
+      "column cached_tokens: 99",
+    ),
   ],
 )
 def test_bad_files_are_refused_in_one_line(tmp_path, change, message):

@@ -78,10 +78,17 @@ def test_loads_have_the_rate_and_conserve_problems():
 
 
 def test_clusters_serve_loads_and_sharing_costs_less():
+  # So slow at prompts that what sharing saves is more than chance batching.
+  slow = dataclasses.replace(
+    SPEC,
+    performance=performance.LinearPerformance(
+      0.005, 5e-3, SPEC.performance.decode
+    ),
+  )
   clusters = [
-    search.undivided("two", MODEL, (SPEC, 2)),
-    search.undivided("four", MODEL, (SPEC, 4)),
-    search.split("split", MODEL, (SPEC, 1), (SPEC, 1)),
+    search.undivided("two", MODEL, (slow, 2)),
+    search.undivided("four", MODEL, (slow, 4)),
+    search.split("split", MODEL, (slow, 1), (slow, 1)),
   ]
   loads = [
     machine_room.poisson_load(
@@ -89,7 +96,7 @@ def test_clusters_serve_loads_and_sharing_costs_less():
     )
     for shared in (True, False)
   ]
-  shared, plain = machine_room.serve(clusters, loads, SPEC, WIDE)
+  shared, plain = machine_room.serve(clusters, loads, slow, WIDE)
   for one, other in zip(shared, plain, strict=True):
     assert one.busy_joules_per_solved < other.busy_joules_per_solved
     assert one.busy_joules_per_solved < one.joules_per_solved
@@ -100,7 +107,8 @@ def test_clusters_serve_loads_and_sharing_costs_less():
     2 * shared[0].dollars_per_solved, rel=0.05
   )
   best = machine_room.smallest(shared)
-  assert best is not None and best.machines == 2
+  assert best is not None
+  assert best.machines == min(one.machines for one in shared if one.met)
   failed = [dataclasses.replace(one, met=False) for one in shared]
   assert machine_room.smallest(failed) is None
 
