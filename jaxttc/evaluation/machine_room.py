@@ -12,7 +12,7 @@ loads near saturation look a little burstier than they would be. With prefix
 sharing a request computes what no other request of its problem has computed,
 at least one token; without it, its whole prefix. The memory and the reading of
 shared caches are left out: they are small beside weights for short problems.
-Reward models are taken to be as large as the policy, and to run on its machines.
+Reward models are taken to be as large as the policy, on the same machines.
 """
 
 from collections.abc import Sequence

@@ -69,11 +69,10 @@ def _against(axes: Any, data: Mapping[str, Any]) -> None:
         axes.annotate(
           one["decoder"].replace("_", " "),
           (joules, one["accuracy"]),
-          xytext=(5, 3),
+          xytext=(5, -10 if one["decoder"] == "dvts" else 3),
           textcoords="offset points",
           fontsize=8,
         )
-  axes.set_xscale("log")
   axes.margins(x=0.25, y=0.1)
   axes.set_xlabel("kJ a problem asked, split, shared prefixes")
   axes.set_ylabel("share of problems solved")
@@ -91,5 +90,5 @@ def _extra(axes: Any, data: Mapping[str, Any]) -> None:
       fontsize=8,
     )
   axes.margins(x=0.25, y=0.15)
-  axes.set_xlabel("share of busy time in prefill, one round at a time, %")
+  axes.set_xlabel("share of busy time in prefill, %")
   axes.set_ylabel("more servers in the power budget, %")

@@ -138,9 +138,9 @@ def test_bad_input_is_refused():
       [dataclasses.replace(_record(), calls=())], SPEC, shared=True
     )
   with pytest.raises(ValueError, match="rate_per_s must be positive"):
-    machine_room.poisson_load(_work(), rate_per_s=0, requests=9, seed=0)
+    machine_room.poisson_load(_work(), rate_per_s=0.0, requests=9, seed=0)
   load = machine_room.poisson_load(
-    _work(solved=(False,)), rate_per_s=1, requests=9, seed=0
+    _work(solved=(False,)), rate_per_s=1.0, requests=9, seed=0
   )
   with pytest.raises(ValueError, match="no problem is solved"):
     machine_room.serve([], [load], SPEC, WIDE)
