@@ -86,6 +86,10 @@ def simulate(
 ) -> ClusterRun:
   """Simulates one cluster until all requests of a trace have their last token.
 
+  A cluster whose memory holds few requests can lock up under extreme load;
+  what it then leaves is `unfinished` in the table, and its energy is that of
+  the time until then.
+
   Args:
     cluster: the cluster and its rules.
     trace: its requests.
