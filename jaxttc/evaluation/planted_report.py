@@ -211,7 +211,7 @@ def _widening(gap: np.ndarray) -> np.ndarray:
 def _claim(
   name: str,
   interval: statistics.Interval,
-  bar: float | None = None,
+  bar: int | float | None = None,
   comparison: str = ">=",
 ) -> results.Claim:
   value, low, high = interval

@@ -196,7 +196,9 @@ def test_the_rule_of_value_is_brute_force_over_all_configurations(
   world = World(seed)
   budget = world.budget(share)
   every = world.space.all_indices()  # 4 ** 5
-  weights = np.array(preference) / np.sum(preference)
+  low, high = world.scores(np.array([[0] * 5, [3] * 5]))
+  # Each score counts in units of what width gains it.
+  weights = np.array(preference) / np.sum(preference) / (high - low)
   values = world.scores(every) @ weights
   best = values[world.price(every) <= budget].max()
   for search in menu_search.SEARCHES:

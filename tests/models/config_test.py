@@ -31,9 +31,19 @@ def test_survives_json():
 def test_shape_carries_every_size_that_a_price_depends_on():
   config = config_lib.TransformerConfig(**_SIZES)
   shape = config.shape(outputs=1)
+  ours = {field.name for field in dataclasses.fields(config)}
   for field in dataclasses.fields(shape):
-    if field.name != "outputs":
+    if field.name in ours:
       assert getattr(shape, field.name) == getattr(config, field.name)
+  others = {field.name for field in dataclasses.fields(shape)} - ours
+  # Our transformer has one gated MLP a layer; other models have more.
+  assert others == {
+    "outputs",
+    "experts",
+    "experts_per_token",
+    "shared_width",
+    "mlp_matrices",
+  }
   assert shape.outputs == 1
   # One output instead of a row a vocabulary entry.
   saved = transformer_flops.matmul_weights(
