@@ -137,19 +137,24 @@ def _claims(table: Table) -> list[results.Claim]:
 
   late = horizons >= min(_SETTLED, horizons[-2])
   widens = _widening(gap)
-  steps = np.diff(gap[:, widens], axis=1)
+  power = []
+  if widens.sum() >= 2:  # else there is no power of a gap to fit
+    steps = np.diff(gap[:, widens], axis=1)
+    power = [
+      _claim("gap_exponent_in_horizon", exponent(gap, widens), 0.5, ">="),
+      _claim(
+        "least_gain_of_a_doubling",
+        statistics.bootstrap(steps, lambda rows: rows.mean(0).min(), rng=rng),
+        0,
+        ">",
+      ),
+    ]
   lost = table.suboptimality(FREE, "heterogeneous")
   left = table.suboptimality(GRADIENT, "heterogeneous")
   everywhere = np.ones(len(horizons), bool)
   found = [
     _claim("gap_slope_in_horizon", slope(gap), 0, ">"),
-    _claim("gap_exponent_in_horizon", exponent(gap, widens), 0.5, ">="),
-    _claim(
-      "least_gain_of_a_doubling",
-      statistics.bootstrap(steps, lambda rows: rows.mean(0).min(), rng=rng),
-      0,
-      ">",
-    ),
+    *power,
     _claim(f"gap_{name}", mean(gap[:, here]), 5, ">"),
     _claim(f"gap_at_{at[0]}", mean(gap[:, 0])),
     _claim(
@@ -202,10 +207,7 @@ def _claims(table: Table) -> list[results.Claim]:
 def _widening(gap: np.ndarray) -> np.ndarray:
   """The horizons from the first on, after which all mean gaps are positive."""
   positive = gap.mean(0) > 0
-  keep = np.logical_and.accumulate(positive[::-1])[::-1]
-  if keep.sum() < 2:  # no gap to fit: the trend says so
-    keep[-2:] = True
-  return keep
+  return np.logical_and.accumulate(positive[::-1])[::-1]
 
 
 def _claim(
