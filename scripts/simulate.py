@@ -13,9 +13,8 @@ import pathlib
 from absl import app, flags
 import jax
 from ml_collections import config_flags
-import rich
 
-from jaxttc import compilation, results, simulation
+from jaxttc import compilation, simulation
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _CONFIG = config_flags.DEFINE_config_file(
@@ -36,13 +35,9 @@ def main(argv: list[str]) -> None:
   out = _OUT.value or str(pathlib.Path("runs/simulate") / name)
   try:
     study = _CONFIG.value.run()
-    files = simulation.write(study, out)
+    simulation.publish(study, out)
   except (ValueError, OSError) as error:
     raise SystemExit(f"simulate.py: {error}") from None
-  file = f"{pathlib.Path(out).name}.json"
-  rich.print(results.table({file: study.claims}))
-  for path in files:
-    print(path or "no picture: pip install 'jaxttc[plot]'")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ import pathlib
 from absl import app, flags
 import jax
 from ml_collections import config_flags
-import rich
 
-from jaxttc import compilation, results, simulation
+from jaxttc import compilation, simulation
 from jaxttc.evaluation import planted_report, planted_study
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -39,12 +38,9 @@ def main(argv: list[str]) -> None:
   try:
     points = planted_study.run(recipe, _WORKDIR.value)
     found = planted_report.study(recipe, points)
-    files = simulation.write(found, out)
+    simulation.publish(found, out)
   except (ValueError, OSError) as error:
     raise SystemExit(f"study_planted.py: {error}") from None
-  rich.print(results.table({f"{pathlib.Path(out).name}.json": found.claims}))
-  for path in files:
-    print(path or "no picture: pip install 'jaxttc[plot]'")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ import pathlib
 from absl import app, flags
 import jax
 from ml_collections import config_flags
-import rich
 
-from jaxttc import compilation, results, simulation
+from jaxttc import compilation, simulation
 from jaxttc.evaluation import routing_report, routing_study
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -39,12 +38,9 @@ def main(argv: list[str]) -> None:
   try:
     found = routing_study.run(recipe, workdir)
     study = routing_report.report(recipe, found)
-    files = simulation.write(study, out)
+    simulation.publish(study, out)
   except (ValueError, OSError, ImportError) as error:
     raise SystemExit(f"study_routing.py: {error}") from None
-  rich.print(results.table({f"{pathlib.Path(out).name}.json": study.claims}))
-  for path in files:
-    print(path or "no picture: pip install 'jaxttc[plot]'")
 
 
 if __name__ == "__main__":

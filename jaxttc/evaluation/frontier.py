@@ -22,8 +22,8 @@ import dataclasses
 
 import numpy as np
 
+from jaxttc.evaluation import quality_costs, tables
 from jaxttc.evaluation import statistics as statistics_lib
-from jaxttc.evaluation import tables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,14 +85,7 @@ def pareto(points: Sequence[tables.Point], cost_field: str) -> list[bool]:
   """
   cost = _costs(points, cost_field)
   accuracy = np.array([point.accuracy for point in points])
-  front = np.zeros(len(points), bool)
-  best, best_cost = -np.inf, np.inf
-  for i in np.lexsort((-accuracy, cost)):
-    twin = accuracy[i] == best and cost[i] == best_cost
-    if accuracy[i] > best or twin:
-      front[i] = True
-      best, best_cost = accuracy[i], cost[i]
-  return front.tolist()
+  return quality_costs.pareto(np.stack([cost, accuracy], 1), ("less", "more"))
 
 
 def cost_at_accuracy(

@@ -203,18 +203,6 @@ def aiq(front: Hull, low: float | int, high: float | int) -> float:
   return float(np.trapezoid(front.at(x), x) / (high - low))
 
 
-def pareto(
-  cost: Float[np.ndarray, " P"], score: Float[np.ndarray, " P"]
-) -> np.ndarray:
-  """bool[P], which points no other one beats in cost and score."""
-  order = np.lexsort((-score, cost))
-  best, kept = -np.inf, np.zeros(len(cost), bool)
-  for place in order:
-    if score[place] > best:
-      best, kept[place] = score[place], True
-  return kept
-
-
 def regret(
   forecast: routing.Forecast,
   scores: Float[np.ndarray, "N K"],

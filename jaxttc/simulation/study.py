@@ -6,6 +6,8 @@ import os
 import pathlib
 from typing import Any, NamedTuple, Protocol
 
+import rich
+
 from jaxttc import results
 
 
@@ -56,3 +58,16 @@ def write(study: Study, out: str | os.PathLike[str]) -> tuple[str, str]:
   except ImportError:
     return f"{stem}.json", ""
   return f"{stem}.json", f"{stem}.png"
+
+
+def publish(study: Study, out: str | os.PathLike[str]) -> None:
+  """Writes a study as `write` does, and prints its claims and its files.
+
+  Raises:
+    OSError: if a file cannot be written.
+  """
+  files = write(study, out)
+  name = f"{pathlib.Path(out).name}.json"
+  rich.print(results.table({name: study.claims}))
+  for path in files:
+    print(path or "no picture: pip install 'jaxttc[plot]'")

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from jaxttc.cost import costs
 from jaxttc.tasks import planted, planted_oracles, planted_traces
 from jaxttc.training import chi2_ball, trace_batches
 
@@ -87,10 +86,7 @@ def clone_solved(
     weigh=solves,
     shape=instance.base,
   )
-  cost = costs.Cost(
-    generated_tokens=jnp.asarray(traces * horizon),
-    verifier_calls=jnp.asarray(traces),
-  )
+  cost = trace_batches.price(traces, horizon, labelled=True)
   return trace_batches.Trained(fit(instance.base, counts, strength), cost)
 
 
@@ -144,8 +140,5 @@ def _clone_worth(instance, key, traces, horizon, strength, bounds, worth):
     weigh=lambda solved: jnp.ones(solved.shape),
     shape=instance.base,
   )
-  cost = costs.Cost(
-    generated_tokens=jnp.asarray(traces * horizon),
-    verifier_calls=jnp.int32(0),
-  )
+  cost = trace_batches.price(traces, horizon, labelled=False)
   return trace_batches.Trained(fit(instance.base, counts, strength), cost)

@@ -104,3 +104,11 @@ def add_up(
     fold=fold,
     start=planted_traces.empty(shape),
   )
+
+
+def price(traces: Scalar, horizon: Scalar, *, labelled: bool) -> costs.Cost:
+  """What traces of a horizon cost, with a verifier's call each if labelled."""
+  calls = jnp.asarray(traces) if labelled else jnp.int32(0)
+  return costs.Cost(
+    generated_tokens=jnp.asarray(traces * horizon), verifier_calls=calls
+  )

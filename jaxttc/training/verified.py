@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from jaxttc.cost import costs
 from jaxttc.tasks import planted, planted_traces
 from jaxttc.training import chi2_ball, cloning, trace_batches
 
@@ -84,7 +83,9 @@ def policy_gradient(
     fold=fold,
     start=instance.base,
   )
-  return trace_batches.Trained(policy, _cost(traces, horizon))
+  return trace_batches.Trained(
+    policy, trace_batches.price(traces, horizon, labelled=True)
+  )
 
 
 def reweight(
@@ -138,7 +139,9 @@ def reweight(
     shape=instance.base,
   )
   policy = cloning.fit(instance.base, counts, strength)
-  return trace_batches.Trained(policy, _cost(traces, horizon))
+  return trace_batches.Trained(
+    policy, trace_batches.price(traces, horizon, labelled=True)
+  )
 
 
 def _standardised(
@@ -148,10 +151,3 @@ def _standardised(
   many = jnp.maximum(counted.sum(), 1)
   off = jnp.where(counted, rewards - (rewards * counted).sum() / many, 0.0)
   return off / (jnp.sqrt((off**2).sum() / many) + 1e-6)
-
-
-def _cost(traces: Scalar, horizon: Scalar) -> costs.Cost:
-  return costs.Cost(
-    generated_tokens=jnp.asarray(traces * horizon),
-    verifier_calls=jnp.asarray(traces),
-  )

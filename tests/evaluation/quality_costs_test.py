@@ -73,6 +73,12 @@ def test_bad_curves_are_refused(cost, quality, message):
     Curve(cost=np.array(cost), quality=np.array(quality))
 
 
+def test_pareto_marks_what_nothing_beats():
+  cost, score = np.array([1.0, 2, 2, 3]), np.array([0.2, 0.5, 0.4, 0.5])
+  kept = quality_costs.pareto(np.stack([cost, score], 1), ("less", "more"))
+  np.testing.assert_array_equal(kept, [True, True, False, False])
+
+
 def test_fronts_are_those_of_brute_force():
   rng = np.random.default_rng(0)
   points = rng.integers(0, 12, (500, 3)).astype(float)  # ties and twins

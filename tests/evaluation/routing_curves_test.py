@@ -143,11 +143,6 @@ def test_calibration_error():
   )
 
 
-def test_pareto_marks_what_nothing_beats():
-  kept = curves.pareto(np.array([1.0, 2, 2, 3]), np.array([0.2, 0.5, 0.4, 0.5]))
-  np.testing.assert_array_equal(kept, [True, True, False, False])
-
-
 def test_prices_reach_from_the_best_to_the_cheapest():
   scores, costs, chance = _world()
   prices = curves.prices(costs, 50)
