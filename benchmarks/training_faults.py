@@ -5,8 +5,9 @@
 
 Runs scripts/train.py on a small model of worked problems, undisturbed; then a
 second time, where the process is killed (SIGKILL) at random moments, of its
-start and its imports, of steps and of saves, and started again with the same
-command until nothing is left to train. The two must have written the same
+start, of steps and of saves, and started again with the same command until
+nothing is left to train. (Each start is forked from a process that has imported
+the libraries, which is most of a start and none of the training.) The two must have written the same
 metrics, to the last bit, and the same model. Then trains the recipe for 50
 steps in float32 on one device, on 8 simulated ones that share each batch, on 8
 that share parameters and the optimizer's state, too, also with each batch taken
@@ -18,10 +19,11 @@ Writes docs/results/training_faults.json.
 
 from collections.abc import Sequence
 import json
+import multiprocessing
 import os
 import pathlib
+import runpy
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -64,6 +66,7 @@ _PATIENCE = (
   "--xla_cpu_collective_timeout_seconds=1800",
 )
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
+_CONTEXT = multiprocessing.get_context("forkserver")
 
 
 def command(workdir: pathlib.Path, train: dict[str, Any]) -> list[str]:
@@ -102,33 +105,45 @@ def until_done(
     RuntimeError: if the command fails of itself; with its last line.
   """
   rng = np.random.default_rng(seed)
-  rows, startup = [], 10.0
+  rows, startup = [], 5.0
   while True:
-    doomed = len(rows) < kills
+    doomed, starting = len(rows) < kills, len(rows) % 4 == 3
     began, recorded = time.monotonic(), _recorded(workdir)
-    process = subprocess.Popen(
-      [sys.executable, *command(workdir, train)],
-      stdout=subprocess.DEVNULL,
-      stderr=subprocess.PIPE,
-      text=True,
+    process = _CONTEXT.Process(
+      target=_train, args=(command(workdir, train), str(workdir) + ".log")
     )
-    if doomed and len(rows) % 4 == 3:
-      _wait(process, rng.uniform(0, startup))
+    process.start()
+    if doomed and starting:
+      until = began + rng.uniform(0, startup)
+      while process.is_alive() and time.monotonic() < until:
+        process.join(0.03)
+        if _recorded(workdir) > recorded:
+          break
     elif doomed:
       wanted = recorded + rng.integers(1, _AHEAD, endpoint=True)
-      while process.poll() is None and _recorded(workdir) < wanted:
-        time.sleep(0.03)
+      while process.is_alive() and _recorded(workdir) < wanted:
+        process.join(0.03)
       startup = time.monotonic() - began
-      _wait(process, rng.uniform(0, 0.2))
+      process.join(rng.uniform(0, 0.2))
     if doomed:
-      process.send_signal(signal.SIGKILL)
-    _, said = process.communicate()
-    if process.returncode == 0:
+      process.kill()
+    process.join()
+    if process.exitcode == 0:
       return rows
-    if process.returncode != -signal.SIGKILL:
-      raise RuntimeError(f"train.py failed: {said.strip()[-300:]}")
-    rows.append(_state(workdir, len(rows) % 4 == 3))
+    if process.exitcode != -signal.SIGKILL:
+      said = pathlib.Path(str(workdir) + ".log").read_text().strip()
+      raise RuntimeError(f"train.py failed: {said[-300:]}")
+    rows.append(_state(workdir, starting))
     print(rows[-1], f"({time.monotonic() - began:.0f} s)", flush=True)
+
+
+def _train(arguments: list[str], log: str) -> None:
+  """Becomes the script, in a process of its own."""
+  with open(log, "w", encoding="utf-8") as said:
+    os.dup2(said.fileno(), sys.stdout.fileno())
+    os.dup2(said.fileno(), sys.stderr.fileno())
+  sys.argv = arguments
+  runpy.run_path(arguments[0], run_name="__main__")
 
 
 def compared(
@@ -221,13 +236,6 @@ def claims(
   return found
 
 
-def _wait(process, seconds):
-  try:
-    process.wait(seconds)
-  except subprocess.TimeoutExpired:
-    pass
-
-
 def _recorded(workdir: pathlib.Path) -> int:
   """Steps that are on record."""
   path = workdir / "metrics.jsonl"
@@ -276,6 +284,7 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   logging.set_verbosity(logging.WARNING)  # orbax is talkative
+  _CONTEXT.set_forkserver_preload(["jaxttc.training.recipes", "tensorboardX"])
   steps, seed = flags.FLAGS.steps, flags.FLAGS.seed
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
@@ -292,7 +301,7 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
   flags.DEFINE_integer("kills", 21, "Times that the run is killed.", 1)
-  flags.DEFINE_integer("steps", 120, "Steps of the run that is killed.", 1)
+  flags.DEFINE_integer("steps", 160, "Steps of the run that is killed.", 1)
   flags.DEFINE_integer("spread_steps", 50, "Steps on each set of devices.", 1)
   flags.DEFINE_integer("seed", 0, "Seed of the moments.")
   flags.DEFINE_string(

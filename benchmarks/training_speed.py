@@ -94,7 +94,7 @@ def measure(
   rng = np.random.default_rng(0)
   text = rng.integers(1, config.vocab_size, (rows, length + 1), dtype=np.int32)
   tokens, targets = text[:, :-1].copy(), text[:, 1:].copy()
-  model = transformer.Transformer(config)
+  model = transformer.Transformer(config, **loop.TrainConfig().compute())
   params = jax.jit(lambda key: transformer.init(key, model))(jax.random.key(0))
   found: dict[str, Any] = {"missing": {}, "loss_difference": {}}
   peers = {}

@@ -231,6 +231,11 @@ class Attention(nn.Module):
         implementation=choice.implementation,
       )
       flat = mixed.reshape(groups, rows, steps, -1)
+    elif choice.path == attention_backend.BLOCKED:
+      mixed = attention_backend.blocked(
+        q_GRTKQE, qk[..., -1, :], h[..., -1, :], own_mask
+      )
+      flat = mixed.reshape(groups, rows, steps, -1)
     else:
       flat = self._plain(q_GRTKQE, own, own_mask, arena[0], positions, context)
     mixed = int8_weights.product(

@@ -22,6 +22,7 @@ from rich import progress as rich_progress
 from jaxttc import checkpoints as checkpoints_lib
 from jaxttc import mesh as mesh_lib
 from jaxttc.cost import ledger as ledger_lib
+from jaxttc.models import attention_backend
 from jaxttc.training import (
   accumulation,
   divergence,
@@ -124,8 +125,12 @@ class TrainConfig:
         )
 
   def compute(self) -> dict[str, Any]:
-    """How a transformer computes while it is trained: its dtype and remat."""
-    return {"dtype": jnp.dtype(self.dtype), "remat": self.remat}
+    """A transformer's fields that say how it computes while it is trained."""
+    return {
+      "dtype": jnp.dtype(self.dtype),
+      "remat": self.remat,
+      "backend": attention_backend.training(),
+    }
 
 
 @flax.struct.dataclass

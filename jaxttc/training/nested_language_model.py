@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxttc.models import attention_backend, nested_transformer, transformer
 from jaxttc.models import config as config_lib
-from jaxttc.models import nested_transformer, transformer
 from jaxttc.training import packing
 
 
@@ -30,6 +30,7 @@ def objective(
   shared_rows: bool = True,
   dtype: jax.typing.DTypeLike = jnp.float32,
   remat: bool = False,
+  backend: str = attention_backend.AUTO,
 ) -> Callable:
   """Weighted next-token cross-entropy, averaged over a menu of widths.
 
@@ -42,6 +43,7 @@ def objective(
       turn, or by all of them.
     dtype: as in `transformer.Transformer`.
     remat: likewise.
+    backend: likewise.
 
   Returns:
     loss(params, batch, key) -> (f32[], metrics), with a `packing.Packed` of
@@ -58,7 +60,10 @@ def objective(
   if not 0 <= distillation <= 1:
     raise ValueError(f"distillation must be in [0, 1], got {distillation}")
   make = functools.partial(
-    transformer.Transformer, dtype=jnp.dtype(dtype), remat=remat
+    transformer.Transformer,
+    dtype=jnp.dtype(dtype),
+    remat=remat,
+    backend=backend,
   )
   full = make(config)
   slim = [
