@@ -7,12 +7,12 @@ Runs scripts/train.py on a small model of worked problems, undisturbed; then a
 second time, where the process is killed (SIGKILL) at random moments, of its
 start, of steps and of saves, and started again with the same command until
 nothing is left to train. (Each start is forked from a process that has imported
-the libraries, which is most of a start and none of the training.) The two must have written the same
-metrics, to the last bit, and the same model. Then trains the recipe for 50
-steps in float32 on one device, on 8 simulated ones that share each batch, on 8
-that share parameters and the optimizer's state, too, also with each batch taken
-in two parts, and in two processes of two devices each, and compares the losses
-of all steps with those of the one device.
+the libraries, which is most of a start and none of the training.) The two must
+have written the same metrics, to the last bit, and the same model. Then trains
+the recipe for 50 steps in float32 on one device, on 8 simulated ones that share
+each batch, on 8 that share parameters and the optimizer's state, too, also with
+each batch taken in two parts, and in two processes of two devices each, and
+compares the losses of all steps with those of the one device.
 
 Writes docs/results/training_faults.json.
 """
