@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which program computes a layer's attention: one place that chooses.
 
-There are two. The *plain* one is the transformer's own einsums, which do all
+There are three. The *plain* one is the transformer's own einsums, which do all
 that it can ask for. The *fused* one is `jax.nn.dot_product_attention`, which on
 a GPU is cuDNN's flash attention (Dao et al. 2022) and never writes the scores
-to memory; elsewhere XLA compiles it to what the plain one is.
+to memory; elsewhere XLA compiles it to what the plain one is. The *blocked* one
+takes a block of queries at a time, each with the keys up to its end, so it
+computes little more than half of the scores. It must be asked for, and is for
+training on a CPU, where a gradient reads and writes all scores several times.
 
 Decoding over an arena is always plain. A row sees slots that lie scattered
 among those of its siblings, and the plain program reads a slot once for all
@@ -20,8 +23,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-AUTO, PLAIN, FUSED = "auto", "plain", "fused"
-NAMES = (AUTO, PLAIN, FUSED)
+AUTO, PLAIN, FUSED, BLOCKED = "auto", "plain", "fused", "blocked"
+NAMES = (AUTO, PLAIN, FUSED, BLOCKED)
+_BLOCK = 64  # queries; the fastest of 64, 128 and 192 at 384 tokens
+_MASKED = -1e30  # finite, so that a row with nothing to attend to is no NaN
 _HEAD = 128  # cuDNN's largest size of a head on every GPU that it supports
 _CAPABILITY = 8.0  # CUDA's of the first GPUs with flash attention
 
@@ -58,9 +63,9 @@ class Choice(NamedTuple):
   """A program, and the reason.
 
   Attributes:
-    path: `PLAIN` or `FUSED`.
+    path: `PLAIN`, `FUSED` or `BLOCKED`.
     implementation: of the fused one, "xla" or "cudnn"; "" of the plain one.
-    why: in words, why it is not fused; "" if it is.
+    why: in words, why it is plain; "" if it is not.
   """
 
   path: str
@@ -86,6 +91,7 @@ def choose(wanted: str, call: Call) -> Choice:
   Args:
     wanted: `AUTO` takes the fused one where it is faster, on a GPU; `FUSED`
       takes it wherever it can do the call, and on a mesh; `PLAIN` never.
+      `BLOCKED` does what is neither shared nor decoding, and is plain else.
     call: the call.
 
   Raises:
@@ -94,6 +100,10 @@ def choose(wanted: str, call: Call) -> Choice:
   check(wanted)
   if wanted == PLAIN:
     return Choice(PLAIN, why="plain was asked for")
+  if wanted == BLOCKED:
+    if call.shared or call.decoding or call.capped:
+      return Choice(PLAIN, why="blocks are for uncapped tokens of the call")
+    return Choice(BLOCKED)
   why = _unfit(call)
   if wanted == AUTO and call.platform != "gpu" and not why:
     why = f"on a {call.platform} both are the same products"
@@ -180,3 +190,41 @@ def fused(
     **seen,
   )
   return out.reshape(q.shape)
+
+
+def training() -> str:
+  """What computes attention fastest in a gradient, on the default devices."""
+  return BLOCKED if jax.default_backend() == "cpu" else AUTO
+
+
+def blocked(
+  q: Float[Array, "G R T K Q E"],
+  k: Float[Array, "G R T K E"],
+  v: Float[Array, "G R T K E"],
+  mask: Bool[Array, "#G #R T T"],
+) -> Float[Array, "G R T K Q E"]:
+  """Attention of tokens among themselves, a block of queries at a time.
+
+  Args:
+    q: queries, scaled already; those of a key-value head together.
+    k: keys.
+    v: values.
+    mask: which keys each token sees; none that comes after it.
+  """
+  tokens = q.shape[2]
+  q, k, v = q.transpose(0, 1, 3, 2, 4, 5), k.swapaxes(2, 3), v.swapaxes(2, 3)
+  mask = mask[:, :, None, :, None]
+  blocks = []
+  for start in range(0, tokens, _BLOCK):
+    stop = min(start + _BLOCK, tokens)
+    scores = jnp.einsum(
+      "grktqe,grkse->grktqs", q[:, :, :, start:stop], k[:, :, :, :stop]
+    ).astype(jnp.float32)
+    seen = mask[:, :, :, start:stop, :, :stop]
+    weights = jax.nn.softmax(jnp.where(seen, scores, _MASKED), axis=-1)
+    blocks.append(
+      jnp.einsum(
+        "grktqs,grkse->grktqe", weights.astype(v.dtype), v[:, :, :, :stop]
+      )
+    )
+  return jnp.concatenate(blocks, axis=3).transpose(0, 1, 3, 2, 4, 5)

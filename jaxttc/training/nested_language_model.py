@@ -12,13 +12,14 @@ of distillation taught more than all of it.
 """
 
 from collections.abc import Callable, Sequence
+import functools
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxttc.models import attention_backend, nested_transformer, transformer
 from jaxttc.models import config as config_lib
-from jaxttc.models import nested_transformer, transformer
 from jaxttc.training import packing
 
 
@@ -27,6 +28,9 @@ def objective(
   widths: Sequence[int | float],
   distillation: int | float,
   shared_rows: bool = True,
+  dtype: jax.typing.DTypeLike = jnp.float32,
+  remat: bool = False,
+  backend: str = attention_backend.AUTO,
 ) -> Callable:
   """Weighted next-token cross-entropy, averaged over a menu of widths.
 
@@ -37,6 +41,9 @@ def objective(
       entropy to the full width's probabilities in place of the text.
     shared_rows: whether each row is read by one of the narrower widths, in
       turn, or by all of them.
+    dtype: as in `transformer.Transformer`.
+    remat: likewise.
+    backend: likewise.
 
   Returns:
     loss(params, batch, key) -> (f32[], metrics), with a `packing.Packed` of
@@ -52,7 +59,13 @@ def objective(
   nested_transformer.check_widths(widths)
   if not 0 <= distillation <= 1:
     raise ValueError(f"distillation must be in [0, 1], got {distillation}")
-  full = transformer.Transformer(config)
+  make = functools.partial(
+    transformer.Transformer,
+    dtype=jnp.dtype(dtype),
+    remat=remat,
+    backend=backend,
+  )
+  full = make(config)
   slim = [
     (width, nested_transformer.narrowed(config, width)) for width in widths[:-1]
   ]
@@ -76,7 +89,7 @@ def objective(
       read = slice(i % turns, None, turns)
       own = jax.tree.map(lambda x, read=read: x[read], batch)
       logits = _logits(
-        transformer.Transformer(small),
+        make(small),
         nested_transformer.narrow(params, config, small),
         own,
       )

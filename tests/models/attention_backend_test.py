@@ -211,3 +211,38 @@ def test_the_default_here_is_plain_bit_for_bit(calls):
     generation.prefill(plain, params, tokens, length),
   )
   assert not calls
+
+
+@pytest.mark.parametrize("name", _FAMILIES)
+def test_blocks_of_queries_give_the_same_logits_and_gradients(
+  name, monkeypatch
+):
+  monkeypatch.setattr(backend, "_BLOCK", 5)
+  plain, _, params = _models(_FAMILIES[name])
+  blocked = transformer.Transformer(plain.config, backend="blocked")
+  rng = np.random.default_rng(0)
+  tokens = jnp.asarray(rng.integers(0, 29, (2, 12)), jnp.int32)
+  segments = jnp.asarray([[1] * 7 + [2] * 4 + [0], [1] * 12], jnp.int32)
+  positions = jnp.asarray([[*range(7), *range(4), 0], [*range(12)]], jnp.int32)
+
+  def loss(params, model):
+    out = transformer.forward(model, params, tokens, segments, positions)
+    return jnp.square(jax.nn.log_softmax(out)).mean(), out
+
+  (_, ours), (_, theirs) = found = [
+    jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)(
+      params, model
+    )
+    for model in (blocked, plain)
+  ]
+  for a, b in zip(*map(jax.tree.leaves, found), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+  assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+
+
+def test_blocks_are_for_tokens_of_the_call_and_for_training_on_a_cpu():
+  assert backend.choose("blocked", _CALL).path == "blocked"
+  for change in ("shared", "decoding", "capped"):
+    choice = backend.choose("blocked", _CALL._replace(**{change: True}))
+    assert choice.path == "plain" and "uncapped tokens" in choice.why
+  assert backend.training() == "blocked"
