@@ -201,10 +201,10 @@ def recommend(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitRule:
-  """share = (budget / (scale * price of a demonstration)) ^ -fall * ratio ^ rise
+  """A power law, for demonstrations are worth less and less before pairs are.
 
-  cut off at 1, with ratio = price of a pair / price of a demonstration: a power
-  law, for what demonstrations teach saturates before what pairs teach does.
+  share = (n / scale)^-fall * ratio^rise, at most 1, where the whole budget
+  would buy n demonstrations, and ratio is a pair's price over a demonstration's.
 
   Attributes:
     scale: demonstrations up to which, at equal prices, nothing else is bought.
@@ -232,7 +232,7 @@ class SplitRule:
 # Fitted by scripts/study_preferences.py; docs/preference_budget.md tells where
 # it holds. Its scale is that of a small linear task, yours will differ: fit a
 # rule to a table of your own where there is one.
-LINEAR_TASK = SplitRule(scale=512.0, fall=0.5, rise=0.5)
+LINEAR_TASK = SplitRule(scale=512.0, fall=0.4, rise=0.0)
 
 
 def recommend_split(

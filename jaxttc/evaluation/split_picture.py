@@ -120,14 +120,19 @@ def _draw_best(axes: Axes, recipe, advice, rule) -> None:
     share = np.array([advised.share for advised in found])
     ends = np.array([(min(a.band), max(a.band)) for a in found])
     axes.vlines(nudged, *ends.T, color=colour, alpha=0.35, lw=5)
-    axes.plot(nudged, share, ls="", marker="o", color=colour)
+    label = f"a pair costs {price:g}"
+    axes.plot(nudged, share, ls="", marker="o", color=colour, label=label)
     prices = annotation_split.AnnotationPrices(sft=1.0, pair=price)
-    axes.plot(
-      fine,
-      [rule.share(budget, prices) for budget in fine],
-      color=colour,
-      label=f"a pair costs {price:g}",
-    )
+    line = [rule.share(budget, prices) for budget in fine]
+    if rule.rise:
+      axes.plot(fine, line, color=colour, ls="--")
+  axes.plot(
+    fine if not rule.rise else [],
+    line if not rule.rise else [],
+    color="#222222",
+    ls="--",
+    label="fitted rule" if rule.rise else "fitted rule, at all prices",
+  )
   _budgets(axes, recipe.budgets)
   axes.set_ylim(-0.03, 1.03)
   axes.legend(loc="lower left")
@@ -159,7 +164,9 @@ def _draw_cold_start(axes: Axes, recipe, runs, base) -> None:
   for share, colour in zip(
     shown, ("#56B4E9", "#0072B2", "#222222"), strict=False
   ):
-    label = f"{share:.0%} demonstrations" if share < 1 else "none but those"
+    label = (
+      f"{share:.0%} demonstrations" if share < 1 else "demonstrations only"
+    )
     rows = accuracy[:, shares.index(share)]
     _curve(axes, x, rows, color=colour, marker="o", label=label)
   axes.axhline(base["accuracy"].mean(), color="#666666", lw=0.8, ls=":")

@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes of post-training from files: demonstrations, pairs, rewards."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from absl import logging
+import jax
+
+from jaxttc.cost import ledger as ledger_lib
+from jaxttc.inference import bundle as bundle_lib
+from jaxttc.models import transformer
+from jaxttc.tasks import tokenizer as tokenizer_lib
+from jaxttc.tasks import tuning_files
+from jaxttc.training import (
+  language_model,
+  loop,
+  low_rank,
+  packing,
+  preference_losses,
+  preference_tuning,
+  tuning_batches,
+)
+
+
+@dataclasses.dataclass(kw_only=True)
+class DataConfig:
+  """A file of examples, and how they are cut.
+
+  Attributes:
+    path: JSON lines, as `tasks.tuning_files` reads them.
+    skip_bad: leave out rows that are not valid, and say how many.
+    held_out: examples at the file's end that are evaluated on, not trained.
+    longest_prompt: tokens; longer prompts lose their beginning.
+  """
+
+  path: str
+  skip_bad: bool = False
+  held_out: int = 0
+  longest_prompt: int = 192
+
+  def validate(self, length: int) -> None:
+    """Raises ValueError, naming the field, for values that cannot be."""
+    if not 1 <= self.longest_prompt < length:
+      raise ValueError(
+        f"data.longest_prompt={self.longest_prompt} must be at least 1 and "
+        f"below train.length={length}"
+      )
+    if self.held_out < 0:
+      raise ValueError(f"data.held_out must not be negative: {self.held_out}")
+
+  def split(self, loaded: tuning_files.Loaded) -> tuple[Any, Any]:
+    """(rows to train on, rows held out); says what was skipped."""
+    if loaded.skipped:
+      logging.warning(
+        "%s: left out %d of %d rows; the first: %s",
+        self.path,
+        len(loaded.skipped),
+        len(loaded.rows) + len(loaded.skipped),
+        loaded.skipped[0],
+      )
+    kept = len(loaded.rows) - self.held_out
+    if kept < 1:
+      raise ValueError(
+        f"{self.path}: {len(loaded.rows)} rows, of which data.held_out="
+        f"{self.held_out} leaves none to train on"
+      )
+    return loaded.rows[:kept], loaded.rows[kept:]
+
+
+@dataclasses.dataclass(kw_only=True)
+class SupervisedRecipe:
+  """Finetunes a language model on demonstrations, packed.
+
+  Attributes:
+    start: a language model's file or directory, or the name of one that ships.
+    data: demonstrations.
+    low_rank: adapters to train in place of the model; None for all of it.
+    train: length, rate and bookkeeping of the run.
+  """
+
+  start: str = "arithmetic_lm"
+  data: DataConfig
+  low_rank: low_rank.LowRankConfig | None = None
+  train: loop.TrainConfig
+
+  def run(
+    self,
+    workdir: str,
+    mesh: jax.sharding.Mesh | None = None,
+    ledger: ledger_lib.Ledger | None = None,
+  ) -> dict[str, Any]:
+    """Trains, and returns the parameters, adapters merged.
+
+    Raises:
+      ValueError: if the recipe cannot be, or a row of the file is not valid.
+    """
+    self.data.validate(self.train.length)
+    policy = _language_model(self.start)
+    loaded = tuning_files.load_demonstrations(
+      self.data.path, skip_bad=self.data.skip_bad
+    )
+    train, held_out = self.data.split(loaded)
+
+    def batches(rows, seed):
+      examples = [self._example(policy, row) for row in rows]
+      return tuning_batches.demonstration_batches(
+        examples, self.train.batch_size, self.train.length, seed
+      )
+
+    seen = batches(train, self.train.seed)
+    return _fit(
+      self,
+      policy,
+      language_model.objective(policy.model),
+      seen,
+      workdir,
+      mesh,
+      ledger,
+      _all_of(batches(held_out, 0)) if held_out else (),
+    )
+
+  def describe(self) -> dict[str, Any]:
+    """The recipe as a JSON-ready dict; kept beside what it trained."""
+    return _described("supervised", self)
+
+  def export(self, params: dict[str, Any], path: str) -> None:
+    """Writes the trained model: a file, or a directory if it began as one."""
+    _export(self, params, path)
+
+  def _example(self, policy, row) -> packing.Example:
+    return _tokenised(
+      policy, row, row.completion, self.train.length, self.data.longest_prompt
+    )
+
+
+@dataclasses.dataclass(kw_only=True)
+class PreferenceRecipe:
+  """Tunes a language model on preference pairs, with its start as reference.
+
+  Attributes:
+    start: a language model's file or directory, or the name of one that ships.
+    data: pairs.
+    loss: which loss.
+    low_rank: adapters to train in place of the model; None for all of it.
+    train: length, rate and bookkeeping of the run; a row is an answer, and a
+      batch has `batch_size` pairs.
+  """
+
+  start: str = "arithmetic_lm"
+  data: DataConfig
+  loss: preference_losses.PreferenceLossConfig
+  low_rank: low_rank.LowRankConfig | None = None
+  train: loop.TrainConfig
+
+  def run(
+    self,
+    workdir: str,
+    mesh: jax.sharding.Mesh | None = None,
+    ledger: ledger_lib.Ledger | None = None,
+  ) -> dict[str, Any]:
+    """Trains, and returns the parameters, adapters merged.
+
+    The reference's log-probabilities are computed once, into the workdir.
+
+    Raises:
+      ValueError: if the recipe cannot be, or a row of the file is not valid.
+    """
+    self.loss.validate()
+    policy = _language_model(self.start)
+    train, held_out = _token_pairs(self, policy)
+    length = self.train.length
+
+    def batches(pairs, name, seed):
+      reference = None
+      if self.loss.kind != "orpo":
+        reference = preference_tuning.reference_log_probs(
+          policy.model,
+          policy.params,
+          pairs,
+          length,
+          pathlib.Path(workdir) / f"reference_{name}.npz",
+        )
+      return tuning_batches.pair_batches(
+        pairs, reference, self.train.batch_size, length, seed
+      )
+
+    seen = batches(train, "train", self.train.seed)
+    shown = batches(held_out, "held_out", 0) if held_out else None
+    return _fit(
+      self,
+      policy,
+      preference_tuning.objective(policy.model, self.loss),
+      seen,
+      workdir,
+      mesh,
+      ledger,
+      _passes(shown, held_out, self.train),
+    )
+
+  def describe(self) -> dict[str, Any]:
+    """The recipe as a JSON-ready dict; kept beside what it trained."""
+    return _described("preference", self)
+
+  def export(self, params: dict[str, Any], path: str) -> None:
+    """Writes the trained model: a file, or a directory if it began as one."""
+    _export(self, params, path)
+
+
+@dataclasses.dataclass(kw_only=True)
+class RewardRecipe:
+  """Trains a reward model on preference pairs.
+
+  Its trunk starts as a language model, its head is new. It is a process-reward
+  model that was only ever asked at the end of an answer.
+
+  Attributes:
+    start: a language model's file, or the name of one that ships.
+    data: pairs.
+    centring: weight that keeps rewards around 0.
+    train: length, rate and bookkeeping of the run; a row is an answer, and a
+      batch has `batch_size` pairs.
+  """
+
+  start: str = "arithmetic_lm"
+  data: DataConfig
+  centring: float = 0.01
+  train: loop.TrainConfig
+
+  def run(
+    self,
+    workdir: str,
+    mesh: jax.sharding.Mesh | None = None,
+    ledger: ledger_lib.Ledger | None = None,
+  ) -> dict[str, Any]:
+    """Trains, and returns the parameters.
+
+    Raises:
+      ValueError: if the recipe cannot be, or a row of the file is not valid.
+    """
+    policy = _language_model(self.start)
+    train, held_out = _token_pairs(self, policy)
+    model = transformer.ProcessRewardModel(policy.config)
+
+    def batches(pairs, seed):
+      return tuning_batches.pair_batches(
+        pairs, None, self.train.batch_size, self.train.length, seed
+      )
+
+    def init_params(key):
+      return transformer.init(key, model) | {"trunk": policy.params}
+
+    objective = preference_tuning.reward_objective(model, self.centring)
+    seen = batches(train, self.train.seed)
+    shown = batches(held_out, 0) if held_out else None
+    return loop.fit(
+      self.train,
+      objective,
+      init_params,
+      seen,
+      workdir,
+      tx=loop.optimizer(self.train, transformer.matrix_axes),
+      evaluate=_evaluate(objective, _passes(shown, held_out, self.train)),
+      mesh=mesh,
+      meta=self.describe(),
+      ledger=ledger,
+    ).params
+
+  def describe(self) -> dict[str, Any]:
+    """The recipe as a JSON-ready dict; kept beside what it trained."""
+    return _described("reward", self)
+
+  def export(self, params: dict[str, Any], path: str) -> None:
+    """Writes the trained model as one .safetensors file."""
+    policy = _language_model(self.start)
+    bundle_lib.save(
+      path,
+      dataclasses.replace(
+        policy, kind="process_reward", params=params, recipe=self.describe()
+      ),
+    )
+
+
+def _fit(recipe, policy, objective, batches, workdir, mesh, ledger, held_out):
+  """Trains the model, or its adapters; returns the model's parameters."""
+  adapters = recipe.low_rank
+  tx = loop.optimizer(recipe.train, transformer.matrix_axes)
+  init_params = lambda _: policy.params  # noqa: E731 - jit makes a copy
+  loss = objective
+  if adapters is not None:
+    loss = low_rank.objective(objective, policy.params, adapters)
+    tx = loop.optimizer(recipe.train)  # thin factors are no matrices to Muon
+    init_params = lambda key: low_rank.init(  # noqa: E731
+      key, policy.params, adapters
+    )
+  state = loop.fit(
+    recipe.train,
+    loss,
+    init_params,
+    batches,
+    workdir,
+    tx=tx,
+    evaluate=_evaluate(loss, held_out),
+    mesh=mesh,
+    meta=recipe.describe(),
+    ledger=ledger,
+  )
+  if adapters is None:
+    return state.params
+  return low_rank.merge(policy.params, state.params, adapters)
+
+
+def _all_of(batches):
+  """Every batch of one epoch."""
+  return [batches(step) for step in range(batches.steps_an_epoch)]
+
+
+def _passes(batches, rows, train):
+  """Batches that see every row at least once; none if there are no rows."""
+  steps = -(-len(rows) // train.batch_size)
+  return [batches(step) for step in range(steps)] if rows else []
+
+
+def _evaluate(objective, held_out):
+  """Mean metrics of held-out batches; None if there are none."""
+  if not held_out:
+    return None
+  figures = jax.jit(objective)
+  key = jax.random.key(0)
+
+  def evaluate(params, step):
+    del step
+    found = [figures(params, batch, key)[1] for batch in held_out]
+    means = jax.tree.map(lambda *x: sum(x) / len(x), *found)
+    return {f"held_out_{name}": value for name, value in means.items()}
+
+  return evaluate
+
+
+def _language_model(start: str) -> bundle_lib.Bundle:
+  found = bundle_lib.load(start)
+  if found.kind != "language_model":
+    raise ValueError(
+      f"start={start!r} is a {found.kind}; expected a language_model"
+    )
+  return found
+
+
+def _token_pairs(recipe, policy):
+  """Pairs of the recipe's file as tokens: (to train on, held out)."""
+  data, length = recipe.data, recipe.train.length
+  data.validate(length)
+  loaded = tuning_files.load_pairs(data.path, skip_bad=data.skip_bad)
+
+  def tokens(row):
+    sides = [
+      _tokenised(policy, row, text, length, data.longest_prompt)
+      for text in (row.chosen, row.rejected)
+    ]
+    if sides[0].tokens == sides[1].tokens:
+      raise ValueError(
+        f"{row.where}: chosen and rejected are equal once cut to {length} "
+        "tokens; expected a longer train.length"
+      )
+    return tuning_batches.TokenPair(*sides)
+
+  return [[tokens(row) for row in part] for part in data.split(loaded)]
+
+
+def _tokenised(policy, row, answer, length, longest_prompt) -> packing.Example:
+  """A row's prompt and an answer to it; errors name its file and line."""
+  try:
+    prompt = tuning_files.prompt_text(
+      row.prompt, policy.chat if policy.chats else None
+    )
+    return tuning_batches.tokenised(
+      policy.tokenizer, prompt, answer, length, longest_prompt
+    )
+  except ValueError as error:
+    raise ValueError(f"{row.where}: {error}") from None
+
+
+def _described(kind: str, recipe: Any) -> dict[str, Any]:
+  return json.loads(json.dumps({"kind": kind} | dataclasses.asdict(recipe)))
+
+
+def _export(recipe, params, path: str) -> None:
+  """The start's bundle with other parameters, in the start's own format."""
+  made = dataclasses.replace(_language_model(recipe.start), params=params)
+  if isinstance(made.tokenizer, tokenizer_lib.WordTokenizer):
+    bundle_lib.save(path, dataclasses.replace(made, recipe=recipe.describe()))
+  else:  # its own recipe names the architecture to write
+    bundle_lib.export(path, made)
