@@ -46,7 +46,7 @@ class Batch(NamedTuple):
     tokens: i32[B, T].
     mask: bool[B, T], answers; they have unlike lengths.
     logits: f32[B, T, V], of the policy.
-    old: f32[B, T - 1], log-probabilities of the tokens that follow, a while ago.
+    old: f32[B, T - 1], log-probabilities of the tokens that follow, earlier.
     sampler: f32[B, T - 1], as a sampler reported them.
     reference: f32[B, T - 1], under the reference.
     advantages: f32[B].
@@ -278,7 +278,7 @@ def _judged_cases(batch: Batch, other: Batch) -> Iterator[tuple[str, Any, Any]]:
       jnp.asarray(desirable),
       point,
       **options,
-    ).sum()  # trl averages later, in what surrounds its losses
+    ).mean()
 
   inputs = {"label": desirable, "ref_logps": known, "ref_KL_logps": strange}
   for prefix, b in (("", batch), ("KL_", other)):

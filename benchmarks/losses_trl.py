@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """trl's own loss code on given logits.
 
-A trainer of trl needs a model, a tokenizer, a data set and an accelerator before
-it computes a loss. So its loss methods are called as they are, unbound, on a
-stand-in for the trainer that holds the few fields they read, with a stand-in
-for the model that returns the given logits through trl's own log-softmax.
+A trainer of trl needs a model, a tokenizer, a data set and an accelerator
+before it computes a loss. So its loss methods are called as they are, unbound,
+on a stand-in for the trainer that holds the few fields they read, with a
+stand-in for the model that returns the given logits through trl's own
+log-softmax.
 """
 
-from collections.abc import Callable, Mapping
 import collections
+from collections.abc import Callable, Mapping
 import contextlib
 import types
 from typing import Any
 
 import numpy as np
 import torch
+import trl
 from trl.experimental.orpo import orpo_trainer
 from trl.trainer import dpo_trainer, grpo_trainer, kto_trainer, reward_trainer
 from trl.trainer import utils as trl_utils
 
-VERSION = __import__("trl").__version__
+VERSION = trl.__version__
 _IGNORED = -100
 
 
@@ -51,6 +53,7 @@ def _accelerator():
   return types.SimpleNamespace(
     device=torch.device("cpu"),
     num_processes=1,
+    is_main_process=False,
     gather=same,
     gather_for_metrics=same,
     reduce=same,
@@ -102,6 +105,7 @@ def policy(
     "max_completion_length": 1,
   } | options
   args = types.SimpleNamespace(
+    report_to=[],
     delta=settings.pop("delta"),
     use_bias_correction_kl=settings.pop("use_bias_correction_kl"),
     steps_per_generation=1,
@@ -184,8 +188,8 @@ def odds(
 ) -> tuple[float, np.ndarray]:
   """ORPO of `ORPOTrainer`'s two pieces: mean log-probs, odds-ratio loss.
 
-  The likelihood is that of the chosen answer, as in the paper; trl's own forward
-  pass takes the prompt with it.
+  The likelihood is that of the chosen answer, as in the paper; trl's own
+  forward pass takes the prompt with it.
   """
   trainer = _stand_in(beta=beta)
 

@@ -204,7 +204,7 @@ class SplitRule:
   """A power law, for demonstrations are worth less and less before pairs are.
 
   share = (n / scale)^-fall * ratio^rise, at most 1, where the whole budget
-  would buy n demonstrations, and ratio is a pair's price over a demonstration's.
+  would buy n demonstrations, and a pair costs ratio times a demonstration.
 
   Attributes:
     scale: demonstrations up to which, at equal prices, nothing else is bought.

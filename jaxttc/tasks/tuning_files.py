@@ -110,7 +110,7 @@ def _load(path, read: Callable[[Mapping[str, Any], str], Any], skip_bad: bool):
       skipped.append(str(error))
   if not rows:
     raise ValueError(
-      f"{path}: no valid row; the first of {len(skipped)} bad ones: {skipped[0]}"
+      f"{path}: no valid row; the first of {len(skipped)}: {skipped[0]}"
     )
   return Loaded(tuple(rows), tuple(skipped))
 
