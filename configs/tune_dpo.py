@@ -23,7 +23,7 @@ def get_config(which: str = "") -> tuning_recipes.PreferenceRecipe:
       path="configs/data/pairs.jsonl", held_out=14, longest_prompt=96
     ),
     loss=preference_losses.PreferenceLossConfig(beta=0.1, anchor=0.2),
-    low_rank=low_rank.LowRankConfig() if which else None,
+    adapters=low_rank.LowRankConfig() if which else None,
     train=loop.TrainConfig(
       steps=30,
       batch_size=8,

@@ -35,8 +35,8 @@ class AnnotationPrices:
     ValueError: if a price is not positive.
   """
 
-  sft: float = 1.0
-  pair: float = 1.0
+  sft: int | float = 1.0
+  pair: int | float = 1.0
 
   def __post_init__(self) -> None:
     for name in ("sft", "pair"):
@@ -59,15 +59,15 @@ class SplitPlan(NamedTuple):
 
   sft: int
   pairs: int
-  spent: float
-  left_over: float
-  share: float
+  spent: int | float
+  left_over: int | float
+  share: int | float
 
 
 def plan_budget(
-  budget: float,
+  budget: int | float,
   prices: AnnotationPrices,
-  share: float,
+  share: int | float,
   pool: int | None = None,
 ) -> SplitPlan:
   """Whole annotations that a budget buys.
@@ -121,7 +121,7 @@ class SplitTable(NamedTuple):
   shares: Float[np.ndarray, " F"]
   scores: Float[np.ndarray, "C F S"]
 
-  def at(self, budget: float) -> Float[np.ndarray, "F S"]:
+  def at(self, budget: int | float) -> Float[np.ndarray, "F S"]:
     """Scores f64[F, S] at a budget, linear in its logarithm.
 
     Raises:
@@ -165,7 +165,7 @@ class Recommendation(NamedTuple):
 
 
 def recommend(
-  table: SplitTable, budget: float, seed: int = 0
+  table: SplitTable, budget: int | float, seed: int = 0
 ) -> Recommendation:
   """The best share at a budget, and how sure it is.
 
@@ -212,11 +212,11 @@ class SplitRule:
     rise: exponent in the ratio of prices.
   """
 
-  scale: float
-  fall: float
-  rise: float
+  scale: int | float
+  fall: int | float
+  rise: int | float
 
-  def share(self, budget: float, prices: AnnotationPrices) -> float:
+  def share(self, budget: int | float, prices: AnnotationPrices) -> float:
     """The share of the money for demonstrations, in (0, 1].
 
     Raises:
@@ -236,7 +236,7 @@ LINEAR_TASK = SplitRule(scale=512.0, fall=0.4, rise=0.0)
 
 
 def recommend_split(
-  budget: float,
+  budget: int | float,
   prices: AnnotationPrices,
   rule: SplitRule = LINEAR_TASK,
   pool: int | None = None,

@@ -118,8 +118,8 @@ def _load(path, read: Callable[[Mapping[str, Any], str], Any], skip_bad: bool):
 def _demonstration(row, where) -> Demonstration:
   if "messages" in row:
     *before, last = _messages(row["messages"], "messages", where)
-    prompt = _turns(before, "messages", where)
-    return Demonstration(prompt, _answer(last, "messages", where), where)
+    answer = _answer(last, "messages", where)
+    return Demonstration(_turns(before, "messages", where), answer, where)
   if "completion" in row:
     prompt = _prompt(row, where)
     return Demonstration(prompt, _response(row, "completion", where), where)

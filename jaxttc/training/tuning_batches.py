@@ -144,7 +144,7 @@ def pair_batches(
   order = _orders(len(pairs), seed)
 
   def batch(step: int) -> PairBatch:
-    places = np.arange(step * rows, (step + 1) * rows)
+    places = range(step * rows, (step + 1) * rows)
     chosen = [order(i // len(pairs))[i % len(pairs)] for i in places]
     return lay_pairs([pairs[i] for i in chosen], length)._replace(
       reference=(

@@ -77,13 +77,13 @@ class SupervisedRecipe:
   Attributes:
     start: a language model's file or directory, or the name of one that ships.
     data: demonstrations.
-    low_rank: adapters to train in place of the model; None for all of it.
+    adapters: low-rank ones to train in place of the model; None for all of it.
     train: length, rate and bookkeeping of the run.
   """
 
   start: str = "arithmetic_lm"
   data: DataConfig
-  low_rank: low_rank.LowRankConfig | None = None
+  adapters: low_rank.LowRankConfig | None = None
   train: loop.TrainConfig
 
   def run(
@@ -144,7 +144,7 @@ class PreferenceRecipe:
     start: a language model's file or directory, or the name of one that ships.
     data: pairs.
     loss: which loss.
-    low_rank: adapters to train in place of the model; None for all of it.
+    adapters: low-rank ones to train in place of the model; None for all of it.
     train: length, rate and bookkeeping of the run; a row is an answer, and a
       batch has `batch_size` pairs.
   """
@@ -152,7 +152,7 @@ class PreferenceRecipe:
   start: str = "arithmetic_lm"
   data: DataConfig
   loss: preference_losses.PreferenceLossConfig
-  low_rank: low_rank.LowRankConfig | None = None
+  adapters: low_rank.LowRankConfig | None = None
   train: loop.TrainConfig
 
   def run(
@@ -285,7 +285,7 @@ class RewardRecipe:
 
 def _fit(recipe, policy, objective, batches, workdir, mesh, ledger, held_out):
   """Trains the model, or its adapters; returns the model's parameters."""
-  adapters = recipe.low_rank
+  adapters = recipe.adapters
   tx = loop.optimizer(recipe.train, transformer.matrix_axes)
   init_params = lambda _: policy.params  # noqa: E731 - jit makes a copy
   loss = objective

@@ -86,7 +86,7 @@ def test_supervised(start, data, tmp_path, adapters):
   recipe = tuning_recipes.SupervisedRecipe(
     start=start,
     data=_source(data, "sums.jsonl"),
-    low_rank=adapters,
+    adapters=adapters,
     train=_train(),
   )
   params = recipe.run(str(tmp_path))
