@@ -53,6 +53,7 @@ def study(
   claims = [
     *_fall_claims(recipe, tables[1.0]),
     *_cold_start_claims(recipe, runs, base),
+    *_arm_claims(recipe, runs),
     *_price_claims(recipe, tables),
     *_rule_claims(tables),
   ]
@@ -144,6 +145,27 @@ def _cold_start_claims(recipe, runs, base) -> list[results.Claim]:
       )
     )
   return claims
+
+
+def _arm_claims(recipe, runs) -> list[results.Claim]:
+  """What losses that also raise the chosen answer do with pairs alone."""
+  shape = (len(recipe.shares), recipe.seeds)
+  scores = {
+    name: np.reshape(
+      [
+        r["accuracy"]
+        for r in runs[split_study.Cell(name, 1.0, recipe.arms_budget)]
+      ],
+      shape,
+    )
+    for name in recipe.arms()
+  }
+  best = scores[split_study.MAIN][scores[split_study.MAIN].mean(1).argmax()]
+  return [
+    _claim(f"{name}_pairs_only_over_best_split", rows[0] - best)
+    for name, rows in scores.items()
+    if name != split_study.MAIN
+  ]
 
 
 def _price_claims(recipe, tables) -> list[results.Claim]:

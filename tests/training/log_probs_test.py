@@ -6,8 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxttc.inference import controllers, local_engine
+from jaxttc.inference import engine as engine_lib
 from jaxttc.models import config as config_lib
 from jaxttc.models import transformer
+from jaxttc.testing import tiny_models
 from jaxttc.training import log_probs
 
 _CONFIG = config_lib.TransformerConfig(
@@ -96,6 +99,43 @@ def test_packed_equals_a_row_each(model):
       found[start : start + n - 1], alone[i, : n - 1], rtol=1e-4, atol=1e-5
     )
     start += n
+
+
+def test_agrees_with_what_the_engine_reports_while_sampling():
+  policy = tiny_models.tiny_bundles(0)[0]
+  engine = local_engine.LocalEngine(
+    policy,
+    sampler=controllers.Sampler(temperature=0.8),
+    groups=1,
+    rows=2,
+    steps=4,
+    columns=12,
+  )
+  head = engine.encode("Solve 3 + 4 .\n")
+  engine.open({0: engine_lib.Prompt(text="", tokens=head)})
+  engine.submit(
+    engine_lib.Request(
+      group=0, ticket=i, node=0, until=engine_lib.END, limit=12, seed=(0, i)
+    )
+    for i in range(4)
+  )
+  spans = []
+  while len(spans) < 4:
+    spans += engine.step()
+  rows = np.zeros((4, 4, len(head) + 12), np.int32)
+  tokens, segments, positions, targets = rows
+  for i, span in enumerate(spans):
+    text = [*head, *span.tokens]
+    tokens[i, : len(text)], segments[i, : len(text)] = text, 1
+    positions[i, : len(text)] = np.arange(len(text))
+    targets[i, : len(text) - 1] = text[1:]
+  found = log_probs.of_model(
+    policy.model, policy.params, *map(jnp.array, rows), temperature=0.8
+  ).log_probs
+  for i, span in enumerate(spans):
+    first = len(head) - 1
+    own = found[i, first : first + span.length].sum()
+    assert float(own) == pytest.approx(span.logprob, abs=1e-4)
 
 
 def test_bad_options_are_refused(model):

@@ -175,6 +175,29 @@ def test_sampler_weights_kl_and_entropy_add_up():
     assert float(found.metrics["kl"]) == pytest.approx(0.08)
 
 
+@pytest.mark.parametrize("mode", sequences_lib.MODES)
+def test_parts_of_a_step_have_the_gradient_of_the_whole(mode):
+  new, old, advantages, sequences = _batch()
+  config = Config(
+    aggregation=mode, length=9 if mode == "fixed_length" else None
+  )
+
+  def fraction(new, rows):
+    return policy_losses.policy_loss(
+      config,
+      new[rows],
+      old[rows],
+      advantages[rows],
+      sequences_lib.Sequences(sequences.mask[rows]),
+    ).fraction
+
+  whole = jax.grad(lambda x: fraction(x, slice(None)).value)(new)
+  parts = [slice(i, i + 1) for i in range(3)]
+  above = sum(jax.grad(lambda x, r=r: fraction(x, r)[0])(new) for r in parts)
+  below = sum(fraction(new, r)[1] for r in parts)
+  np.testing.assert_allclose(above / below, whole, rtol=1e-5, atol=1e-7)
+
+
 def test_what_stands_at_masked_tokens_is_not_read():
   new, old, advantages, sequences = _batch()
   for ratio in policy_losses.RATIOS:
