@@ -20,15 +20,15 @@ def get_config(which: str = "") -> tuning_recipes.PreferenceRecipe:
   return tuning_recipes.PreferenceRecipe(
     start="arithmetic_lm",
     data=tuning_recipes.DataConfig(
-      path="configs/data/pairs.jsonl", held_out=14, longest_prompt=96
+      path="configs/data/pairs.jsonl", held_out=14, longest_prompt=112
     ),
     loss=preference_losses.PreferenceLossConfig(beta=0.1, anchor=0.2),
     adapters=low_rank.LowRankConfig() if which else None,
     train=loop.TrainConfig(
       steps=30,
       batch_size=8,
-      length=192,
-      learning_rate=2e-3 if which else 2e-4,
+      length=200,
+      learning_rate=5e-4 if which else 2e-4,
       warmup_steps=3,
       weight_decay=0.0,
       log_every=5,

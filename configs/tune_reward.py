@@ -17,12 +17,12 @@ def get_config() -> tuning_recipes.RewardRecipe:
   return tuning_recipes.RewardRecipe(
     start="arithmetic_lm",
     data=tuning_recipes.DataConfig(
-      path="configs/data/pairs.jsonl", held_out=14, longest_prompt=96
+      path="configs/data/pairs.jsonl", held_out=14, longest_prompt=112
     ),
     train=loop.TrainConfig(
       steps=30,
       batch_size=8,
-      length=192,
+      length=200,
       learning_rate=5e-4,
       warmup_steps=3,
       weight_decay=0.0,

@@ -261,13 +261,17 @@ def regret(rule: SplitRule, table: SplitTable) -> Float[np.ndarray, " C"]:
   Scores are means over seeds, linear between the shares of the grid; less than
   0 where the rule's share lies between two that are good.
   """
-  means = table.scores.mean(2)
   shares = [rule.share(budget, table.prices) for budget in table.budgets]
+  return _regret(np.array(shares), table)
+
+
+def _regret(shares: np.ndarray, table: SplitTable) -> np.ndarray:
+  """Regret [.., C] of shares [.., C]."""
+  means = table.scores.mean(2)
   found = [
-    np.interp(share, table.shares, row)
-    for share, row in zip(shares, means, strict=True)
+    np.interp(shares[..., i], table.shares, row) for i, row in enumerate(means)
   ]
-  return means.max(1) - np.array(found)
+  return means.max(1) - np.stack(found, axis=-1)
 
 
 def fit_rule(tables: Sequence[SplitTable]) -> SplitRule:
@@ -286,10 +290,19 @@ def fit_rule(tables: Sequence[SplitTable]) -> SplitRule:
   scales = np.geomspace(16, 65536, 25)
   falls = np.linspace(0, 1, 21)
   rises = np.linspace(0, 1, 21) if len(ratios) > 1 else np.zeros(1)
-  best, least = None, math.inf
-  for rise, fall, scale in itertools.product(rises, falls, scales):
-    rule = SplitRule(scale=float(scale), fall=float(fall), rise=float(rise))
-    lost = np.concatenate([regret(rule, table) for table in tables]).mean()
-    if lost < least - 1e-9:
-      best, least = rule, lost
-  return best
+  tried = np.array(list(itertools.product(rises, falls, scales)))
+  rise, fall, scale = tried.T[..., None]
+  regrets = []
+  for table in tables:
+    worth = table.budgets[None] / table.prices.sft / scale
+    ratio = table.prices.pair / table.prices.sft
+    shares = np.minimum(1.0, worth**-fall * ratio**rise)
+    regrets.append(_regret(shares, table))
+  mean = np.concatenate(regrets, axis=1).mean(1)
+  # The first of equals, though rounding may tell them apart.
+  best = int((mean < mean.min() + 1e-9).argmax())
+  return SplitRule(
+    scale=float(scale[best, 0]),
+    fall=float(fall[best, 0]),
+    rise=float(rise[best, 0]),
+  )

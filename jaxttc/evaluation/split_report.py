@@ -82,7 +82,7 @@ def _cell(recipe, cell, rows) -> dict[str, Any]:
 def _falls(shares: np.ndarray) -> np.ndarray:
   """Whether shares [.., C] never rise and end below where they began."""
   never_rise = (np.diff(shares, axis=-1) <= 0).all(-1)
-  return never_rise & (shares[..., -1] < shares[..., 0])
+  return np.asarray(never_rise & (shares[..., -1] < shares[..., 0]))
 
 
 def _fall_claims(recipe, table) -> list[results.Claim]:

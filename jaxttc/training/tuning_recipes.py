@@ -250,7 +250,10 @@ class RewardRecipe:
       )
 
     def init_params(key):
-      return transformer.init(key, model) | {"trunk": policy.params}
+      fresh = transformer.init(key, model)
+      # A head of its own, for words, is of no use to a judge.
+      trunk = {name: policy.params[name] for name in fresh["trunk"]}
+      return fresh | {"trunk": trunk}
 
     objective = preference_tuning.reward_objective(model, self.centring)
     seen = batches(train, self.train.seed)

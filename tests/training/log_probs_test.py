@@ -114,10 +114,12 @@ def test_agrees_with_what_the_engine_reports_while_sampling():
   head = engine.encode("Solve 3 + 4 .\n")
   engine.open({0: engine_lib.Prompt(text="", tokens=head)})
   engine.submit(
-    engine_lib.Request(
-      group=0, ticket=i, node=0, until=engine_lib.END, limit=12, seed=(0, i)
-    )
-    for i in range(4)
+    [
+      engine_lib.Request(
+        group=0, ticket=i, node=0, until=engine_lib.END, limit=12, seed=(0, i)
+      )
+      for i in range(4)
+    ]
   )
   spans = []
   while len(spans) < 4:
