@@ -78,8 +78,9 @@ def pack(examples: Iterable[Example], rows: int, length: int) -> Packed:
 def plan_rows(lengths: Sequence[int], length: int) -> list[list[int]]:
   """Which examples share a row, so that all of them find a place.
 
-  First-fit with the longest first, which takes at most 11/9 of the rows that
-  the best plan takes, and one more (Johnson 1973).
+  Best-fit with the longest first: each example goes into the fullest row that
+  still has room. It takes at most 11/9 of the rows that the best plan takes,
+  and one more (Johnson 1973).
 
   Args:
     lengths: tokens of each example.
@@ -91,20 +92,27 @@ def plan_rows(lengths: Sequence[int], length: int) -> list[list[int]]:
   Raises:
     ValueError: if an example is longer than a row.
   """
-  free: list[int] = []
   plan: list[list[int]] = []
+  rows_with: dict[int, list[int]] = {}  # by tokens left
+  rooms = 0  # bit r is set where some row has r tokens left
   for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-    if lengths[i] > length:
+    n = lengths[i]
+    if n > length:
       raise ValueError(
-        f"example {i} has {lengths[i]} tokens, more than a row's {length}"
+        f"example {i} has {n} tokens, more than a row's {length}"
       )
-    row = next((r for r, room in enumerate(free) if room >= lengths[i]), None)
-    if row is None:
-      row = len(free)
-      free.append(length)
+    enough = rooms >> n
+    if enough:
+      room = n + (enough & -enough).bit_length() - 1
+      row = rows_with[room].pop()
+      if not rows_with[room]:
+        rooms &= ~(1 << room)
+    else:
+      room, row = length, len(plan)
       plan.append([])
-    free[row] -= lengths[i]
     plan[row].append(i)
+    rows_with.setdefault(room - n, []).append(row)
+    rooms |= 1 << (room - n)
   return plan
 
 

@@ -112,3 +112,13 @@ def test_groups_are_laid_in_rows_of_their_own():
     packing.pack_rows([[one], [two]], 1, 4)
   with pytest.raises(ValueError, match="row 0 has more than 2 tokens"):
     packing.pack_rows([[one, two]], 1, 2)
+
+
+@hypothesis.given(st.lists(st.integers(1, 12), max_size=40))
+def test_plans_are_within_their_bound(lengths):
+  plan = packing.plan_rows(lengths, 12)
+  assert sorted(i for row in plan for i in row) == list(range(len(lengths)))
+  assert all(sum(lengths[i] for i in row) <= 12 for row in plan)
+  # No two rows would fit into one.
+  used = sorted(sum(lengths[i] for i in row) for row in plan)
+  assert len(used) < 2 or used[0] + used[1] > 12
