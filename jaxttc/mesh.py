@@ -265,6 +265,31 @@ def replicate(tree: Any, mesh: jax.sharding.Mesh) -> Any:
   return place(tree, jax.NamedSharding(mesh, REPLICATED))
 
 
+def split_shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Shardings under which each device along "data" holds a part of each leaf.
+
+  A leaf is split along the longest of its axes that the devices divide, and is
+  whole on all if they divide none.
+
+  Args:
+    tree: a pytree of arrays, or of anything with a `shape`.
+    mesh: a mesh of `make_mesh`.
+
+  Returns:
+    A tree like `tree`, of `NamedSharding`.
+  """
+  parts = mesh.shape[DATA]
+
+  def of(leaf):
+    fits = [i for i, n in enumerate(leaf.shape) if n >= parts and not n % parts]
+    if not fits:
+      return jax.NamedSharding(mesh, REPLICATED)
+    longest = max(fits, key=lambda i: (leaf.shape[i], -i))
+    return jax.NamedSharding(mesh, jax.P(*[None] * longest, DATA))
+
+  return jax.tree.map(of, tree)
+
+
 def join(text: str) -> None:
   """Joins the other processes of a job; before anything else of JAX.
 

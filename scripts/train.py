@@ -52,8 +52,10 @@ def main(argv: list[str]) -> None:
         _LEDGER.value, pathlib.Path(_LEDGER.value).stem
       )
     params = recipe.run(_WORKDIR.value, mesh, ledger)
-    if _EXPORT.value and mesh_lib.is_first():
-      recipe.export(params, _EXPORT.value)
+    if _EXPORT.value:
+      params = mesh_lib.fetch(params)  # of all processes, on all of them
+      if mesh_lib.is_first():
+        recipe.export(params, _EXPORT.value)
   except (ValueError, FloatingPointError) as error:
     raise SystemExit(f"train.py: {error}") from None
 

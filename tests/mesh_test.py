@@ -207,3 +207,26 @@ def test_fetch_makes_whole_arrays_of_the_host(batch):
   got = mesh_lib.fetch(tree)
   assert isinstance(got["x"], np.ndarray) and got["n"] == 3
   np.testing.assert_array_equal(got["x"], batch)
+
+
+def test_split_shardings_take_the_longest_axis_that_divides():
+  mesh = mesh_lib.make_mesh(4, 2)
+  tree = {
+    "longest": jnp.zeros((4, 8)),
+    "first_of_equals": jnp.zeros((8, 8)),
+    "what_divides": jnp.zeros((12, 30)),
+    "too_short": jnp.zeros((2, 3)),
+    "number": jnp.zeros(()),
+    "key": jax.random.key(0),
+  }
+  shardings = mesh_lib.split_shardings(jax.eval_shape(lambda: tree), mesh)
+  assert {name: s.spec for name, s in shardings.items()} == {
+    "longest": jax.P(None, "data"),
+    "first_of_equals": jax.P("data"),
+    "what_divides": jax.P("data"),
+    "too_short": jax.P(),
+    "number": jax.P(),
+    "key": jax.P(),
+  }
+  placed = mesh_lib.place(tree, shardings)
+  assert placed["longest"].addressable_shards[0].data.shape == (4, 2)

@@ -23,6 +23,7 @@ Shape letters: G groups, R rows, T tokens a row, C arena slots, S columns, D
 width, K key-value heads, Q query heads a key-value head, E head size, F MLP.
 """
 
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -407,31 +408,48 @@ def _add_layers(module, first, count):
 def _run_layers(module, first, x, positions, own_mask, context):
   """All layers of a module, whose caches are the context's from `first` on."""
   own = []
-  for i, attention in enumerate(module.attention):
+  for i in range(len(module.attention)):
     parts = (
       None if context.arena is None else context.arena[first + i],
       None if context.scratch is None else context.scratch[first + i],
     )
-    h, private = attention(
-      module.attention_norm[i](x), positions, own_mask, parts, context
-    )
-    if module.config.post_norms:
-      h = module.attention_post_norm[i](h)
-    x = x + h
-    h = module.mlp[i](module.mlp_norm[i](x))
-    if module.config.post_norms:
-      h = module.mlp_post_norm[i](h)
-    x = x + h
+    run = functools.partial(_run_layer, layer=i)
+    if module.remat:
+      run = nn.remat(run)
+    x, private = run(module, x, positions, own_mask, parts, context)
     own.append(private)
   return x, tuple(own)
 
 
+def _run_layer(module, x, positions, own_mask, parts, context, *, layer):
+  """One layer of a module, and the private keys and values that it gives."""
+  h, private = module.attention[layer](
+    module.attention_norm[layer](x), positions, own_mask, parts, context
+  )
+  if module.config.post_norms:
+    h = module.attention_post_norm[layer](h)
+  x = x + h
+  h = module.mlp[layer](module.mlp_norm[layer](x))
+  if module.config.post_norms:
+    h = module.mlp_post_norm[layer](h)
+  return x + h, private
+
+
 class Transformer(nn.Module):
-  """Tokens to final hidden states, and hidden states to logits."""
+  """Tokens to final hidden states, and hidden states to logits.
+
+  Attributes:
+    config: sizes.
+    dtype: to compute in; parameters are of their own.
+    backend: one of `attention_backend.NAMES`.
+    remat: whether a gradient computes each layer anew, from its input, in place
+      of keeping what is inside; saves memory, costs one more forward pass.
+  """
 
   config: config_lib.TransformerConfig
   dtype: jnp.dtype = jnp.float32
   backend: str = attention_backend.AUTO
+  remat: bool = False
 
   def setup(self):
     """Creates embedding, layers and head."""
@@ -505,17 +523,19 @@ class ProcessRewardModel(nn.Module):
   its hidden states, how probable the trunk's own language head found each
   token. A wrong number is one that was not expected, so a trunk that computes
   well need not learn anew what an error looks like; the layers above only
-  collect what it says, and learn which surprises matter.
+  collect what it says, and learn which surprises matter. Attributes are those
+  of `Transformer`.
   """
 
   config: config_lib.TransformerConfig
   dtype: jnp.dtype = jnp.float32
   backend: str = attention_backend.AUTO
+  remat: bool = False
 
   def setup(self):
     """Creates trunk, reading layers and head."""
     cfg, reading = self.config, self.config.reading_layers
-    self.trunk = Transformer(cfg.trunk(), self.dtype, self.backend)
+    self.trunk = Transformer(cfg.trunk(), self.dtype, self.backend, self.remat)
     self.reward = nn.Dense(1, dtype=jnp.float32)
     if cfg.reward_width:
       self.reward_hidden = nn.Dense(cfg.reward_width, dtype=self.dtype)

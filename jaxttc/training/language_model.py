@@ -10,7 +10,7 @@ import optax
 from jaxttc.models import transformer
 from jaxttc.tasks import arithmetic
 from jaxttc.tasks import tokenizer as tokenizer_lib
-from jaxttc.training import packing
+from jaxttc.training import accumulation, packing
 
 _EXAMPLES_A_BATCH = 100_000  # index space of one step; never used up
 
@@ -23,8 +23,8 @@ def objective(model: transformer.Transformer) -> Callable:
 
   Returns:
     loss(params, batch, key) -> (f32[], metrics), with a `packing.Packed` of
-    device arrays as batch. Metrics: `loss` (nats a target token) and
-    `accuracy` (share of target tokens that are the argmax).
+    device arrays as batch. Metrics: `loss` (nats a target token), `accuracy`
+    (share of target tokens that are the argmax) and `weight` (target tokens).
   """
 
   def loss(params, batch: packing.Packed, key: jax.Array):
@@ -38,7 +38,11 @@ def objective(model: transformer.Transformer) -> Callable:
     total = jnp.maximum(batch.weights.sum(), 1e-6)
     mean = (nats * batch.weights).sum() / total
     right = (logits.argmax(-1) == batch.targets) * batch.weights
-    return mean, {"loss": mean, "accuracy": right.sum() / total}
+    return mean, {
+      "loss": mean,
+      "accuracy": right.sum() / total,
+      accumulation.WEIGHT: batch.weights.sum(),
+    }
 
   return loss
 

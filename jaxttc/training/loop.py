@@ -15,17 +15,25 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from rich import progress as rich_progress
 
 from jaxttc import checkpoints as checkpoints_lib
 from jaxttc import mesh as mesh_lib
 from jaxttc.cost import ledger as ledger_lib
+from jaxttc.training import (
+  accumulation,
+  divergence,
+  sharded_state,
+  step_accounts,
+)
 from jaxttc.training import metrics as metrics_lib
-from jaxttc.training import step_accounts
 
 Objective = Callable[[Any, Any, jax.Array], tuple[jax.Array, dict]]
 Gradients = Callable[[Any, Any, jax.Array], tuple[Any, dict]]
+
+_DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -47,6 +55,13 @@ class TrainConfig:
     evaluate_every: steps between evaluations.
     checkpoint_every: steps between checkpoints; the last step always has one.
     keep: checkpoints kept.
+    accumulate: parts of a batch that are taken one after the other, to hold the
+      activations of one; the gradient is that of the batch (`accumulation`).
+    fully_sharded: whether a mesh's devices split parameters and the optimizer's
+      state among them, or each hold all.
+    dtype: that models compute in, "float32" or "bfloat16"; parameters, their
+      gradients and the optimizer's state are float32.
+    remat: whether the gradient computes each layer anew, to hold less.
   """
 
   seed: int = 0
@@ -62,6 +77,10 @@ class TrainConfig:
   evaluate_every: int = 500
   checkpoint_every: int = 200
   keep: int = 2
+  accumulate: int = 1
+  fully_sharded: bool = False
+  dtype: str = "float32"
+  remat: bool = False
 
   def validate(self) -> None:
     """Raises ValueError, naming the field, for values that cannot be."""
@@ -73,6 +92,7 @@ class TrainConfig:
       "evaluate_every",
       "checkpoint_every",
       "keep",
+      "accumulate",
     ):
       if getattr(self, name) < 1:
         raise ValueError(
@@ -83,6 +103,15 @@ class TrainConfig:
         raise ValueError(
           f"train.{name} must be positive, got {getattr(self, name)}"
         )
+    if self.batch_size % self.accumulate:
+      raise ValueError(
+        f"train.batch_size={self.batch_size} must be a multiple of "
+        f"train.accumulate={self.accumulate}"
+      )
+    if self.dtype not in _DTYPES:
+      raise ValueError(
+        f"train.dtype must be one of {', '.join(_DTYPES)}, got {self.dtype!r}"
+      )
     if self.decay_steps is not None and self.decay_steps < self.steps:
       raise ValueError(
         f"train.decay_steps={self.decay_steps} must be at least "
@@ -93,6 +122,10 @@ class TrainConfig:
         raise ValueError(
           f"train.{name} must not be negative, got {getattr(self, name)}"
         )
+
+  def compute(self) -> dict[str, Any]:
+    """How a transformer computes while it is trained: its dtype and remat."""
+    return {"dtype": jnp.dtype(self.dtype), "remat": self.remat}
 
 
 @flax.struct.dataclass
@@ -170,28 +203,62 @@ def train_step(
   objective: Objective | None,
   tx: optax.GradientTransformation,
   gradients: Gradients | None = None,
-) -> Callable[[TrainState, Any], tuple[TrainState, dict]]:
+  *,
+  accumulate: int = 1,
+  shardings: TrainState | None = None,
+) -> Callable[..., tuple[TrainState, dict]]:
   """One optimizer step, jitted; the old state's memory is reused.
 
+  Args:
+    objective: as in `fit`.
+    tx: the optimizer.
+    gradients: as in `fit`.
+    accumulate: parts of a batch, as in `TrainConfig`.
+    shardings: of the state, if a mesh's devices split it.
+
+  Returns:
+    (state, batch, at=None) -> (state, metrics). A step whose metrics are not
+    finite changes nothing. Neither does one for a state that is not at step
+    `at`, i32[], and its metrics are NaN: so nothing follows a step that failed,
+    though nobody looks at it until later.
+
   Raises:
-    ValueError: unless there is one of `objective` and `gradients`.
+    ValueError: unless there is one of `objective` and `gradients`; if
+      `gradients` are to be accumulated.
   """
   if (objective is None) == (gradients is None):
     raise ValueError("expected either an objective or gradients")
-  descend = gradients or jax.grad(objective, has_aux=True)
+  if gradients is not None and accumulate > 1:
+    raise ValueError(
+      f"train.accumulate={accumulate}: only an objective's gradient is that of "
+      "its parts; these are given as gradients"
+    )
+  if objective is not None:
+    if shardings is not None:
+      objective = sharded_state.gathering(objective, shardings.params)
+    gradients = accumulation.gradients(objective, accumulate)
 
-  def step(state: TrainState, batch):
+  def step(state: TrainState, batch, at=None):
     key = jax.random.fold_in(state.key, state.step)
-    grads, metrics = descend(state.params, batch, key)
+    grads, metrics = gradients(state.params, batch, key)
+    if shardings is not None:
+      grads = jax.lax.with_sharding_constraint(grads, shardings.params)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    metrics = metrics | {"grad_norm": optax.global_norm(grads)}
-    return state.replace(
+    metrics = metrics | {"grad_norm": optax.tree.norm(grads)}
+    stepped = state.replace(
       step=state.step + 1,
       params=optax.apply_updates(state.params, updates),
       opt_state=opt_state,
-    ), metrics
+    )
+    expected = True if at is None else state.step == at
+    finite = [jnp.isfinite(x).all() for x in metrics.values()]
+    good = jnp.stack([jnp.asarray(expected), *finite]).all()
+    state = jax.tree.map(lambda a, b: jnp.where(good, a, b), stepped, state)
+    metrics = {k: jnp.where(expected, v, jnp.nan) for k, v in metrics.items()}
+    return state, metrics
 
-  return jax.jit(step, donate_argnums=0)
+  out = None if shardings is None else (shardings, None)
+  return jax.jit(step, donate_argnums=0, out_shardings=out)
 
 
 def fit(
@@ -223,9 +290,9 @@ def fit(
       is no objective's gradient (`task_weighting.gradients`).
     evaluate: (params, step) -> figures to record, run every
       `evaluate_every` steps and at the end.
-    mesh: devices to spread the batch over; None for one device. If it spans
-      processes, all must make this call, with a `workdir` that all can reach;
-      the first writes the metrics.
+    mesh: devices to spread the batch over, and with `config.fully_sharded` the
+      state; None for one device. If it spans processes, all must make this
+      call, with a `workdir` that all can reach; the first writes the metrics.
     meta: JSON-ready description kept beside each checkpoint; a run is not
       resumed under another one.
     ledger: gets an entry with the FLOP of the steps taken, in its current phase
@@ -238,13 +305,16 @@ def fit(
     ValueError: if the config cannot be, `workdir` holds another run, there is
       not one of `objective` and `gradients`, or a ledger is kept and the FLOP
       of a step cannot be counted.
-    FloatingPointError: if training diverges; no checkpoint is kept of it.
+    FloatingPointError: if training diverges, or an evaluation is not finite.
+      The error names the first step whose figures were not finite and the file
+      (`divergence`) with its batch and parameters; nothing is trained after
+      it, and no checkpoint is of it.
   """
   config.validate()
   tx = optimizer(config) if tx is None else tx
-  key = jax.random.key(config.seed)
 
-  def fresh(key):
+  def fresh():
+    key = jax.random.key(config.seed)
     params = init_params(jax.random.fold_in(key, 0))
     return TrainState(
       step=jnp.int32(0),
@@ -253,11 +323,17 @@ def fit(
       key=jax.random.fold_in(key, 1),
     )
 
-  state = jax.jit(fresh)(key)
   place = lambda batch: batch  # noqa: E731
-  if mesh is not None:
-    state = mesh_lib.replicate(state, mesh)
+  shardings = None
+  if mesh is None:
+    state = jax.jit(fresh)()
+  else:
     place = lambda batch: mesh_lib.shard_batch(batch, mesh)  # noqa: E731
+    if config.fully_sharded:
+      shardings = mesh_lib.split_shardings(jax.eval_shape(fresh), mesh)
+      state = jax.jit(fresh, out_shardings=shardings)()
+    else:
+      state = mesh_lib.replicate(jax.jit(fresh)(), mesh)
   with (
     checkpoints_lib.Checkpoints(workdir, keep=config.keep) as checkpoints,
     _progress_bar(config.steps) as bar,
@@ -268,33 +344,69 @@ def fit(
       state = _resume(restored, meta, workdir)
     start = int(state.step)
     log = metrics_lib.MetricWriter(workdir, start, mesh_lib.is_first())
-    step_fn = train_step(objective, tx, gradients)
+    step_fn = train_step(
+      objective,
+      tx,
+      gradients,
+      accumulate=config.accumulate,
+      shardings=shardings,
+    )
     pending = None  # metrics are read one step late, to keep devices busy
-    for step, batch in _prefetch(batches, start, config.steps):
-      account.count(step_fn, state, batch)
-      state, metrics = step_fn(state, place(batch))
-      if pending is not None:
-        log.write(*pending)
-      last = step + 1 == config.steps
-      due = last or (step + 1) % config.log_every == 0
-      pending = (step + 1, metrics) if due else None
-      saves = last or (step + 1) % config.checkpoint_every == 0
-      if saves:
-        # A checkpoint is finite, and the records up to it are on disk: a run
-        # killed right after it resumes with nothing missing.
-        metrics_lib.finite(step + 1, metrics)
+    taken = start
+    try:
+      for step, batch in _prefetch(batches, start, config.steps):
+        account.count(step_fn, state, batch, np.int32(step))
+        state, metrics = step_fn(state, place(batch), np.int32(step))
+        taken = step + 1
         if pending is not None:
           log.write(*pending)
-        pending = None
-      if evaluate and (last or (step + 1) % config.evaluate_every == 0):
-        log.write(step + 1, evaluate(state.params, step + 1))
-      if saves:
-        checkpoints.save(step + 1, state, meta=meta)
-      bar(step + 1, log.last)
-    if pending is not None:
-      log.write(*pending)
-    log.close()
+        last = taken == config.steps
+        due = last or taken % config.log_every == 0
+        pending = (taken, metrics) if due else None
+        saves = last or taken % config.checkpoint_every == 0
+        evaluates = evaluate and (last or taken % config.evaluate_every == 0)
+        if saves or evaluates:
+          # A checkpoint is finite, and the records up to it are on disk: a run
+          # killed right after it resumes with nothing missing.
+          metrics_lib.finite(taken, metrics)
+          if pending is not None:
+            log.write(*pending)
+          pending = None
+        if evaluates:
+          log.write(taken, evaluate(state.params, taken))
+        if saves:
+          checkpoints.save(taken, state, meta=meta)
+        bar(taken, log.last)
+    except FloatingPointError:
+      if int(state.step) == taken:
+        raise
+      raise _diverged(workdir, step_fn, state, batches, place, config) from None
+    finally:
+      log.close()
   return state
+
+
+def _diverged(workdir, step_fn, state, batches, place, config):
+  """The error of a run whose state has not moved since some step failed."""
+  step = int(state.step)
+  batch = batches(step)
+  found = divergence.Diverged(
+    step=step + 1,
+    figures={},
+    params=mesh_lib.fetch(state.params),
+    batch=batch,
+    key=jax.random.fold_in(state.key, step),
+    accumulate=config.accumulate,
+  )
+  _, metrics = step_fn(state, place(batch), np.int32(step))
+  found = found._replace(figures={k: float(v) for k, v in metrics.items()})
+  path = divergence.save(workdir, found)
+  try:
+    metrics_lib.finite(step + 1, found.figures)
+    cause = f"a figure was not finite at step {step + 1}, and is when repeated"
+  except FloatingPointError as error:
+    cause = str(error)
+  return FloatingPointError(f"{cause}; its batch and parameters are in {path}")
 
 
 def _resume(restored, meta, workdir) -> TrainState:

@@ -81,6 +81,8 @@ class SlimmableRecipe:
     Raises:
       ValueError: if the recipe cannot be.
     """
+    if self.train.compute() != loop.TrainConfig().compute():
+      raise ValueError("train.dtype and train.remat are for transformers")
     data = self.load_data()
     network = self.spec(data).build()
     tasks = [task.name for task in data.tasks]

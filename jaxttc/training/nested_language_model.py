@@ -12,6 +12,7 @@ of distillation taught more than all of it.
 """
 
 from collections.abc import Callable, Sequence
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,8 @@ def objective(
   widths: Sequence[int | float],
   distillation: int | float,
   shared_rows: bool = True,
+  dtype: jax.typing.DTypeLike = jnp.float32,
+  remat: bool = False,
 ) -> Callable:
   """Weighted next-token cross-entropy, averaged over a menu of widths.
 
@@ -37,6 +40,8 @@ def objective(
       entropy to the full width's probabilities in place of the text.
     shared_rows: whether each row is read by one of the narrower widths, in
       turn, or by all of them.
+    dtype: as in `transformer.Transformer`.
+    remat: likewise.
 
   Returns:
     loss(params, batch, key) -> (f32[], metrics), with a `packing.Packed` of
@@ -52,7 +57,10 @@ def objective(
   nested_transformer.check_widths(widths)
   if not 0 <= distillation <= 1:
     raise ValueError(f"distillation must be in [0, 1], got {distillation}")
-  full = transformer.Transformer(config)
+  make = functools.partial(
+    transformer.Transformer, dtype=jnp.dtype(dtype), remat=remat
+  )
+  full = make(config)
   slim = [
     (width, nested_transformer.narrowed(config, width)) for width in widths[:-1]
   ]
@@ -76,7 +84,7 @@ def objective(
       read = slice(i % turns, None, turns)
       own = jax.tree.map(lambda x, read=read: x[read], batch)
       logits = _logits(
-        transformer.Transformer(small),
+        make(small),
         nested_transformer.narrow(params, config, small),
         own,
       )

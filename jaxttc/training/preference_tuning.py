@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxttc.models import transformer
 from jaxttc.training import (
+  accumulation,
   log_probs,
   preference_losses,
   sequences,
@@ -64,7 +65,8 @@ def objective(
 
   Returns:
     loss(params, batch, key) -> (f32[], metrics), with `PairBatch` batches.
-    Metrics are `loss` and means of `preference_losses.PairLoss.metrics`.
+    Metrics are `loss`, `weight` (pairs) and means of
+    `preference_losses.PairLoss.metrics`.
 
   Raises:
     ValueError: if the config cannot be.
@@ -85,7 +87,10 @@ def objective(
     ]
     found = preference_losses.preference_loss(config, *sides)
     mean = found.losses.mean()
-    return mean, {"loss": mean} | jax.tree.map(jnp.mean, found.metrics)
+    return mean, {
+      "loss": mean,
+      accumulation.WEIGHT: jnp.float32(len(found.losses)),
+    } | jax.tree.map(jnp.mean, found.metrics)
 
   return loss
 
@@ -102,7 +107,7 @@ def reward_objective(
   Returns:
     loss(params, batch, key) -> (f32[], metrics), with `PairBatch` batches.
     Metrics: `loss`, `agrees` (share of pairs whose chosen answer has the
-    greater reward), `margin`, `reward`.
+    greater reward), `margin`, `reward`, `weight` (pairs).
   """
 
   def loss(params, batch: tuning_batches.PairBatch, key: jax.Array):
@@ -120,6 +125,7 @@ def reward_objective(
       "agrees": (chosen > rejected).mean(dtype=jnp.float32),
       "margin": (chosen - rejected).mean(),
       "reward": rewards.mean(),
+      accumulation.WEIGHT: jnp.float32(len(rewards)),
     }
 
   return loss

@@ -30,7 +30,7 @@ from jaxttc.runtime import settings as settings_lib
 from jaxttc.tasks import arithmetic
 from jaxttc.tasks import problems as problems_lib
 from jaxttc.tasks import tokenizer as tokenizer_lib
-from jaxttc.training import language_model, packing
+from jaxttc.training import accumulation, language_model, packing
 
 
 class LabelledSolution(NamedTuple):
@@ -58,8 +58,8 @@ def objective(
 
   Returns:
     loss(params, batch, key) -> (f32[], metrics) on the parameters beside the
-    trunk's and `packing.Packed` batches. Metrics: `loss` (nats a step) and
-    `accuracy` (share of steps on the right side of 1/2).
+    trunk's and `packing.Packed` batches. Metrics: `loss` (nats a step),
+    `accuracy` (share of steps on the right side of 1/2) and `weight` (steps).
   """
 
   def loss(params, batch: packing.Packed, key: jax.Array):
@@ -78,7 +78,11 @@ def objective(
     steps = jnp.maximum(judged.sum(), 1)
     mean = jnp.where(judged, nats, 0.0).sum() / steps
     agrees = judged & ((reward > 0) == (batch.labels > 0.5))
-    return mean, {"loss": mean, "accuracy": agrees.sum() / steps}
+    return mean, {
+      "loss": mean,
+      "accuracy": agrees.sum() / steps,
+      accumulation.WEIGHT: judged.sum().astype(jnp.float32),
+    }
 
   return loss
 

@@ -17,6 +17,7 @@ from jaxttc.models import nested_transformer, transformer
 from jaxttc.tasks import arithmetic
 from jaxttc.tasks import tokenizer as tokenizer_lib
 from jaxttc.training import (
+  accumulation,
   language_model,
   loop,
   nested_language_model,
@@ -102,9 +103,15 @@ class LanguageModelRecipe:
 
   def _objective(self):
     if not self.widths:
-      return language_model.objective(transformer.Transformer(self.model))
+      return language_model.objective(
+        transformer.Transformer(self.model, **self.train.compute())
+      )
     return nested_language_model.objective(
-      self.model, self.widths, self.distillation, self.shared_rows
+      self.model,
+      self.widths,
+      self.distillation,
+      self.shared_rows,
+      **self.train.compute(),
     )
 
   def _initial(self):
@@ -138,6 +145,7 @@ class LanguageModelRecipe:
     def evaluate(params, step):
       del step
       _, found = figures(params, held_out, key)
+      found.pop(accumulation.WEIGHT, None)
       return {f"held_out_{k}": v for k, v in found.items()}
 
     return evaluate
@@ -196,7 +204,9 @@ class ProcessRewardRecipe:
     policy = bundle.load(self.policy)
     folder = pathlib.Path(workdir)
     trunk = self.trunk.run(str(folder / "trunk"), mesh, ledger)
-    model = transformer.ProcessRewardModel(self._config())
+    model = transformer.ProcessRewardModel(
+      self._config(), **self.train.compute()
+    )
     seed = self.train.seed
     train, held_out = (
       self._solutions(policy, folder / f"{split}.jsonl", split, count)

@@ -12,9 +12,10 @@ import jax
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.models import transformer
+from jaxttc.tasks import row_files
 from jaxttc.tasks import tokenizer as tokenizer_lib
-from jaxttc.tasks import tuning_files
 from jaxttc.training import (
+  accumulation,
   language_model,
   loop,
   low_rank,
@@ -22,6 +23,7 @@ from jaxttc.training import (
   preference_losses,
   preference_tuning,
   tuning_batches,
+  tuning_rows,
 )
 
 
@@ -30,7 +32,7 @@ class DataConfig:
   """A file of examples, and how they are cut.
 
   Attributes:
-    path: JSON lines, as `tasks.tuning_files` reads them.
+    path: JSON lines or Parquet, as `tuning_rows` reads them.
     skip_bad: leave out rows that are not valid, and say how many.
     held_out: examples at the file's end that are evaluated on, not trained.
     longest_prompt: tokens; longer prompts lose their beginning.
@@ -51,23 +53,25 @@ class DataConfig:
     if self.held_out < 0:
       raise ValueError(f"data.held_out must not be negative: {self.held_out}")
 
-  def split(self, loaded: tuning_files.Loaded) -> tuple[Any, Any]:
+  def split(
+    self, loaded: row_files.Loaded[tuning_rows.Row]
+  ) -> tuple[list[tuning_rows.Row], list[tuning_rows.Row]]:
     """(rows to train on, rows held out); says what was skipped."""
     if loaded.skipped:
       logging.warning(
         "%s: left out %d of %d rows; the first: %s",
         self.path,
-        len(loaded.skipped),
-        len(loaded.rows) + len(loaded.skipped),
-        loaded.skipped[0],
+        loaded.skipped,
+        len(loaded) + loaded.skipped,
+        loaded.first_skipped,
       )
-    kept = len(loaded.rows) - self.held_out
+    kept = len(loaded) - self.held_out
     if kept < 1:
       raise ValueError(
-        f"{self.path}: {len(loaded.rows)} rows, of which data.held_out="
+        f"{self.path}: {len(loaded)} rows, of which data.held_out="
         f"{self.held_out} leaves none to train on"
       )
-    return loaded.rows[:kept], loaded.rows[kept:]
+    return loaded[:kept], loaded[kept:]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -99,9 +103,7 @@ class SupervisedRecipe:
     """
     self.data.validate(self.train.length)
     policy = _language_model(self.start)
-    loaded = tuning_files.load_demonstrations(
-      self.data.path, skip_bad=self.data.skip_bad
-    )
+    loaded = tuning_rows.demonstrations(self.data.path, skip=self.data.skip_bad)
     train, held_out = self.data.split(loaded)
 
     def batches(rows, seed):
@@ -114,7 +116,7 @@ class SupervisedRecipe:
     return _fit(
       self,
       policy,
-      language_model.objective(policy.model),
+      language_model.objective(_trained(policy, self.train)),
       seen,
       workdir,
       mesh,
@@ -132,7 +134,7 @@ class SupervisedRecipe:
 
   def _example(self, policy, row) -> packing.Example:
     return _tokenised(
-      policy, row, row.completion, self.train.length, self.data.longest_prompt
+      policy, row, row.answers[0], self.train.length, self.data.longest_prompt
     )
 
 
@@ -192,7 +194,7 @@ class PreferenceRecipe:
     return _fit(
       self,
       policy,
-      preference_tuning.objective(policy.model, self.loss),
+      preference_tuning.objective(_trained(policy, self.train), self.loss),
       seen,
       workdir,
       mesh,
@@ -242,7 +244,9 @@ class RewardRecipe:
     """
     policy = _language_model(self.start)
     train, held_out = _token_pairs(self, policy)
-    model = transformer.ProcessRewardModel(policy.config)
+    model = transformer.ProcessRewardModel(
+      policy.config, **self.train.compute()
+    )
 
     def batches(pairs, seed):
       return tuning_batches.pair_batches(
@@ -336,7 +340,13 @@ def _evaluate(objective, held_out):
   def evaluate(params, step):
     del step
     found = [figures(params, batch, key)[1] for batch in held_out]
-    means = jax.tree.map(lambda *x: sum(x) / len(x), *found)
+    weights = [metrics.pop(accumulation.WEIGHT) for metrics in found]
+    means = jax.tree.map(
+      lambda *x: (
+        sum(v * w for v, w in zip(x, weights, strict=True)) / sum(weights)
+      ),
+      *found,
+    )
     return {f"held_out_{name}": value for name, value in means.items()}
 
   return evaluate
@@ -351,16 +361,21 @@ def _language_model(start: str) -> bundle_lib.Bundle:
   return found
 
 
+def _trained(policy, train) -> transformer.Transformer:
+  """The policy's module, computing as the run says."""
+  return transformer.Transformer(policy.config, **train.compute())
+
+
 def _token_pairs(recipe, policy):
   """Pairs of the recipe's file as tokens: (to train on, held out)."""
   data, length = recipe.data, recipe.train.length
   data.validate(length)
-  loaded = tuning_files.load_pairs(data.path, skip_bad=data.skip_bad)
+  loaded = tuning_rows.pairs(data.path, skip=data.skip_bad)
 
   def tokens(row):
     sides = [
       _tokenised(policy, row, text, length, data.longest_prompt)
-      for text in (row.chosen, row.rejected)
+      for text in row.answers
     ]
     if sides[0].tokens == sides[1].tokens:
       raise ValueError(
@@ -375,7 +390,7 @@ def _token_pairs(recipe, policy):
 def _tokenised(policy, row, answer, length, longest_prompt) -> packing.Example:
   """A row's prompt and an answer to it; errors name its file and line."""
   try:
-    prompt = tuning_files.prompt_text(
+    prompt = tuning_rows.prompt_text(
       row.prompt, policy.chat if policy.chats else None
     )
     return tuning_batches.tokenised(

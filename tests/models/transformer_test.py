@@ -312,6 +312,41 @@ def test_bfloat16_stays_close_and_gives_float32_logits(params, forward):
   np.testing.assert_allclose(rough, forward(params, *args), atol=0.15)
 
 
+@pytest.mark.parametrize("kind", ["Transformer", "ProcessRewardModel"])
+def test_layers_computed_anew_give_the_gradient_and_hold_less(kind):
+  config, make = _CONFIG, getattr(transformer, kind)
+  if kind == "ProcessRewardModel":
+    config = dataclasses.replace(_CONFIG, reading_layers=1)
+  plain = make(config)
+  anew = make(config, remat=True)
+  params = transformer.init(jax.random.key(0), plain)
+  assert jax.tree.structure(params) == jax.tree.structure(
+    jax.eval_shape(lambda: transformer.init(jax.random.key(0), anew))
+  )
+  tokens = _tokens(2, 16)
+  found = []
+  for model in (plain, anew):
+
+    @jax.jit
+    def of(params, model=model):
+      loss = lambda p: jnp.square(  # noqa: E731
+        transformer.forward(model, p, tokens, *_one_segment(tokens))
+      ).mean()
+      value, pull = jax.vjp(loss, params)
+      return value, pull(1.0)[0], pull  # `pull` is what the backward pass holds
+
+    found.append(of(params))
+  (value, grads, held), (again, others, less) = found
+  np.testing.assert_allclose(again, value, rtol=1e-6)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6),
+    others,
+    grads,
+  )
+  size = lambda pull: sum(x.size for x in jax.tree.leaves(pull))  # noqa: E731
+  assert size(less) < 0.75 * size(held)
+
+
 def test_matrix_axes_name_every_matrix_of_the_blocks(params):
   axes = transformer.matrix_axes(params)
   is_leaf = lambda x: x is None or isinstance(x, tuple)  # noqa: E731

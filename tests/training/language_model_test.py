@@ -92,3 +92,23 @@ def test_rows_too_short_for_any_problem_are_refused(monkeypatch):
   )
   with pytest.raises(ValueError, match="train.length=4"):
     batch(0)
+
+
+def test_bfloat16_is_computed_on_float32_parameters():
+  rough = transformer.Transformer(_CONFIG, jnp.bfloat16, remat=True)
+  batch = packing.pack(
+    [packing.Example([1, 2, 3, 4, 5], [0.0] + [1.0] * 4)] * 3, 2, 12
+  )
+  key = jax.random.key(0)
+  params = transformer.init(key, rough)
+  assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+  found = []
+  for model in (_MODEL, rough):
+    step = jax.value_and_grad(language_model.objective(model), has_aux=True)
+    found.append(jax.jit(step)(params, batch, key))
+  ((exact, _), grads), ((near, figures), others) = found
+  assert exact != near and abs(exact - near) < 0.05
+  assert figures["weight"] == 12
+  for a, b in zip(*map(jax.tree.leaves, (grads, others)), strict=True):
+    assert b.dtype == jnp.float32
+    assert np.linalg.norm(a - b) < 0.05 * np.linalg.norm(a) + 1e-3

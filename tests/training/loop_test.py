@@ -11,7 +11,7 @@ import pytest
 
 from jaxttc import checkpoints
 from jaxttc import mesh as mesh_lib
-from jaxttc.training import loop
+from jaxttc.training import divergence, loop
 from jaxttc.training import metrics as metrics_lib
 
 _CONFIG = loop.TrainConfig(
@@ -126,9 +126,116 @@ def test_divergence_stops_the_run_and_leaves_no_checkpoint_of_it(tmp_path):
 
   # Nothing is due for logging between the bad step and the checkpoint.
   config = dataclasses.replace(_CONFIG, log_every=100)
-  with pytest.raises(FloatingPointError, match="became nan at step 8"):
+  with pytest.raises(FloatingPointError, match="became nan at step 7") as said:
     _fit(tmp_path, config, objective=broken, batches=batches)
   assert checkpoints.list_steps(str(tmp_path)) == [4]
+  # What the step was given is in the file that the error names.
+  path = tmp_path / "diverged-7.safetensors"
+  assert str(path) in str(said.value) and "\n" not in str(said.value)
+  shapes = jax.eval_shape(_init, jax.random.key(0))
+  found = divergence.read(path, shapes, batches(0))
+  jax.tree.map(np.testing.assert_array_equal, found.batch, batches(6))
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(found.params))
+  figures, bad = divergence.replay(broken, found)
+  assert np.isnan(figures["loss"]) and bad == {"b": 2, "w": 6}
+  figures, bad = divergence.replay(_objective, found)
+  assert np.isfinite(figures["loss"]) and not bad
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_stops_all_after_it():
+  config = dataclasses.replace(_CONFIG, warmup_steps=0)
+  tx = loop.optimizer(config)
+  step = loop.train_step(_objective, tx)
+  params = _init(jax.random.key(0))
+  state = loop.TrainState(
+    step=jnp.int32(0),
+    params=params,
+    opt_state=tx.init(params),
+    key=jax.random.key(1),
+  )
+  state, metrics = step(state, _batches(0), 0)
+  assert np.isfinite(metrics["loss"])
+  before = jax.device_get((state.params, state.opt_state))
+  x, y = _batches(1)
+  state, metrics = step(state, (x, y * np.nan), 1)
+  assert np.isnan(metrics["loss"])
+  state, metrics = step(state, _batches(2), 2)
+  assert all(np.isnan(value) for value in metrics.values())
+  assert int(state.step) == 1
+  after = jax.device_get((state.params, state.opt_state))
+  jax.tree.map(np.testing.assert_array_equal, before, after)
+  state, metrics = step(state, _batches(1), 1)
+  assert int(state.step) == 2 and np.isfinite(metrics["loss"])
+
+
+def test_an_evaluation_that_is_not_finite_blames_no_batch(tmp_path):
+  evaluate = lambda params, step: {"held_out": float("inf")}  # noqa: E731
+  with pytest.raises(FloatingPointError, match="held_out became inf at step 5"):
+    _fit(tmp_path, evaluate=evaluate)
+  assert not list(tmp_path.glob("diverged*"))
+
+
+def _still(params, batch, key):
+  """The same objective without noise, which says what it is a mean over."""
+  del key
+  x, y, weights = batch
+  errors = jnp.square(x @ params["w"] + params["b"][None] - y).mean(-1)
+  loss = (errors * weights).sum() / weights.sum()
+  return loss, {"loss": loss, "weight": weights.sum()}
+
+
+def _weighted(step):
+  weights = np.random.default_rng(step).integers(1, 9, size=8)
+  return *_batches(step), weights.astype(np.float32)
+
+
+def test_parts_of_a_batch_train_as_the_whole(tmp_path):
+  losses = []
+  for parts in (1, 2, 8):
+    config = dataclasses.replace(_CONFIG, log_every=1, accumulate=parts)
+    workdir = tmp_path / str(parts)
+    _fit(workdir, config, objective=_still, batches=_weighted)
+    records = metrics_lib.read(str(workdir))
+    assert "weight" not in records[0]
+    losses.append([r["loss"] for r in records])
+  np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+  np.testing.assert_allclose(losses[2], losses[0], rtol=1e-4)
+
+
+def test_devices_that_split_the_state_train_as_one_does(tmp_path):
+  """Also in parts, and going on from there on one device."""
+  config = dataclasses.replace(_CONFIG, log_every=1)
+  one = _fit(tmp_path / "one", config, objective=_still, batches=_weighted)
+  mesh = mesh_lib.make_mesh(2, devices=jax.devices()[:2])
+  split = dataclasses.replace(config, fully_sharded=True, accumulate=2)
+  two = _fit(
+    tmp_path / "two", split, objective=_still, batches=_weighted, mesh=mesh
+  )
+  for leaf in (two.params["w"], *jax.tree.leaves(two.opt_state)):
+    shards = {shard.data.size for shard in leaf.addressable_shards}
+    assert shards == {leaf.size // 2 if leaf.size > 1 else 1}
+  losses = [
+    [r["loss"] for r in metrics_lib.read(str(tmp_path / name))]
+    for name in ("one", "two")
+  ]
+  np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+  longer = dataclasses.replace(config, steps=13)
+  resumed = _fit(tmp_path / "two", longer, objective=_still, batches=_weighted)
+  assert int(resumed.step) == 13
+  assert len(resumed.params["w"].sharding.device_set) == 1
+  np.testing.assert_allclose(resumed.params["w"], one.params["w"], atol=0.1)
+
+
+def test_what_cannot_be_taken_in_parts_is_refused(tmp_path):
+  config = dataclasses.replace(_CONFIG, accumulate=2)
+  with pytest.raises(ValueError, match="accumulate=2: the objective's.*weight"):
+    _fit(tmp_path, config)
+  gradients = jax.grad(_objective, has_aux=True)
+  with pytest.raises(ValueError, match="accumulate=2: only an objective's"):
+    _fit(tmp_path, config, objective=None, gradients=gradients)
+  config = dataclasses.replace(_CONFIG, accumulate=3)
+  with pytest.raises(ValueError, match="batch_size=8 must be a multiple"):
+    _fit(tmp_path, config)
 
 
 def test_eight_devices_train_as_one_does(whole, tmp_path):
@@ -189,6 +296,8 @@ def test_muon_moves_a_matrix_in_all_its_directions_alike():
     ("clip_norm", float("nan")),
     ("warmup_steps", -1),
     ("weight_decay", -0.1),
+    ("accumulate", 0),
+    ("dtype", "float16"),
   ],
 )
 def test_refuses_values_that_cannot_be(tmp_path, field, value):

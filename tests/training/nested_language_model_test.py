@@ -86,8 +86,8 @@ def test_full_width_counts_as_the_plain_objective_does():
   _, expected = plain(params, batch, _KEY)
   nested = nested_language_model.objective(_CONFIG, _WIDTHS, 0.5)
   _, found = nested(params, batch, _KEY)
-  for name, value in expected.items():
-    np.testing.assert_allclose(found[name], value, rtol=1e-6)
+  for name in ("loss", "accuracy"):
+    np.testing.assert_allclose(found[name], expected[name], rtol=1e-6)
 
 
 def test_nobody_teaches_the_teacher():

@@ -3,8 +3,7 @@
 
 import pytest
 
-from jaxttc.tasks import tuning_files
-from jaxttc.training import process_reward, sampled_pairs
+from jaxttc.training import process_reward, sampled_pairs, tuning_rows
 
 
 def _solution(prompt, text, *right):
@@ -29,10 +28,9 @@ def test_demonstrations_are_right_and_pairs_have_both(tmp_path):
   ]
   path = tmp_path / "pairs.jsonl"
   assert sampled_pairs.write(path, sampled_pairs.pairs(_SOLUTIONS)) == 2
-  found = tuning_files.load_pairs(path).rows
-  assert [row[:3] for row in found] == [
-    ("a\n", "right", "wrong step"),
-    ("d\n", "right", "no step"),
+  assert [row[1:] for row in tuning_rows.pairs(path)] == [
+    ("a\n", ("right", "wrong step")),
+    ("d\n", ("right", "no step")),
   ]
 
 

@@ -5,7 +5,7 @@ import csv
 import os
 import pathlib
 
-from jaxttc.tasks import jsonl
+from jaxttc.tasks import row_files
 from jaxttc.tasks.routing import readers, wide_files
 from jaxttc.tasks.routing import table as table_lib
 
@@ -32,7 +32,7 @@ def load(
   if suffix == ".json":
     return readers.load_scores(path, prices=prices)
   if suffix == ".jsonl":
-    _, row = next(jsonl.rows(path))
+    _, row = next(row_files.rows(path))
     solutions = "ground_truth" in row
     reader = readers.load_solutions if solutions else readers.load_long
     return reader(path, prices=prices)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxttc.tasks import jsonl
+from jaxttc.tasks import jsonl, row_files
 from jaxttc.tasks.routing import table as table_lib
 
 _Path = str | os.PathLike[str]
@@ -110,7 +110,7 @@ def load_solutions(
         raise ValueError(f"{path}: {question} has no solution of {model!r}")
   if prices is None:
     prices = {m: parameters(m) * _solutions_drawn(m) for m in models}
-  prompts = tuple(row["question"] for _, row in jsonl.rows(path))
+  prompts = tuple(row["question"] for _, row in row_files.rows(path))
   rows = list(by_question.values())
   return table_lib.RoutingTable(
     prompts=prompts,
@@ -143,7 +143,7 @@ def load_long(
   scores: dict[tuple[str, str], float] = {}
   costs: dict[tuple[str, str], float] = {}
   labels: dict[str, str] = {}
-  for number, row in jsonl.rows(path):
+  for number, row in row_files.rows(path):
     where = f"{path}, line {number}"
     pair = _field(row, "query", where), _field(row, "model_name", where)
     if pair in scores:

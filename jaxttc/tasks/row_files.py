@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of rows, JSON lines or Parquet, read and checked a row at a time.
+
+JSON lines are UTF-8, one object a line, unpacked on the way if the name ends in
+".gz"; a name in ".parquet" is read with pyarrow. `load` puts every row through
+a reader, and refuses the file at the first row that the reader refuses, in one
+line that names file, line and field; told to skip, it counts such rows instead.
+What keeps the rest of a file from being read (missing, cut short, damaged) is
+never skipped.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+import difflib
+import gzip
+import json
+import os
+import pathlib
+from typing import Any, TypeVar
+
+Path = str | os.PathLike[str]
+Row = Mapping[str, Any]
+T = TypeVar("T")
+
+_ROWS_AT_ONCE = 1024  # of Parquet, as Python objects
+
+
+class Loaded(list[T]):
+  """What was read, in file order, and what was not.
+
+  Attributes:
+    skipped: rows that were left out.
+    first_skipped: why the first of them was; None if there are none.
+  """
+
+  def __init__(
+    self,
+    found: Iterable[T] = (),
+    skipped: int = 0,
+    first_skipped: str | None = None,
+  ):
+    super().__init__(found)
+    self.skipped = skipped
+    self.first_skipped = first_skipped
+
+
+def load(
+  path: Path, read: Callable[[int, Row], T], *, skip: bool = False
+) -> Loaded[T]:
+  """Reads every row of a file.
+
+  Args:
+    path: a file of JSON lines, ".gz" or plain, or of Parquet.
+    read: (number of the row, row) -> what it says; raises ValueError, without
+      naming file or line, for a row that cannot be used.
+    skip: whether to leave such rows out, and count them.
+
+  Raises:
+    ValueError: for a file that is missing, damaged or empty; without `skip`,
+      for the first row that cannot be used; with it, if none can.
+  """
+  found, skipped, first = [], 0, None
+  for number, row in _each(path):
+    try:
+      if isinstance(row, ValueError):
+        raise row
+      found.append(read(number, row))
+    except ValueError as error:
+      message = f"{where(path, number)}: {error}"
+      if not skip:
+        raise ValueError(message) from error
+      skipped, first = skipped + 1, first or message
+  if not found:
+    raise ValueError(f"{path}: no row of {skipped} can be used; {first}")
+  return Loaded(found, skipped, first)
+
+
+def rows(path: Path) -> Iterator[tuple[int, Row]]:
+  """Yields (number from 1, row); blank lines are counted and passed over.
+
+  Raises:
+    ValueError: naming the file and the line, if the file is missing, holds no
+      rows, or a line is no JSON object in UTF-8.
+  """
+  for number, row in _each(path):
+    if isinstance(row, ValueError):
+      raise ValueError(f"{where(path, number)}: {row}") from row
+    yield number, row
+
+
+def where(path: Path, number: int) -> str:
+  """How a row is named: by its line, or in Parquet by its row, from 1."""
+  return f"{path}, {'row' if _is_parquet(path) else 'line'} {number}"
+
+
+def stem(path: Path) -> str:
+  """The file's name without folder and suffixes."""
+  return pathlib.Path(path).name.split(".")[0]
+
+
+def get(row: Row, field: str) -> Any:
+  """The value of a field, any case of letters; None if it is absent."""
+  if field in row:
+    return row[field]
+  folded = field.casefold()
+  return next((v for k, v in row.items() if k.casefold() == folded), None)
+
+
+def text(value: Any) -> str | None:
+  """A JSON value as answer text; None if it holds none (27.0 is "27")."""
+  if isinstance(value, bool) or value is None:
+    return None
+  if isinstance(value, float) and value.is_integer():
+    return str(int(value))
+  if isinstance(value, str | int | float):
+    return str(value).strip() or None
+  return None
+
+
+def required_text(row: Row, field: str, what: str) -> str:
+  """The text of a field, without space around it.
+
+  Raises:
+    ValueError: if the field is absent, no string, or blank.
+  """
+  value = get(row, field)
+  if not isinstance(value, str) or not value.strip():
+    raise missing(row, what, field)
+  return value.strip()
+
+
+def missing(row: Row, what: str, field: str) -> ValueError:
+  """The error for a field that does not hold what it should."""
+  names = [str(name) for name in row]
+  near = difflib.get_close_matches(field, names, n=1)
+  hint = f" (did you mean {near[0]!r}?)" if near and near[0] != field else ""
+  return ValueError(
+    f"no {what} in field {field!r}{hint}; fields found: "
+    f"{', '.join(names) or 'none'}"
+  )
+
+
+class Ids:
+  """Refuses an id that an earlier row of the file has."""
+
+  def __init__(self) -> None:
+    self._numbers: dict[str, int] = {}
+
+  def add(self, name: str, number: int) -> str:
+    """Returns the name, now taken by the row of this number."""
+    if name in self._numbers:
+      raise ValueError(f"id {name!r} is that of line {self._numbers[name]}")
+    self._numbers[name] = number
+    return name
+
+
+def _is_parquet(path: Path) -> bool:
+  return pathlib.Path(path).suffix == ".parquet"
+
+
+def _each(path: Path) -> Iterator[tuple[int, Row | ValueError]]:
+  """Rows by number; of a line that holds none, what is wrong with it."""
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise ValueError(f"{path}: no such file")
+  found = False
+  for pair in _parquet(path) if _is_parquet(path) else _lines(path):
+    found = True
+    yield pair
+  if not found:
+    raise ValueError(f"{path}: no rows")
+
+
+def _lines(path: pathlib.Path) -> Iterator[tuple[int, Row | ValueError]]:
+  opener = gzip.open if path.suffix == ".gz" else open
+  with opener(path, "rb") as file:
+    try:
+      for number, line in enumerate(file, start=1):
+        if line.strip(b"\xef\xbb\xbf \t\r\n"):  # a byte order mark is no text
+          yield number, _parsed(line)
+    except (OSError, EOFError) as error:
+      raise ValueError(f"{path}: cannot be read: {error}") from error
+
+
+def _parsed(line: bytes) -> Row | ValueError:
+  try:
+    row = json.loads(line.decode("utf-8-sig"))
+  except UnicodeDecodeError as error:
+    return ValueError(f"not UTF-8 (byte {error.start})")
+  except (ValueError, RecursionError) as error:
+    return ValueError(f"not valid JSON: {error}")
+  if not isinstance(row, dict):
+    return ValueError(f"expected a JSON object, got {type(row).__name__}")
+  return row
+
+
+def _parquet(path: pathlib.Path) -> Iterator[tuple[int, Row]]:
+  try:
+    from pyarrow import lib, parquet
+  except ImportError:
+    raise ValueError(
+      f"{path}: Parquet needs pyarrow: pip install 'jaxttc[tables]'"
+    ) from None
+  number = 0
+  try:
+    with parquet.ParquetFile(path) as file:
+      for batch in file.iter_batches(_ROWS_AT_ONCE):
+        for row in batch.to_pylist():
+          number += 1
+          yield number, row
+  except (lib.ArrowException, OSError) as error:
+    line = " ".join(str(error).split())
+    raise ValueError(f"{path}: cannot be read: {line}") from error
