@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxttc.inference import controllers, local_engine
 from jaxttc.inference import engine as engine_lib
+from jaxttc.inference import local_engine
 from jaxttc.models import config as config_lib
 from jaxttc.models import transformer
 from jaxttc.testing import tiny_models
@@ -72,7 +72,7 @@ def model():
   return made, transformer.init(jax.random.key(0), made)
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 6])
+@pytest.mark.parametrize("chunk", [1, 4])
 def test_chunks_change_neither_values_nor_gradients(model, chunk):
   rows, _, _ = _rows()
 
@@ -104,12 +104,7 @@ def test_packed_equals_a_row_each(model):
 def test_agrees_with_what_the_engine_reports_while_sampling():
   policy = tiny_models.tiny_bundles(0)[0]
   engine = local_engine.LocalEngine(
-    policy,
-    sampler=controllers.Sampler(temperature=0.8),
-    groups=1,
-    rows=2,
-    steps=4,
-    columns=12,
+    policy, groups=2, rows=2, steps=4, columns=12
   )
   head = engine.encode("Solve 3 + 4 .\n")
   engine.open({0: engine_lib.Prompt(text="", tokens=head)})
@@ -132,7 +127,7 @@ def test_agrees_with_what_the_engine_reports_while_sampling():
     positions[i, : len(text)] = np.arange(len(text))
     targets[i, : len(text) - 1] = text[1:]
   found = log_probs.of_model(
-    policy.model, policy.params, *map(jnp.array, rows), temperature=0.8
+    policy.model, policy.params, *map(jnp.array, rows)
   ).log_probs
   for i, span in enumerate(spans):
     first = len(head) - 1
