@@ -10,7 +10,13 @@ docs/training.md. `--config=configs/tune_dpo.py:low_rank` trains adapters in
 place of the model. About a minute on two CPU cores.
 """
 
-from jaxttc.training import loop, low_rank, preference_losses, tuning_recipes
+from jaxttc.training import (
+  loop,
+  low_rank,
+  preference_losses,
+  tuning_data,
+  tuning_recipes,
+)
 
 
 def get_config(which: str = "") -> tuning_recipes.PreferenceRecipe:
@@ -19,7 +25,7 @@ def get_config(which: str = "") -> tuning_recipes.PreferenceRecipe:
     raise ValueError(f"tune_dpo.py:{which} is unknown; expected low_rank")
   return tuning_recipes.PreferenceRecipe(
     start="arithmetic_lm",
-    data=tuning_recipes.DataConfig(
+    data=tuning_data.DataConfig(
       path="configs/data/pairs.jsonl", held_out=14, longest_prompt=112
     ),
     loss=preference_losses.PreferenceLossConfig(beta=0.1, anchor=0.2),

@@ -9,14 +9,14 @@ judge. Another file: --config.data.path=FILE.jsonl. About a minute on two CPU
 cores.
 """
 
-from jaxttc.training import loop, tuning_recipes
+from jaxttc.training import loop, tuning_data, tuning_recipes
 
 
 def get_config() -> tuning_recipes.RewardRecipe:
   """The recipe; every field can be overridden with `--config.a.b=value`."""
   return tuning_recipes.RewardRecipe(
     start="arithmetic_lm",
-    data=tuning_recipes.DataConfig(
+    data=tuning_data.DataConfig(
       path="configs/data/pairs.jsonl", held_out=14, longest_prompt=112
     ),
     train=loop.TrainConfig(

@@ -9,14 +9,14 @@ The file that comes with it holds solutions which the policy itself got right
 prompt-completion or GSM8K form. Less than a minute on two CPU cores.
 """
 
-from jaxttc.training import loop, tuning_recipes
+from jaxttc.training import loop, tuning_data, tuning_recipes
 
 
 def get_config() -> tuning_recipes.SupervisedRecipe:
   """The recipe; every field can be overridden with `--config.a.b=value`."""
   return tuning_recipes.SupervisedRecipe(
     start="arithmetic_lm",
-    data=tuning_recipes.DataConfig(
+    data=tuning_data.DataConfig(
       path="configs/data/demonstrations.jsonl",
       held_out=16,
       longest_prompt=128,

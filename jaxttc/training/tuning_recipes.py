@@ -6,72 +6,22 @@ import json
 import pathlib
 from typing import Any
 
-from absl import logging
 import jax
 
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.models import transformer
-from jaxttc.tasks import row_files
 from jaxttc.tasks import tokenizer as tokenizer_lib
 from jaxttc.training import (
   accumulation,
   language_model,
   loop,
   low_rank,
-  packing,
   preference_losses,
   preference_tuning,
   tuning_batches,
-  tuning_rows,
+  tuning_data,
 )
-
-
-@dataclasses.dataclass(kw_only=True)
-class DataConfig:
-  """A file of examples, and how they are cut.
-
-  Attributes:
-    path: JSON lines or Parquet, as `tuning_rows` reads them.
-    skip_bad: leave out rows that are not valid, and say how many.
-    held_out: examples at the file's end that are evaluated on, not trained.
-    longest_prompt: tokens; longer prompts lose their beginning.
-  """
-
-  path: str
-  skip_bad: bool = False
-  held_out: int = 0
-  longest_prompt: int = 192
-
-  def validate(self, length: int) -> None:
-    """Raises ValueError, naming the field, for values that cannot be."""
-    if not 1 <= self.longest_prompt < length:
-      raise ValueError(
-        f"data.longest_prompt={self.longest_prompt} must be at least 1 and "
-        f"below train.length={length}"
-      )
-    if self.held_out < 0:
-      raise ValueError(f"data.held_out must not be negative: {self.held_out}")
-
-  def split(
-    self, loaded: row_files.Loaded[tuning_rows.Row]
-  ) -> tuple[list[tuning_rows.Row], list[tuning_rows.Row]]:
-    """(rows to train on, rows held out); says what was skipped."""
-    if loaded.skipped:
-      logging.warning(
-        "%s: left out %d of %d rows; the first: %s",
-        self.path,
-        loaded.skipped,
-        len(loaded) + loaded.skipped,
-        loaded.first_skipped,
-      )
-    kept = len(loaded) - self.held_out
-    if kept < 1:
-      raise ValueError(
-        f"{self.path}: {len(loaded)} rows, of which data.held_out="
-        f"{self.held_out} leaves none to train on"
-      )
-    return loaded[:kept], loaded[kept:]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -86,7 +36,7 @@ class SupervisedRecipe:
   """
 
   start: str = "arithmetic_lm"
-  data: DataConfig
+  data: tuning_data.DataConfig
   adapters: low_rank.LowRankConfig | None = None
   train: loop.TrainConfig
 
@@ -101,13 +51,12 @@ class SupervisedRecipe:
     Raises:
       ValueError: if the recipe cannot be, or a row of the file is not valid.
     """
-    self.data.validate(self.train.length)
     policy = _language_model(self.start)
-    loaded = tuning_rows.demonstrations(self.data.path, skip=self.data.skip_bad)
-    train, held_out = self.data.split(loaded)
+    train, held_out = tuning_data.demonstrations(
+      self.data, policy, self.train.length
+    )
 
-    def batches(rows, seed):
-      examples = [self._example(policy, row) for row in rows]
+    def batches(examples, seed):
       return tuning_batches.demonstration_batches(
         examples, self.train.batch_size, self.train.length, seed
       )
@@ -132,11 +81,6 @@ class SupervisedRecipe:
     """Writes the trained model: a file, or a directory if it began as one."""
     _export(self, params, path)
 
-  def _example(self, policy, row) -> packing.Example:
-    return _tokenised(
-      policy, row, row.answers[0], self.train.length, self.data.longest_prompt
-    )
-
 
 @dataclasses.dataclass(kw_only=True)
 class PreferenceRecipe:
@@ -152,7 +96,7 @@ class PreferenceRecipe:
   """
 
   start: str = "arithmetic_lm"
-  data: DataConfig
+  data: tuning_data.DataConfig
   loss: preference_losses.PreferenceLossConfig
   adapters: low_rank.LowRankConfig | None = None
   train: loop.TrainConfig
@@ -172,7 +116,7 @@ class PreferenceRecipe:
     """
     self.loss.validate()
     policy = _language_model(self.start)
-    train, held_out = _token_pairs(self, policy)
+    train, held_out = tuning_data.pairs(self.data, policy, self.train.length)
     length = self.train.length
 
     def batches(pairs, name, seed):
@@ -227,7 +171,7 @@ class RewardRecipe:
   """
 
   start: str = "arithmetic_lm"
-  data: DataConfig
+  data: tuning_data.DataConfig
   centring: float = 0.01
   train: loop.TrainConfig
 
@@ -243,7 +187,7 @@ class RewardRecipe:
       ValueError: if the recipe cannot be, or a row of the file is not valid.
     """
     policy = _language_model(self.start)
-    train, held_out = _token_pairs(self, policy)
+    train, held_out = tuning_data.pairs(self.data, policy, self.train.length)
     model = transformer.ProcessRewardModel(
       policy.config, **self.train.compute()
     )
@@ -364,40 +308,6 @@ def _language_model(start: str) -> bundle_lib.Bundle:
 def _trained(policy, train) -> transformer.Transformer:
   """The policy's module, computing as the run says."""
   return transformer.Transformer(policy.config, **train.compute())
-
-
-def _token_pairs(recipe, policy):
-  """Pairs of the recipe's file as tokens: (to train on, held out)."""
-  data, length = recipe.data, recipe.train.length
-  data.validate(length)
-  loaded = tuning_rows.pairs(data.path, skip=data.skip_bad)
-
-  def tokens(row):
-    sides = [
-      _tokenised(policy, row, text, length, data.longest_prompt)
-      for text in row.answers
-    ]
-    if sides[0].tokens == sides[1].tokens:
-      raise ValueError(
-        f"{row.where}: chosen and rejected are equal once cut to {length} "
-        "tokens; expected a longer train.length"
-      )
-    return tuning_batches.TokenPair(*sides)
-
-  return [[tokens(row) for row in part] for part in data.split(loaded)]
-
-
-def _tokenised(policy, row, answer, length, longest_prompt) -> packing.Example:
-  """A row's prompt and an answer to it; errors name its file and line."""
-  try:
-    prompt = tuning_rows.prompt_text(
-      row.prompt, policy.chat if policy.chats else None
-    )
-    return tuning_batches.tokenised(
-      policy.tokenizer, prompt, answer, length, longest_prompt
-    )
-  except ValueError as error:
-    raise ValueError(f"{row.where}: {error}") from None
 
 
 def _described(kind: str, recipe: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from jaxttc.training import (
   preference_losses,
   preference_tuning,
   tuning_batches,
+  tuning_data,
   tuning_recipes,
 )
 
@@ -72,7 +73,7 @@ def data(tmp_path_factory):
 
 
 def _source(data, name, **fields):
-  return tuning_recipes.DataConfig(
+  return tuning_data.DataConfig(
     path=str(data / name), longest_prompt=8, held_out=2, **fields
   )
 
