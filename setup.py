@@ -43,7 +43,12 @@ _EXTRAS = {
   "tables": ["pandas>=2.3,<4", "pyarrow>=21,<28"],
   "embed": ["sentence-transformers>=5,<7"],
   "log": ["tensorboardX>=2.6.4,<3"],
-  "bench": ["torch>=2.8,<3", "transformers>=5,<6", "mctx>=0.0.71,<0.1"],
+  "bench": [
+    "torch>=2.8,<3",
+    "transformers>=5,<6",
+    "trl>=1.16,<2",
+    "mctx>=0.0.71,<0.1",
+  ],
 }
 _EXTRAS["test"] = [
   *_EXTRAS["hf"],

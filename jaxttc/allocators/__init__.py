@@ -2,6 +2,7 @@
 """Splitting one budget over what it can be spent on."""
 
 from jaxttc.allocators import (
+  annotation_split,
   budget_model,
   choice_knapsack,
   decay_schedules,
@@ -31,6 +32,7 @@ __all__ = [
   "Plan",
   "RolloutRules",
   "WidthPrices",
+  "annotation_split",
   "budget_model",
   "choice_knapsack",
   "decay_schedules",

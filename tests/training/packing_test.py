@@ -87,3 +87,38 @@ def test_takes_no_more_of_an_endless_stream_than_it_needs():
 def test_refuses_examples_whose_parts_do_not_match(example):
   with pytest.raises(ValueError, match="tokens, .* weights and"):
     packing.pack([example], rows=1, length=8)
+
+
+def test_planned_rows_hold_every_example_once():
+  lengths = [5, 1, 7, 3, 3, 2, 8, 4]
+  plan = packing.plan_rows(lengths, 8)
+  assert sorted(i for row in plan for i in row) == list(range(8))
+  assert all(sum(lengths[i] for i in row) <= 8 for row in plan)
+  assert len(plan) == 5  # 33 tokens need no fewer
+  with pytest.raises(ValueError, match="example 1 has 9 tokens, more than"):
+    packing.plan_rows([3, 9], 8)
+
+
+def test_groups_are_laid_in_rows_of_their_own():
+  one = packing.Example([3, 4], [0.0, 1.0])
+  two = packing.Example([5], [1.0], [0.5])
+  packed = packing.pack_rows([[one, two], [two]], 3, 4)
+  assert packed.tokens.tolist() == [[3, 4, 5, 0], [5, 0, 0, 0], [0, 0, 0, 0]]
+  assert packed.segments.tolist()[0] == [1, 1, 2, 0]
+  assert packed.positions.tolist()[0] == [0, 1, 0, 0]
+  assert packed.weights.tolist()[0] == [1.0, 0.0, 0.0, 0.0]
+  assert packed.labels[0].tolist() == [-1.0, -1.0, 0.5, -1.0]
+  with pytest.raises(ValueError, match="2 groups for 1 rows"):
+    packing.pack_rows([[one], [two]], 1, 4)
+  with pytest.raises(ValueError, match="row 0 has more than 2 tokens"):
+    packing.pack_rows([[one, two]], 1, 2)
+
+
+@hypothesis.given(st.lists(st.integers(1, 12), max_size=40))
+def test_plans_are_within_their_bound(lengths):
+  plan = packing.plan_rows(lengths, 12)
+  assert sorted(i for row in plan for i in row) == list(range(len(lengths)))
+  assert all(sum(lengths[i] for i in row) <= 12 for row in plan)
+  # No two rows would fit into one.
+  used = sorted(sum(lengths[i] for i in row) for row in plan)
+  assert len(used) < 2 or used[0] + used[1] > 12

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Demonstrations and pairs of any layout, as prompts and answers of text.
+
+The readers in `tasks` check rows and keep their layouts apart. Here each row
+becomes a prompt, of text or of messages that a chat template makes text of, and
+the text of what the assistant answers.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from jaxttc.tasks import chat_rows, jsonl, preference_rows, row_files
+
+Chat = Callable[[Sequence[chat_rows.Message]], str]
+
+
+class Row(NamedTuple):
+  """A prompt, and one answer to it or two.
+
+  Attributes:
+    where: its file and row.
+    prompt: text, or the messages before the answer.
+    answers: texts: the demonstration, or the chosen and the rejected one.
+  """
+
+  where: str
+  prompt: str | chat_rows.Messages
+  answers: tuple[str, ...]
+
+
+def demonstrations(
+  path: row_files.Path, *, skip: bool = False
+) -> row_files.Loaded[Row]:
+  """Reads demonstrations; the first row's fields tell which layout it is.
+
+  Args:
+    path: JSON lines or Parquet, with `messages` (the assistant's last one is
+      the answer), `prompt` and `completion`, or GSM8K's `question` and
+      `answer`.
+    skip: leave out, and count, rows that cannot be used.
+
+  Raises:
+    ValueError: naming file and row, if the layout is another or a row cannot
+      be used.
+  """
+  number, first = next(row_files.rows(path))
+  if row_files.get(first, "messages") is not None:
+    loaded = chat_rows.load_chats(path, skip=skip)
+    read = _of_chat
+  elif row_files.get(first, "completion") is not None:
+    loaded = chat_rows.load_completions(path, skip=skip)
+    read = _of_completion
+  elif row_files.get(first, "question") is not None:
+    loaded = jsonl.load_gsm8k(path, skip=skip)
+    read = _of_problem
+  else:
+    raise ValueError(
+      f"{row_files.where(path, number)}: no demonstration; expected messages, "
+      "prompt and completion, or question and answer; fields found: "
+      f"{', '.join(map(str, first)) or 'none'}"
+    )
+  return _all(path, loaded, read)
+
+
+def pairs(path: row_files.Path, *, skip: bool = False) -> row_files.Loaded[Row]:
+  """Reads preference pairs; the answers of each are (chosen, rejected).
+
+  Args:
+    path: JSON lines or Parquet, as `preference_rows.load` reads them.
+    skip: leave out, and count, rows that cannot be used.
+
+  Raises:
+    ValueError: naming file and row, if one cannot be used.
+  """
+  loaded = preference_rows.load(path, skip=skip)
+  return _all(
+    path,
+    loaded,
+    lambda row: (row.prompt, (_said(row.chosen), _said(row.rejected))),
+  )
+
+
+def prompt_text(
+  prompt: str | chat_rows.Messages, chat: Chat | None = None
+) -> str:
+  """The text that a model is given.
+
+  Args:
+    prompt: of a row.
+    chat: the model's chat template, as `Bundle.chat`; None if it has none. Then
+      messages are joined by line ends, without their roles, and there is a line
+      end after the prompt: an answer begins a line.
+  """
+  if chat is not None:
+    if isinstance(prompt, str):
+      prompt = ({"role": "user", "content": prompt},)
+    return chat(prompt)
+  if not isinstance(prompt, str):
+    prompt = "\n".join(message["content"] for message in prompt)
+  return prompt if prompt.endswith("\n") else prompt + "\n"
+
+
+def _all(path, loaded, read) -> row_files.Loaded[Row]:
+  rows = []
+  for row in loaded:
+    where = row_files.where(path, int(row.id.rsplit("-", 1)[1]))
+    try:
+      rows.append(Row(where, *read(row)))
+    except ValueError as error:
+      raise ValueError(f"{where}: {error}") from None
+  return row_files.Loaded(rows, loaded.skipped, loaded.first_skipped)
+
+
+def _of_chat(chat: chat_rows.Chat):
+  turns = [m["role"] == "assistant" for m in chat.messages]
+  last = len(turns) - 1 - turns[::-1].index(True)
+  if not last:
+    raise ValueError("messages: the assistant's comes first, expected a prompt")
+  return chat.messages[:last], (chat.messages[last]["content"],)
+
+
+def _of_completion(row: chat_rows.Completion):
+  return row.prompt, (_said(row.completion),)
+
+
+def _of_problem(problem):
+  solution = problem.meta["solution"]
+  return problem.text, (f"{solution}\n#### {problem.answer}\n",)
+
+
+def _said(answer: str | chat_rows.Messages) -> str:
+  """The text of an answer."""
+  if isinstance(answer, str):
+    return answer
+  if len(answer) > 1:
+    raise ValueError(
+      f"an answer has {len(answer)} messages, expected the assistant's one"
+    )
+  return answer[0]["content"]
