@@ -99,14 +99,14 @@ def make(
 
 
 def kept_groups(
-  mixed: Bool[Array, " g"], size: int, wanted: int
+  mixed: Bool[Array, " g"], size: int, wanted: int | Int[Array, ""]
 ) -> tuple[Bool[Array, " g"], Int[Array, ""]]:
   """Books of dynamic sampling over groups of one size, in order of drawing.
 
   Args:
     mixed: which groups hold a success and a failure.
     size: rollouts a group.
-    wanted: mixed groups that end the drawing; static.
+    wanted: mixed groups that end the drawing.
 
   Returns:
     Which groups are kept: the first `wanted` mixed ones; and how many

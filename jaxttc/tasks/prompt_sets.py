@@ -9,6 +9,7 @@ code; it costs tens of microseconds a row.
 from collections.abc import Iterator, Sequence
 import dataclasses
 import itertools
+import random
 
 from jaxtyping import Float, Int
 import numpy as np
@@ -16,8 +17,6 @@ import numpy as np
 from jaxttc.tasks import arithmetic
 from jaxttc.tasks import problems as problems_lib
 from jaxttc.tasks import tokenizer as tokenizer_lib
-
-_NEVER = 100_000  # draws without a hit after which none is expected
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,11 +102,14 @@ class ModularTask:
 
   Attributes:
     primes: the moduli that occur; each of `modular.PRIMES`.
+    shares: how frequent each is, relative to the most frequent, whose share is
+      1; () for equally frequent.
     min_steps: operations of the easiest problems.
     max_steps: of the hardest; each number between is as frequent.
   """
 
   primes: tuple[int, ...] = (11,)
+  shares: tuple[float, ...] = ()
   min_steps: int = 2
   max_steps: int = 6
 
@@ -117,6 +119,14 @@ class ModularTask:
     if not self.primes or not set(self.primes) <= set(known):
       raise ValueError(
         f"task.primes={self.primes}: expected some of {known}"
+      )
+    shares = self.shares or (1.0,)
+    if len(self.shares) not in (0, len(self.primes)) or not (
+      min(shares) > 0 and max(shares) == 1
+    ):
+      raise ValueError(
+        f"task.shares={self.shares}: expected one for each of "
+        f"{len(self.primes)} primes, positive, the largest 1; or none"
       )
     low, high = arithmetic.MIN_STEPS, arithmetic.MAX_STEPS
     if not low <= self.min_steps <= self.max_steps <= high:
@@ -136,7 +146,8 @@ class ModularTask:
       start: how many draws of the stream to skip.
     """
     kinds = self.max_steps - self.min_steps + 1
-    misses = 0
+    shares = self.shares or (1.0,) * len(self.primes)
+    wanted = dict(zip(self.primes, shares, strict=True))
     for index in itertools.count(start):
       drawn = arithmetic.problem(
         index,
@@ -145,12 +156,9 @@ class ModularTask:
         split=split,
         seed=seed,
       )
-      if drawn.meta["prime"] in self.primes:
-        misses = 0
+      chance = random.Random(f"share-{drawn.id}").random()
+      if chance < wanted.get(drawn.meta["prime"], 0.0):
         yield drawn
-      misses += 1
-      if misses > _NEVER:
-        raise ValueError(f"no problem has a modulus of {self.primes}")
 
   def problems(
     self, count: int, split: str, seed: int

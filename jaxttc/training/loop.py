@@ -10,7 +10,7 @@ last checkpoint and repeats the same losses, bit for bit.
 from collections.abc import Callable, Iterator
 import concurrent.futures
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -26,6 +26,20 @@ from jaxttc.training import step_accounts
 
 Objective = Callable[[Any, Any, jax.Array], tuple[jax.Array, dict]]
 Gradients = Callable[[Any, Any, jax.Array], tuple[Any, dict]]
+
+
+class Collector(NamedTuple):
+  """Makes batches from the present parameters, as sampling rollouts does.
+
+  Attributes:
+    init: () -> what it remembers, a pytree of arrays.
+    collect: (params, remembered, batch, step) -> (what the objective reads,
+      remembered, metrics of f32[]). Host code, called before every step; with
+      the same arguments it must do the same.
+  """
+
+  init: Callable[[], Any]
+  collect: Callable[[Any, Any, Any, int], tuple[Any, Any, dict]]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -104,12 +118,14 @@ class TrainState:
     params: the model's parameters.
     opt_state: the optimizer's state.
     key: the run's random key; step s uses `fold_in(key, s)`.
+    collected: what a `Collector` remembers; None without one.
   """
 
   step: jax.Array
   params: Any
   opt_state: optax.OptState
   key: jax.Array
+  collected: Any = None
 
 
 def optimizer(
@@ -203,6 +219,7 @@ def fit(
   *,
   tx: optax.GradientTransformation | None = None,
   gradients: Gradients | None = None,
+  collector: Collector | None = None,
   evaluate: Callable[[Any, int], dict[str, float]] | None = None,
   mesh: jax.sharding.Mesh | None = None,
   meta: dict[str, Any] | None = None,
@@ -221,6 +238,7 @@ def fit(
     tx: the optimizer; `optimizer(config)` if None.
     gradients: (params, batch, key) -> (gradients, metrics of f32[]), for what
       is no objective's gradient (`task_weighting.gradients`).
+    collector: turns batches, and the parameters, into what the objective reads.
     evaluate: (params, step) -> figures to record, run every
       `evaluate_every` steps and at the end.
     mesh: devices to spread the batch over; None for one device. If it spans
@@ -251,6 +269,7 @@ def fit(
       params=params,
       opt_state=tx.init(params),
       key=jax.random.fold_in(key, 1),
+      collected=None if collector is None else collector.init(),
     )
 
   state = jax.jit(fresh)(key)
@@ -271,8 +290,15 @@ def fit(
     step_fn = train_step(objective, tx, gradients)
     pending = None  # metrics are read one step late, to keep devices busy
     for step, batch in _prefetch(batches, start, config.steps):
+      seen = {}
+      if collector is not None:
+        batch, kept, seen = collector.collect(
+          state.params, state.collected, batch, step
+        )
+        state = state.replace(collected=kept)
       account.count(step_fn, state, batch)
       state, metrics = step_fn(state, place(batch))
+      metrics = seen | metrics
       if pending is not None:
         log.write(*pending)
       last = step + 1 == config.steps
