@@ -5,13 +5,13 @@
       --workdir=runs/knapsack_study --out=docs/results/knapsack_rl
 
 Every strategy and seed is a training run of its own; then come figures, claims
-and a picture.
-Run the same command again after a stop, or a kill, and it goes on.
+and a picture. Run the same command again after a stop, or a kill, and it goes
+on.
 """
 
 import pathlib
 
-from absl import app, flags
+from absl import app, flags, logging
 import jax
 from ml_collections import config_flags
 
@@ -34,6 +34,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   if _CONFIG.value is None or _WORKDIR.value is None:
     raise app.UsageError("--config and --workdir are required")
+  logging.set_verbosity(logging.WARNING)  # orbax is talkative
   recipe = _CONFIG.value
   out = _OUT.value or str(pathlib.Path(_WORKDIR.value) / "study")
   try:

@@ -45,9 +45,9 @@ class StudyRecipe:
     "proportional",
   )
   seeds: int = 3
-  rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
-  tuning_steps: int = 30
-  last: int = 3
+  rates: tuple[float, ...] = (3e-4, 1e-3, 2e-3)
+  tuning_steps: int = 32
+  last: int = 2
 
   def validate(self) -> None:
     """Raises ValueError, naming the field, for what cannot be studied."""
@@ -98,7 +98,7 @@ class Found(NamedTuple):
   Attributes:
     start: success of the policy that all began with, by set of problems.
     rate: the learning rate chosen.
-    tuning: final held-out success of each rate.
+    tuning: final success on the training problems, of each rate.
     runs: by strategy, one a seed.
   """
 
@@ -126,7 +126,7 @@ def run(recipe: StudyRecipe, workdir: str) -> Found:
     steps = recipe.tuning_steps
     tried = _variant(recipe, start, UNIFORM, _TUNING_SEED, rate, steps)
     logged = _trained(tried, folder / f"rate-{rate:g}")
-    tuning[rate] = logged.final("held_out_success", 1)
+    tuning[rate] = logged.final("train_success", 1)
   rate = max(tuning, key=lambda r: tuning[r])
   runs: dict[str, list[Run]] = {name: [] for name in recipe.strategies}
   # Seed by seed, so that a study cut short has all arms of some seeds.

@@ -28,17 +28,20 @@ class PromptSet:
     tokenizer: of prompts and solutions.
     tokens: i32[P, T], prompts, padded at the end with 0.
     length: i32[P], tokens of each.
+    check_steps: whether a solution is right only if all of its lines are, so
+      that a lucky guess earns nothing.
   """
 
   problems: tuple[problems_lib.Problem, ...]
   tokenizer: tokenizer_lib.WordTokenizer
   tokens: Int[np.ndarray, "p t"]
   length: Int[np.ndarray, " p"]
+  check_steps: bool = False
 
   def grade(
     self, which: Int[np.ndarray, " b"], tokens: Int[np.ndarray, "b s"]
   ) -> Float[np.ndarray, " b"]:
-    """1 for the rows whose text answers its problem right, else 0.
+    """1 for the rows whose text solves its problem, else 0.
 
     Args:
       which: the problem of each row; P or more for rows of padding, which get
@@ -49,9 +52,14 @@ class PromptSet:
     for row, (problem, written) in enumerate(zip(which, tokens, strict=True)):
       if problem < len(self.problems):
         text = self.tokenizer.decode(written[written >= 0])
-        right = arithmetic.is_correct(self.problems[problem], text)
-        rewards[row] = float(right)
+        rewards[row] = float(self._solves(self.problems[problem], text))
     return rewards
+
+  def _solves(self, problem: problems_lib.Problem, text: str) -> bool:
+    right = arithmetic.is_correct(problem, text)
+    if right and self.check_steps:
+      return all(arithmetic.check_steps(problem, text))
+    return right
 
 
 def prompt_set(
@@ -60,6 +68,7 @@ def prompt_set(
   *,
   style: str = "free",
   width: int | None = None,
+  check_steps: bool = False,
 ) -> PromptSet:
   """Problems as prompts.
 
@@ -68,6 +77,7 @@ def prompt_set(
     tokenizer: the policy's.
     style: how solutions are asked for.
     width: T; that of the longest prompt if None.
+    check_steps: see `PromptSet`.
 
   Raises:
     ValueError: if there is no problem, one has no answer, or one's prompt is
@@ -92,7 +102,7 @@ def prompt_set(
   for row, found in enumerate(ids):
     tokens[row, : len(found)] = found
   length = np.array([len(found) for found in ids], np.int32)
-  return PromptSet(tuple(problems), tokenizer, tokens, length)
+  return PromptSet(tuple(problems), tokenizer, tokens, length, check_steps)
 
 
 # Not frozen, since flags override the fields of a recipe.

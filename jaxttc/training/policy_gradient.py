@@ -170,7 +170,7 @@ def unless_zero(
   """
 
   def update(grads, state, params=None):
-    some = optax.global_norm(grads) > 0
+    some = optax.tree.norm(grads) > 0
     return jax.lax.cond(
       some,
       lambda: tx.update(grads, state, params),

@@ -116,6 +116,8 @@ class RolloutRecipe:
     problems: training problems; rates are tracked for each.
     held_out: problems of the test split, for the figures of each evaluation.
     samples: solutions a problem, of an evaluation.
+    check_steps: whether a solution is right only if all of its lines are; else
+      the answer decides, and guesses are rewarded.
     rollouts: how rollouts are drawn.
     loss: the policy loss. With "token_mean" a task with many rollouts weighs
       more; there is no other aggregation by groups.
@@ -130,6 +132,7 @@ class RolloutRecipe:
   problems: int = 256
   held_out: int = 128
   samples: int = 4
+  check_steps: bool = True
   rollouts: rollout_collector.RolloutConfig
   loss: policy_losses.PolicyLossConfig
   train: loop.TrainConfig
@@ -232,6 +235,7 @@ class RolloutRecipe:
         self.task.problems(count, split, self.train.seed),
         policy.tokenizer,
         width=width,
+        check_steps=self.check_steps,
       )
       for name, split, count in counts
     }

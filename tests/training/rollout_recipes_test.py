@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
+from jaxttc.inference import bundle
 from jaxttc.models import config as config_lib
 from jaxttc.tasks import prompt_sets
 from jaxttc.testing import tiny_models
-from jaxttc.inference import bundle
 from jaxttc.training import (
   loop,
   metrics,
@@ -91,35 +91,22 @@ def lenient(monkeypatch):
   monkeypatch.setattr(prompt_sets.PromptSet, "grade", grade)
 
 
-@pytest.fixture(scope="module")
-def whole(start, tmp_path_factory):
-  return tmp_path_factory.mktemp("whole"), start
-
-
-def test_a_resumed_run_repeats_tracker_rollouts_and_parameters(
-  start, tmp_path
-):
-  whole = recipe(start, steps=5).run(str(tmp_path / "whole"))
-  cut = recipe(start, steps=5)
-  fit = loop.fit
-  # A kill after the third step: the rest of the run never happens.
-  steps = {"left": 3}
+def test_a_resumed_run_repeats_what_an_unbroken_one_does(start, tmp_path):
+  whole = recipe(start, steps=4).run(str(tmp_path / "whole"))
+  cut, fit, left = recipe(start, steps=4), loop.fit, [2]
 
   class Killed(Exception):
     pass
 
-  def collect_until(collector):
-    def collect(*args):
-      if not steps["left"]:
+  def dying(*args, collector, **kwargs):
+    def collect(*given):
+      if not left[0]:
         raise Killed
-      steps["left"] -= 1
-      return collector.collect(*args)
+      left[0] -= 1
+      return collector.collect(*given)
 
-    return loop.Collector(collector.init, collect)
-
-  def dying(*args, **kwargs):
-    kwargs["collector"] = collect_until(kwargs["collector"])
-    return fit(*args, **kwargs)
+    mortal = loop.Collector(collector.init, collect)
+    return fit(*args, collector=mortal, **kwargs)
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(loop, "fit", dying)
@@ -130,25 +117,15 @@ def test_a_resumed_run_repeats_tracker_rollouts_and_parameters(
     jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True
   ):
     assert (one == other).all()
-  assert metrics.read(str(tmp_path / "whole")) == metrics.read(
-    str(tmp_path / "cut")
+  logged, again = (
+    metrics.read(str(tmp_path / name)) for name in ("whole", "cut")
   )
-
-
-@pytest.mark.parametrize(
-  ("strategy", "rows"),
-  [("knapsack", 16), ("uniform_2x", 32), ("dynamic_sampling", 16)],
-)
-def test_every_rollout_is_counted(start, tmp_path, strategy, rows):
-  made = recipe(start, strategy=strategy)
-  made.run(str(tmp_path))
-  logged = [r for r in metrics.read(str(tmp_path)) if "reward" in r]
-  assert [r["rollouts"] for r in logged] == [rows, 2 * rows, 3 * rows]
-  assert all(r["logprob_difference"] < 1e-4 for r in logged)
-  assert all(r["allocation_max"] <= 8 for r in logged)
-  shares = [k for k in logged[0] if k.startswith("difficulty")]
-  assert len(shares) == 5
-  assert sum(logged[0][k] for k in shares) == pytest.approx(1, abs=1e-6)
+  assert logged == again
+  steps = [record for record in logged if "reward" in record]
+  assert [record["rollouts"] for record in steps] == [16, 32, 48, 64]
+  assert all(record["logprob_difference"] < 1e-4 for record in steps)
+  shares = [key for key in steps[0] if key.startswith("difficulty")]
+  assert sum(steps[0][key] for key in shares) == pytest.approx(1, abs=1e-6)
 
 
 def test_a_policy_is_made_where_none_is_given(tmp_path):
