@@ -79,7 +79,7 @@ def _arm() -> rollout_recipes.RolloutRecipe:
     ),
     loss=policy_losses.PolicyLossConfig(clip_low=0.2, clip_high=0.28),
     train=loop.TrainConfig(
-      steps=64,
+      steps=48,
       decay_steps=100_000,
       batch_size=32,
       length=50,

@@ -103,9 +103,7 @@ def claims(
     [run.final(name, recipe.last) for run in found.runs[arm]]
   )
   effective = lambda arm: np.array(  # noqa: E731
-    [
-      run.steps["effective_gradient_ratio"].mean() for run in found.runs[arm]
-    ]
+    [run.steps["effective_gradient_ratio"].mean() for run in found.runs[arm]]
   )
   once, ours, twice = (
     final(arm)
@@ -245,9 +243,7 @@ def _draw_sizes(axes: Axes, found) -> None:
 
 def _band(axes, x, rows, colour, label) -> None:
   axes.plot(x, rows.mean(0), color=colour, label=label, lw=1.6)
-  axes.fill_between(
-    x, rows.min(0), rows.max(0), color=colour, alpha=0.13, lw=0
-  )
+  axes.fill_between(x, rows.min(0), rows.max(0), color=colour, alpha=0.13, lw=0)
 
 
 def _dress(axes, title, what) -> None:

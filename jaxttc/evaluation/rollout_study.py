@@ -45,7 +45,7 @@ class StudyRecipe:
     "proportional",
   )
   seeds: int = 3
-  rates: tuple[float, ...] = (3e-4, 1e-3, 2e-3)
+  rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 2e-3)
   tuning_steps: int = 32
   last: int = 2
 

@@ -114,9 +114,7 @@ def sample(
   """
   own = jnp.minimum(task, prompts.length.shape[0] - 1)
   kept = prompts.length - 1  # the last token is fed by the loop
-  keys_values, _ = generation.prefill(
-    model, params, prompts.tokens, kept
-  )
+  keys_values, _ = generation.prefill(model, params, prompts.tokens, kept)
   arena = jax.tree.map(lambda x: x[own, 0], keys_values)
   slots = jnp.arange(prompts.tokens.shape[1])
   held = slots[None] < kept[own][:, None]

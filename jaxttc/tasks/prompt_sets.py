@@ -88,9 +88,7 @@ def prompt_set(
   ids = []
   for problem in problems:
     problems_lib.gold(problem)
-    ids.append(
-      tokenizer.encode_prompt(problems_lib.prompt(problem, style))
-    )
+    ids.append(tokenizer.encode_prompt(problems_lib.prompt(problem, style)))
   longest = max(range(len(ids)), key=lambda row: len(ids[row]))
   width = len(ids[longest]) if width is None else width
   if len(ids[longest]) > width:
@@ -127,9 +125,7 @@ class ModularTask:
     """Raises ValueError, naming the field, for what cannot be drawn."""
     known = arithmetic.modular.PRIMES
     if not self.primes or not set(self.primes) <= set(known):
-      raise ValueError(
-        f"task.primes={self.primes}: expected some of {known}"
-      )
+      raise ValueError(f"task.primes={self.primes}: expected some of {known}")
     shares = self.shares or (1.0,)
     if len(self.shares) not in (0, len(self.primes)) or not (
       min(shares) > 0 and max(shares) == 1

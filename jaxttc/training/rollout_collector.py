@@ -215,9 +215,7 @@ def collector(
     share, draw = jax.random.split(jax.random.fold_in(key, step))
     known = tracker.estimate(seen, ids)
     counts = strategy.counts(known.p, known.valid, rows, share)
-    _, info = rollout_allocation.split(
-      known.p, known.valid, rows, config.rules
-    )
+    _, info = rollout_allocation.split(known.p, known.valid, rows, config.rules)
     groups = ragged_groups.layout(counts, rows)
     figures = {
       "allocation_max": counts.max(),
@@ -267,10 +265,15 @@ def collector(
     figures = _figures(rewards, groups, tasks, sampled)
     if strategy.redraw:
       held, found = _fill(held, found, groups, rewards, config)
-    return found, held, figures | {
-      "rollouts": held.rollouts,
-      "sampled_tokens": held.tokens,
-    }
+    return (
+      found,
+      held,
+      figures
+      | {
+        "rollouts": held.rollouts,
+        "sampled_tokens": held.tokens,
+      },
+    )
 
   def collect(params: Any, held: Collected, ids, step: int):
     planned = plan(held.tracker, ids, step)

@@ -229,7 +229,10 @@ class RolloutRecipe:
 
   def _sets(self, policy) -> dict[str, prompt_sets.PromptSet]:
     width = self.train.length - self.rollouts.max_tokens
-    counts = (("train", "train", self.problems), ("held_out", "test", self.held_out))
+    counts = (
+      ("train", "train", self.problems),
+      ("held_out", "test", self.held_out),
+    )
     return {
       name: prompt_sets.prompt_set(
         self.task.problems(count, split, self.train.seed),

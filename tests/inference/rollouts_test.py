@@ -148,8 +148,6 @@ def test_counts_compile_nothing_anew(policy):
 
 
 def test_rows_that_keep_no_logprobs_say_so(policy):
-  rows = generation.idle_rows(
-    policy.config, 1, 1, 4, 4, controllers.identity()
-  )
+  rows = generation.idle_rows(policy.config, 1, 1, 4, 4, controllers.identity())
   with pytest.raises(ValueError, match="keep no logprobs"):
     generation.span_logprobs(rows, 4)

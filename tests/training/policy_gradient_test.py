@@ -97,9 +97,7 @@ def test_no_advantage_no_gradient_no_step(policy, batch):
   descend = policy_gradient.gradients(
     policy.model, policy_losses.PolicyLossConfig(), columns=_COLUMNS
   )
-  grads, metrics = jax.jit(descend)(
-    policy.params, nothing, jax.random.key(0)
-  )
+  grads, metrics = jax.jit(descend)(policy.params, nothing, jax.random.key(0))
   assert float(optax.tree.norm(grads)) == 0
   assert float(metrics["read_rows"]) == 0
   assert all(np.isfinite(float(v)) for v in metrics.values())
