@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -143,28 +144,50 @@ def test_a_study_is_drawn(found, tmp_path):
   assert (tmp_path / "study.png").stat().st_size > 10_000
 
 
-def test_a_study_goes_on_and_writes_its_files(tmp_path, monkeypatch):
-  recipe, folder = _recipe(), tmp_path / "work"
-  first = rollout_study.run(recipe, str(folder))
+def _logged(folder, recipe):
+  """What a run would log: better where the knapsack is, and with more rows."""
+  folder.mkdir(parents=True, exist_ok=True)
+  with open(folder / "metrics.jsonl", "w", encoding="utf-8") as file:
+    for step in range(1, recipe.train.steps + 1):
+      figures = {k: float(v[0]) for k, v in _run(0, 0.5).steps.items()}
+      rows = recipe.rollouts.rows
+      figures |= {"step": step, "rollouts": rows * step}
+      file.write(json.dumps(figures) + "\n")
+      success = 0.5 + recipe.train.learning_rate + rows / 1000
+      figures = {"train_success": success, "held_out_success": success}
+      file.write(json.dumps({"step": step} | figures) + "\n")
+
+
+def test_a_study_goes_on_where_it_was(tmp_path, monkeypatch):
+  recipe, folder = _recipe(rates=(1e-3, 1e-2)), tmp_path / "work"
+  recipe.arm.start = "arithmetic_lm"
   trained = []
-  fit = loop.fit
+
+  def run(self, workdir):
+    if len(trained) == 3:
+      raise KeyboardInterrupt
+    trained.append((self.rollouts.strategy, self.train.learning_rate))
+    _logged(pathlib.Path(workdir), self)
+
+  arm = rollout_recipes.RolloutRecipe
+  monkeypatch.setattr(arm, "run", run)
   monkeypatch.setattr(
-    loop, "fit", lambda *a, **k: trained.append(a) or fit(*a, **k)
+    arm, "measure", lambda *_: {"train_success": 0.5, "held_out_success": 0.4}
   )
-  again = rollout_study.run(recipe, str(folder))
-  assert not trained
-  assert again.tuning == first.tuning
-  study = rollout_report.report(recipe, again)
+  with pytest.raises(KeyboardInterrupt):
+    rollout_study.run(recipe, str(folder))
+  done = list(trained)
+  # Rates are tried on uniform groups, and the best serves every arm.
+  assert done == [("uniform", 1e-3), ("uniform", 1e-2), ("uniform", 1e-2)]
+  trained.clear()
+  found = rollout_study.run(recipe, str(folder))
+  assert trained == [("knapsack", 1e-2), ("uniform_2x", 1e-2)]
+  assert found.rate == 1e-2
+  study = rollout_report.report(recipe, found)
   simulation.write(study, tmp_path / "knapsack_rl")
   held = results.read(tmp_path / "knapsack_rl.json")
   rows = held.data["runs"]["uniform_2x"][0]["steps"]["rollouts"]
   assert rows == [32, 64]
-  assert {c.name for c in held.claims} >= {
-    "effective_ratio_gain_points",
-    "points_over_uniform",
-    "uniform_budget_to_match",
-    "allocate_ms_512x4096",
-  }
   (folder / "uniform-0" / "done.json").write_text(json.dumps({}))
   with pytest.raises(ValueError, match="holds a run of another recipe"):
     rollout_study.run(recipe, str(folder))
