@@ -21,6 +21,7 @@ _TASKS, _TOTAL, _TURNS = 512, 4096, 30
 _LOOK = {
   "uniform": ("#777777", "uniform"),
   "knapsack": ("#0072B2", "knapsack"),
+  "posterior": ("#56B4E9", "knapsack, posterior"),
   "uniform_2x": ("#D55E00", "uniform, twice the rollouts"),
   "dynamic_sampling": ("#009E73", "dynamic sampling"),
   "proportional": ("#CC79A7", "by difficulty"),

@@ -214,7 +214,10 @@ def collector(
   def plan(seen, ids, step) -> Plan:
     share, draw = jax.random.split(jax.random.fold_in(key, step))
     known = tracker.estimate(seen, ids)
-    counts = strategy.counts(known.p, known.valid, rows, share)
+    given = (known.p, known.valid)
+    if strategy.posterior:
+      given = tracker.evidence(seen, ids)
+    counts = strategy.counts(*given, rows, share)
     _, info = rollout_allocation.split(known.p, known.valid, rows, config.rules)
     groups = ragged_groups.layout(counts, rows)
     figures = {
