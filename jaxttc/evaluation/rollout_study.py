@@ -43,7 +43,6 @@ class StudyRecipe:
     TWICE,
     "dynamic_sampling",
     "proportional",
-    "posterior",
   )
   seeds: int = 3
   rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 2e-3)
