@@ -213,7 +213,7 @@ def _draw_success(axes: Axes, found, name: str, title: str) -> None:
     colour, label = _look(arm)
     steps = np.append(0, runs[0].evaluations["step"])
     curves = np.stack([run.evaluations[name] for run in runs])
-    start = np.full((len(runs), 1), found.start[name])
+    start = found.start[name][:, None]
     _band(axes, steps, np.hstack([start, curves]), colour, label)
   _dress(axes, title, "success")
 

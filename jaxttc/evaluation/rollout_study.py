@@ -43,6 +43,7 @@ class StudyRecipe:
     TWICE,
     "dynamic_sampling",
     "proportional",
+    "posterior",
   )
   seeds: int = 3
   rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 2e-3)
@@ -96,13 +97,14 @@ class Found(NamedTuple):
   """What a study found.
 
   Attributes:
-    start: success of the policy that all began with, by set of problems.
+    start: success of the policy that all began with, one a seed, by set of
+      problems: a seed has problems of its own.
     rate: the learning rate chosen.
     tuning: final success on the training problems, of each rate.
     runs: by strategy, one a seed.
   """
 
-  start: dict[str, float]
+  start: dict[str, np.ndarray]
   rate: float
   tuning: dict[float, float]
   runs: dict[str, list[Run]]
@@ -194,13 +196,18 @@ def read(folder: str) -> Run:
   )
 
 
-def _started(recipe, start, folder) -> dict[str, float]:
+def _started(recipe, start, folder) -> dict[str, np.ndarray]:
   """Success before the first step, measured as an evaluation does."""
-  path = folder / "start.json"
-  if not path.exists():
-    arm = _variant(recipe, start, UNIFORM, 0, 1e-3, 1)
-    path.write_text(json.dumps(arm.measure(str(folder))), encoding="utf-8")
-  return json.loads(path.read_text(encoding="utf-8"))
+  found = []
+  for seed in range(recipe.seeds):
+    path = folder / f"start-{seed}.json"
+    if not path.exists():
+      arm = _variant(recipe, start, UNIFORM, seed, 1e-3, 1)
+      path.write_text(json.dumps(arm.measure(str(folder))), encoding="utf-8")
+    found.append(json.loads(path.read_text(encoding="utf-8")))
+  return {
+    name: np.array([figures[name] for figures in found]) for name in found[0]
+  }
 
 
 def table(found: Found) -> dict[str, Any]:

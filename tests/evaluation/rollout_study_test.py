@@ -95,7 +95,7 @@ def _run(success, effective, steps=4):
 @pytest.fixture
 def found():
   return rollout_study.Found(
-    {"train_success": 0.3, "held_out_success": 0.3},
+    {name: np.full(2, 0.3) for name in ("train_success", "held_out_success")},
     1e-3,
     {1e-3: 0.4},
     {
