@@ -9,6 +9,9 @@ other tasks drawn in their place.
     counts = strategy.counts(p, valid, strategy.scale * total, key)
 
 *  knapsack: `rollout_allocation.split`,
+*  posterior: the same by what a Beta posterior expects of each task
+   (`rollout_allocation.split_posterior`), so that one which failed a few times
+   is not given up,
 *  uniform, and uniform_2x, which has twice the rollouts,
 *  proportional: in proportion to 1 - p,
 *  skip_uninformative: uniform over tasks, but a task whose groups are known
@@ -32,6 +35,7 @@ from jaxttc.allocators import rollout_allocation, rollout_rules, unit_filling
 
 NAMES = (
   "knapsack",
+  "posterior",
   "uniform",
   "uniform_2x",
   "proportional",
@@ -50,11 +54,14 @@ class RolloutStrategy(NamedTuple):
     counts: (p f[M], valid bool[M], total, key) -> i32[M]; traceable.
     scale: rollouts of a step are this many times its total.
     redraw: whether groups that are not mixed are dropped and redrawn.
+    posterior: whether `counts` reads a Beta posterior, alpha f[M] and beta
+      f[M], in place of p and valid.
   """
 
   counts: Counts
   scale: int = 1
   redraw: bool = False
+  posterior: bool = False
 
 
 def make(
@@ -84,6 +91,8 @@ def make(
     raise ValueError(f"explore is {explore}; expected a share in [0, 1]")
   if name == "skip_uninformative":
     return RolloutStrategy(_skipping(rules, explore))
+  if name == "posterior":
+    return RolloutStrategy(_by_posterior(rules), posterior=True)
   if name in ("uniform_2x", "dynamic_sampling"):
     rules = dataclasses.replace(rules, solver="uniform")
   elif name != "knapsack":
@@ -99,14 +108,14 @@ def make(
 
 
 def kept_groups(
-  mixed: Bool[Array, " g"], size: int, wanted: int
+  mixed: Bool[Array, " g"], size: int, wanted: int | Int[Array, ""]
 ) -> tuple[Bool[Array, " g"], Int[Array, ""]]:
   """Books of dynamic sampling over groups of one size, in order of drawing.
 
   Args:
     mixed: which groups hold a success and a failure.
     size: rollouts a group.
-    wanted: mixed groups that end the drawing; static.
+    wanted: mixed groups that end the drawing.
 
   Returns:
     Which groups are kept: the first `wanted` mixed ones; and how many
@@ -118,6 +127,16 @@ def kept_groups(
     kept.sum() < wanted, mixed.shape[0], jnp.where(kept, place, 0).max()
   )
   return kept, (size * last).astype(jnp.int32)
+
+
+def _by_posterior(rules):
+  def counts(alpha, beta, total, key):
+    del key
+    return rollout_allocation.split_posterior(
+      alpha, beta, total, n_min=rules.n_min, n_max=rules.n_max
+    ).units
+
+  return counts
 
 
 def _skipping(rules, explore):

@@ -92,6 +92,8 @@ class Rows:
     answering: bool[G, R], has written the answer marker.
     answer: i32[G, R], hash of the answer's tokens; 0 before the first.
     logprob: f32[G, R], log-probability of the span.
+    logprobs: f32[G, R, S], of the token sampled at each column; None if nobody
+      asked for them.
     matching: i32[G, R], state of the step-end automaton.
     control: the controller's state, of B rows.
   """
@@ -111,6 +113,7 @@ class Rows:
   logprob: Float[Array, "G R"]
   matching: Int[Array, "G R"]
   control: Any
+  logprobs: Float[Array, "G R S"] | None = None
 
   @property
   def columns(self) -> int:
@@ -137,6 +140,8 @@ def idle_rows(
   slots: int,
   controller: controllers.Controller,
   dtype: jax.typing.DTypeLike = jnp.float32,
+  *,
+  keep_logprobs: bool = False,
 ) -> Rows:
   """Rows with nothing to do.
 
@@ -148,8 +153,13 @@ def idle_rows(
     slots: C, the capacity of the tree cache they will read.
     controller: the controller they will run under.
     dtype: of keys and values.
+    keep_logprobs: whether the log-probability of every token is kept, for
+      `span_logprobs`.
   """
   zeros = jnp.zeros((groups, rows), jnp.int32)
+  logprobs = None
+  if keep_logprobs:
+    logprobs = jnp.zeros((groups, rows, columns), jnp.float32)
   no = jnp.zeros((groups, rows), bool)
   return Rows(
     scratch=transformer.empty_key_values(
@@ -176,6 +186,7 @@ def idle_rows(
     logprob=jnp.zeros((groups, rows), jnp.float32),
     matching=zeros,
     control=controller.init(groups * rows),
+    logprobs=logprobs,
   )
 
 
@@ -232,6 +243,9 @@ def compact(rows: Rows) -> Rows:
   return rows.replace(
     scratch=transformer.shift(rows.scratch, shift),
     written=jnp.roll(rows.written, -shift, axis=-1),
+    logprobs=jax.tree.map(
+      lambda x: jnp.roll(x, -shift, axis=-1), rows.logprobs
+    ),
     start=jnp.maximum(rows.start - shift, 0),
     column=rows.column - shift,
   )
@@ -248,9 +262,11 @@ def widen(rows: Rows, columns: int) -> Rows:
     raise ValueError(
       f"rows of {rows.columns} columns cannot shrink to {columns}"
     )
+  wider = lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, more)))  # noqa: E731
   return rows.replace(
     scratch=transformer.widen(rows.scratch, more),
-    written=jnp.pad(rows.written, ((0, 0), (0, 0), (0, more))),
+    written=wider(rows.written),
+    logprobs=jax.tree.map(wider, rows.logprobs),
   )
 
 
@@ -360,12 +376,13 @@ def _record(rows, rule, token, logprob, step_done) -> Rows:
   stopped = finished | (drawn & step_done & (request.until == STEP))
   length = rows.length + drawn
   going = drawn & ~stopped & (length < request.limit)
+  logprob = jnp.where(drawn, logprob, 0.0)
+  put = lambda held, new: jax.lax.dynamic_update_slice(  # noqa: E731
+    held, new[..., None], (0, 0, rows.column)
+  )
   return rows.replace(
-    written=jax.lax.dynamic_update_slice(
-      rows.written,
-      jnp.where(drawn, token, -1)[..., None],
-      (0, 0, rows.column),
-    ),
+    written=put(rows.written, jnp.where(drawn, token, -1)),
+    logprobs=jax.tree.map(lambda held: put(held, logprob), rows.logprobs),
     length=length,
     request=request.replace(
       token=jnp.where(drawn, token, request.token),
@@ -376,18 +393,33 @@ def _record(rows, rule, token, logprob, step_done) -> Rows:
     finished=jnp.where(active, finished, rows.finished),
     answering=answering,
     answer=answer,
-    logprob=rows.logprob + jnp.where(drawn, logprob, 0.0),
+    logprob=rows.logprob + logprob,
   )
 
 
 def span_tokens(rows: Rows, width: int) -> Int[Array, "G R W"]:
   """The tokens of each row's span, from its start, -1 beyond its length."""
+  return _span(rows, rows.written, width, -1)
+
+
+def span_logprobs(rows: Rows, width: int) -> Float[Array, "G R W"]:
+  """Log-probabilities of `span_tokens`, 0 beyond each length.
+
+  Raises:
+    ValueError: if the rows were not told to keep them.
+  """
+  if rows.logprobs is None:
+    raise ValueError("the rows keep no logprobs; see idle_rows(keep_logprobs=)")
+  return _span(rows, rows.logprobs, width, 0.0)
+
+
+def _span(rows, held, width, beyond):
   offset = jnp.arange(width)[None, None]
   index = rows.start[..., None] + offset
-  tokens = jnp.take_along_axis(
-    rows.written, jnp.minimum(index, rows.columns - 1), axis=2
+  values = jnp.take_along_axis(
+    held, jnp.minimum(index, rows.columns - 1), axis=2
   )
-  return jnp.where(offset < rows.length[..., None], tokens, -1)
+  return jnp.where(offset < rows.length[..., None], values, beyond)
 
 
 def prefill(

@@ -10,7 +10,7 @@ last checkpoint and repeats the same losses, bit for bit.
 from collections.abc import Callable, Iterator
 import concurrent.futures
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -35,6 +35,20 @@ Objective = Callable[[Any, Any, jax.Array], tuple[jax.Array, dict]]
 Gradients = Callable[[Any, Any, jax.Array], tuple[Any, dict]]
 
 _DTYPES = ("float32", "bfloat16")
+
+
+class Collector(NamedTuple):
+  """Makes batches from the present parameters, as sampling rollouts does.
+
+  Attributes:
+    init: () -> what it remembers, a pytree of arrays.
+    collect: (params, remembered, batch, step) -> (what the objective reads,
+      remembered, metrics of f32[]). Host code, called before every step; with
+      the same arguments it must do the same.
+  """
+
+  init: Callable[[], Any]
+  collect: Callable[[Any, Any, Any, int], tuple[Any, Any, dict]]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -142,12 +156,14 @@ class TrainState:
     params: the model's parameters.
     opt_state: the optimizer's state.
     key: the run's random key; step s uses `fold_in(key, s)`.
+    collected: what a `Collector` remembers; None without one.
   """
 
   step: jax.Array
   params: Any
   opt_state: optax.OptState
   key: jax.Array
+  collected: Any = None
 
 
 def optimizer(
@@ -275,6 +291,7 @@ def fit(
   *,
   tx: optax.GradientTransformation | None = None,
   gradients: Gradients | None = None,
+  collector: Collector | None = None,
   evaluate: Callable[[Any, int], dict[str, float]] | None = None,
   mesh: jax.sharding.Mesh | None = None,
   meta: dict[str, Any] | None = None,
@@ -293,6 +310,7 @@ def fit(
     tx: the optimizer; `optimizer(config)` if None.
     gradients: (params, batch, key) -> (gradients, metrics of f32[]), for what
       is no objective's gradient (`task_weighting.gradients`).
+    collector: turns batches, and the parameters, into what the objective reads.
     evaluate: (params, step) -> figures to record, run every
       `evaluate_every` steps and at the end.
     mesh: devices to spread the batch over, and with `config.fully_sharded` the
@@ -326,6 +344,7 @@ def fit(
       params=params,
       opt_state=tx.init(params),
       key=jax.random.fold_in(key, 1),
+      collected=None if collector is None else collector.init(),
     )
 
   place = lambda batch: batch  # noqa: E731
@@ -360,9 +379,18 @@ def fit(
     taken = start
     try:
       for step, batch in _prefetch(batches, start, config.steps):
+        seen = {}
+        if collector is not None:
+          batch, kept, seen = collector.collect(
+            state.params, state.collected, batch, step
+          )
+          state = state.replace(collected=kept)
         account.count(step_fn, state, batch, np.int32(step))
         state, metrics = step_fn(state, place(batch), np.int32(step))
+        metrics = seen | metrics
         taken = step + 1
+        if collector is not None:  # the next batch would come of a bad step
+          metrics_lib.finite(taken, metrics)
         if pending is not None:
           log.write(*pending)
         last = taken == config.steps
@@ -385,16 +413,17 @@ def fit(
     except FloatingPointError:
       if int(state.step) == taken:
         raise
-      raise _diverged(workdir, step_fn, state, batches, place, config) from None
+      if collector is None:  # noticed later: the batch in hand is another
+        batch = batches(int(state.step))
+      raise _diverged(workdir, step_fn, state, batch, place, config) from None
     finally:
       log.close()
   return state
 
 
-def _diverged(workdir, step_fn, state, batches, place, config):
+def _diverged(workdir, step_fn, state, batch, place, config):
   """The error of a run whose state has not moved since some step failed."""
   step = int(state.step)
-  batch = batches(step)
   found = divergence.Diverged(
     step=step + 1,
     figures={},

@@ -16,7 +16,8 @@ _VALID = jnp.array([True, True, True, True, True, False])
 def test_counts_sum_to_the_scaled_total(name):
   strategy = rollout_strategies.make(name)
   total = strategy.scale * 48
-  counts = strategy.counts(_P, _VALID, total, jax.random.key(0))
+  given = (9 * _P + 0.5, 9.5 - 9 * _P) if strategy.posterior else (_P, _VALID)
+  counts = strategy.counts(*given, total, jax.random.key(0))
   assert int(counts.sum()) == total
   assert strategy.redraw == (name == "dynamic_sampling")
 
@@ -34,6 +35,16 @@ def test_each_strategy_favours_whom_it_should():
   skipped = counts("skip_uninformative", explore=0.0)
   assert skipped.tolist() == [0, 0, 12, 12, 12, 12]
   assert counts("knapsack")[3] > counts("knapsack")[4]
+
+
+def test_the_posterior_gives_up_the_solved_before_the_failed():
+  strategy = rollout_strategies.make("posterior")
+  won = jnp.array([0.0, 16.0, 8.0, 2.0])
+  counts = strategy.counts(won + 0.5, 16.5 - won, 64, jax.random.key(0))
+  failed, solved, even, hard = counts.tolist()
+  assert solved == 2
+  assert failed > solved
+  assert hard > even > solved
 
 
 def test_skipping_all_skips_none():

@@ -304,3 +304,33 @@ def test_refuses_values_that_cannot_be(tmp_path, field, value):
   config = dataclasses.replace(_CONFIG, **{field: value})
   with pytest.raises(ValueError, match=f"train.{field}"):
     _fit(tmp_path, config)
+
+
+def _collector(limit=None):
+  """Batches bent by the parameters; remembers how often it was asked."""
+
+  def collect(params, seen, batch, step):
+    if step == limit:
+      raise KeyboardInterrupt
+    x, y = batch
+    shift = 0.01 * params["b"][None]
+    return (x, y + shift), seen + 1, {"asked": seen + 1}
+
+  return loop.Collector(lambda: jnp.int32(0), collect)
+
+
+def test_a_collector_sees_the_parameters_and_resumes_exactly(tmp_path):
+  config = dataclasses.replace(_CONFIG, log_every=1)
+  whole = _fit(tmp_path / "whole", config, collector=_collector())
+  plain = _fit(tmp_path / "plain", config)
+  assert int(whole.collected) == 12
+  assert plain.collected is None
+  assert (whole.params["w"] != plain.params["w"]).any()
+  with pytest.raises(KeyboardInterrupt):
+    _fit(tmp_path / "cut", config, collector=_collector(limit=7))
+  cut = _fit(tmp_path / "cut", config, collector=_collector())
+  assert int(cut.collected) == 12
+  assert (cut.params["w"] == whole.params["w"]).all()
+  logged = metrics_lib.read(str(tmp_path / "cut"))
+  assert logged == metrics_lib.read(str(tmp_path / "whole"))
+  assert [record["asked"] for record in logged] == list(range(1, 13))

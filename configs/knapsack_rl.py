@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reinforcement learning with rollouts allocated by a knapsack, and its study.
+
+A small model learns modular arithmetic from text in which some moduli are rare,
+then goes on from rewards of right and wrong. Any strategy by a flag, such as
+--config.rollouts.strategy=uniform:
+
+    python scripts/train.py --config=configs/knapsack_rl.py \
+      --workdir=runs/knapsack_rl
+
+The strategies side by side, over seeds:
+
+    python scripts/study_rollouts.py --config=configs/knapsack_rl.py:study \
+      --workdir=runs/knapsack_study --out=docs/results/knapsack_rl
+"""
+
+from jaxttc.evaluation import rollout_study
+from jaxttc.models import config as config_lib
+from jaxttc.tasks import prompt_sets
+from jaxttc.training import (
+  loop,
+  policy_losses,
+  rollout_collector,
+  rollout_recipes,
+)
+
+PRIMES = (11, 13, 17, 19)
+
+
+def get_config(
+  what: str = "train",
+) -> rollout_recipes.RolloutRecipe | rollout_study.StudyRecipe:
+  """One run ("train") or the study; fields are `--config.field=value`."""
+  if what == "study":
+    return rollout_study.StudyRecipe(arm=_arm())
+  if what != "train":
+    raise ValueError(f"configs/knapsack_rl.py:{what}: expected :study, or none")
+  return _arm()
+
+
+def _arm() -> rollout_recipes.RolloutRecipe:
+  return rollout_recipes.RolloutRecipe(
+    base=rollout_recipes.ModularModelRecipe(
+      model=config_lib.TransformerConfig(
+        vocab_size=704,
+        width=64,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_dim=16,
+        mlp_width=192,
+        max_length=128,
+      ),
+      task=prompt_sets.ModularTask(
+        primes=PRIMES, shares=(1.0, 0.6, 0.35, 0.2), max_steps=6
+      ),
+      train=loop.TrainConfig(
+        seed=7,
+        steps=600,
+        decay_steps=1200,
+        batch_size=12,
+        length=192,
+        learning_rate=6e-3,
+        warmup_steps=30,
+        checkpoint_every=320,
+      ),
+    ),
+    task=prompt_sets.ModularTask(primes=PRIMES[:3], max_steps=4),
+    problems=128,
+    held_out=128,
+    samples=4,
+    rollouts=rollout_collector.RolloutConfig(
+      strategy="knapsack",
+      tasks=16,
+      group=8,
+      n_max=64,
+      fallback=False,
+      max_tokens=28,
+    ),
+    loss=policy_losses.PolicyLossConfig(clip_low=0.2, clip_high=0.28),
+    train=loop.TrainConfig(
+      steps=48,
+      decay_steps=100_000,
+      batch_size=32,
+      length=50,
+      learning_rate=1e-3,
+      warmup_steps=4,
+      weight_decay=0.0,
+      log_every=1,
+      evaluate_every=16,
+      checkpoint_every=32,
+    ),
+  )

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a study of rollout strategies says: figures, claims and a picture."""
+
+from collections.abc import Sequence
+import math
+import os
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxttc import page, results, simulation
+from jaxttc.allocators import rollout_allocation, rollout_rules
+from jaxttc.evaluation import rollout_study
+
+# matplotlib is optional, so its types cannot be named at import time.
+Axes = Any
+
+_TASKS, _TOTAL, _TURNS = 512, 4096, 30
+_LOOK = {
+  "uniform": ("#777777", "uniform"),
+  "knapsack": ("#0072B2", "knapsack"),
+  "posterior": ("#56B4E9", "knapsack, posterior"),
+  "uniform_2x": ("#D55E00", "uniform, twice the rollouts"),
+  "dynamic_sampling": ("#009E73", "dynamic sampling"),
+  "proportional": ("#CC79A7", "by difficulty"),
+  "skip_uninformative": ("#E69F00", "skip uninformative"),
+}
+
+
+def report(
+  recipe: rollout_study.StudyRecipe, found: rollout_study.Found
+) -> simulation.Study:
+  """Figures, claims and picture of a study."""
+  ms = allocation_ms()
+  return simulation.Study(
+    seeds=range(recipe.seeds),
+    data={
+      "start": found.start,
+      "learning_rate": found.rate,
+      "tuning": {f"{rate:g}": got for rate, got in found.tuning.items()},
+      "aggregation": recipe.arm.loss.aggregation,
+      "rollouts_a_step": recipe.arm.rollouts.tasks * recipe.arm.rollouts.group,
+      "allocation_ms": np.round(ms, 4),
+      "runs": rollout_study.table(found),
+    },
+    claims=claims(recipe, found, ms),
+    draw=lambda path: draw(recipe, found, path),
+  )
+
+
+def allocation_ms() -> list[float]:
+  """CPU milliseconds of allocating 4,096 rollouts over 512 tasks, by turn.
+
+  Checks and copies are part of it, compiling is not.
+  """
+  rng = np.random.default_rng(0)
+  rates = rng.beta(0.3, 0.3, _TASKS).clip(1e-4, 1 - 1e-4).astype(np.float32)
+  rules = rollout_rules.RolloutRules(fallback=False)
+  spent = []
+  for _ in range(_TURNS + 1):
+    start = time.process_time()
+    jax.block_until_ready(
+      rollout_allocation.allocate(rates, _TOTAL, rules=rules)[0]
+    )
+    spent.append(1e3 * (time.process_time() - start))
+  return spent[1:]
+
+
+def budget_to_match(once: float, twice: float, wanted: float) -> float:
+  """How many times the rollouts uniform groups need to be as good.
+
+  Read off the line through success with once and with twice the rollouts a
+  step, over the logarithm of that multiple. There is no reading beyond 2: a
+  success above that of twice the rollouts gives 2.
+
+  Args:
+    once: success with the rollouts of the arm that is to be matched.
+    twice: with twice as many.
+    wanted: what is to be matched.
+
+  Returns:
+    In [0.5, 2]; 2 where more rollouts made nothing better and `wanted` is
+    above, 1 where it is not.
+  """
+  if twice <= once:
+    return 2.0 if wanted > max(once, twice) else 1.0
+  return 2.0 ** min(max((wanted - once) / (twice - once), -1.0), 1.0)
+
+
+def claims(
+  recipe: rollout_study.StudyRecipe,
+  found: rollout_study.Found,
+  ms: Sequence[float],
+) -> list[results.Claim]:
+  """Every figure beside its bar; intervals are the range over seeds.
+
+  Success is that of fresh samples on the training problems, all weighed alike,
+  since those are what rollouts were given out for; on held-out ones it is a
+  claim of its own.
+  """
+  final = lambda arm, name="train_success": np.array(  # noqa: E731
+    [run.final(name, recipe.last) for run in found.runs[arm]]
+  )
+  effective = lambda arm: np.array(  # noqa: E731
+    [run.steps["effective_gradient_ratio"].mean() for run in found.runs[arm]]
+  )
+  once, ours, twice = (
+    final(arm)
+    for arm in (
+      rollout_study.UNIFORM,
+      rollout_study.KNAPSACK,
+      rollout_study.TWICE,
+    )
+  )
+  gain = effective(rollout_study.KNAPSACK) - effective(rollout_study.UNIFORM)
+  matched = [
+    budget_to_match(*levels) for levels in zip(once, twice, ours, strict=True)
+  ]
+  overall = budget_to_match(once.mean(), twice.mean(), ours.mean())
+  made = [
+    _spanned("effective_ratio_gain_points", 100 * gain, 15.0),
+    _spanned("points_over_uniform", 100 * (ours - once), 0.0, ">"),
+    results.Claim(
+      "uniform_budget_to_match",
+      overall,
+      min([overall, *matched]),
+      max([overall, *matched]),
+      bar=1.5,
+    ),
+    results.Claim(
+      f"allocate_ms_{_TASKS}x{_TOTAL}",
+      float(np.median(ms)),
+      min(ms),
+      max(ms),
+      bar=10.0,
+      comparison="<=",
+    ),
+  ]
+  unseen = lambda arm: final(arm, "held_out_success")  # noqa: E731
+  made.append(
+    _spanned(
+      "held_out_points_over_uniform",
+      100 * (unseen(rollout_study.KNAPSACK) - unseen(rollout_study.UNIFORM)),
+      0.0,
+      ">",
+    )
+  )
+  for arm in found.runs:
+    made += [
+      _spanned(f"{arm}_effective_ratio", effective(arm)),
+      _spanned(f"{arm}_success", final(arm)),
+      _spanned(f"{arm}_held_out_success", unseen(arm)),
+    ]
+  gaps = [
+    run.steps["logprob_difference"].max()
+    for runs in found.runs.values()
+    for run in runs
+  ]
+  largest = [
+    run.steps["allocation_max"].max()
+    for run in found.runs[rollout_study.KNAPSACK]
+  ]
+  return [
+    *made,
+    results.Claim("largest_group", max(largest)),
+    results.Claim(
+      "logprob_difference_engine_trainer", max(gaps), bar=1e-4, comparison="<="
+    ),
+  ]
+
+
+def _spanned(name, numbers, bar=None, comparison=">="):
+  least, most = float(np.min(numbers)), float(np.max(numbers))
+  mean = float(np.clip(np.mean(numbers), least, most))
+  return results.Claim(name, mean, least, most, bar, comparison)
+
+
+def draw(
+  recipe: rollout_study.StudyRecipe,
+  found: rollout_study.Found,
+  path: str | os.PathLike[str],
+) -> None:
+  """Draws success and effective ratio over training, and the group sizes.
+
+  Raises:
+    ImportError: if matplotlib is not installed.
+  """
+  with page.style():
+    figure = page.figure(6.4)
+    (learnt, unseen), (useful, given) = figure.subplots(2, 2)
+    _draw_success(learnt, found, "train_success", "Training problems")
+    _draw_success(unseen, found, "held_out_success", "Held-out problems")
+    _draw_effective(useful, found)
+    _draw_sizes(given, found)
+    handles, labels = learnt.get_legend_handles_labels()
+    figure.legend(
+      handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8
+    )
+    figure.suptitle(
+      f"{recipe.arm.rollouts.tasks * recipe.arm.rollouts.group} rollouts a "
+      f"step; mean and range of {recipe.seeds} seeds",
+      x=0.01,
+      ha="left",
+      fontsize=11,
+    )
+    page.save(figure, path)
+
+
+def _draw_success(axes: Axes, found, name: str, title: str) -> None:
+  for arm, runs in found.runs.items():
+    colour, label = _look(arm)
+    steps = np.append(0, runs[0].evaluations["step"])
+    curves = np.stack([run.evaluations[name] for run in runs])
+    start = found.start[name][:, None]
+    _band(axes, steps, np.hstack([start, curves]), colour, label)
+  _dress(axes, title, "success")
+
+
+def _draw_effective(axes: Axes, found) -> None:
+  for arm, runs in found.runs.items():
+    colour, label = _look(arm)
+    curves = np.stack([r.steps["effective_gradient_ratio"] for r in runs])
+    width = max(1, curves.shape[1] // 10)
+    kernel = np.ones(width) / width
+    smooth = np.stack([np.convolve(row, kernel, "valid") for row in curves])
+    steps = np.arange(smooth.shape[1]) + (width + 1) / 2
+    _band(axes, steps, smooth, colour, label)
+  _dress(axes, "Rollouts in mixed groups", "share")
+
+
+def _draw_sizes(axes: Axes, found) -> None:
+  runs = found.runs[rollout_study.KNAPSACK]
+  colour, _ = _look(rollout_study.KNAPSACK)
+  curves = np.stack([run.steps["allocation_max"] for run in runs])
+  steps = np.arange(1, curves.shape[1] + 1)
+  _band(axes, steps, curves, colour, "knapsack")
+  uniform = found.runs[rollout_study.UNIFORM][0].steps["allocation_max"]
+  axes.plot(steps, uniform, color=_look(rollout_study.UNIFORM)[0])
+  axes.set_ylim(0, 1.1 * math.ceil(curves.max()))
+  _dress(axes, "Largest group", "rollouts")
+
+
+def _band(axes, x, rows, colour, label) -> None:
+  axes.plot(x, rows.mean(0), color=colour, label=label, lw=1.6)
+  axes.fill_between(x, rows.min(0), rows.max(0), color=colour, alpha=0.13, lw=0)
+
+
+def _dress(axes, title, what) -> None:
+  axes.set(title=title, xlabel="training step", ylabel=what)
+  axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
+  axes.set_axisbelow(True)
+
+
+def _look(arm: str) -> tuple[str, str]:
+  return _LOOK[arm]

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Strategies of giving out rollouts, trained side by side over seeds.
+
+All arms start from one policy, see the same tasks in the same order and draw
+equally many rollouts a step, whatever they throw away; only "uniform_2x" draws
+twice as many. The learning rate is the one that serves uniform groups best, on
+a seed of its own. Every arm and seed is a training run in a folder: a study
+that is stopped, or killed, goes on within the run that it was in.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxttc.allocators import rollout_strategies
+from jaxttc.training import metrics, rollout_recipes
+
+UNIFORM, KNAPSACK, TWICE = "uniform", "knapsack", "uniform_2x"
+_TUNING_SEED = 1_000_000
+
+
+@dataclasses.dataclass(kw_only=True)
+class StudyRecipe:
+  """What is compared.
+
+  Attributes:
+    arm: the run that arms are variants of; its strategy, seed and learning rate
+      are set by the study.
+    strategies: the arms; "uniform", "knapsack" and "uniform_2x" among them.
+    seeds: how many, from 0.
+    rates: learning rates to choose from.
+    tuning_steps: length of the runs that they are chosen by.
+    last: evaluations at the end of a run whose mean is its final success.
+  """
+
+  arm: rollout_recipes.RolloutRecipe
+  strategies: tuple[str, ...] = (
+    UNIFORM,
+    KNAPSACK,
+    TWICE,
+    "dynamic_sampling",
+    "proportional",
+    "posterior",
+  )
+  seeds: int = 3
+  rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 2e-3)
+  tuning_steps: int = 32
+  last: int = 2
+
+  def validate(self) -> None:
+    """Raises ValueError, naming the field, for what cannot be studied."""
+    self.arm.validate()
+    for name in self.strategies:
+      rollout_strategies.make(name)
+    missing = {UNIFORM, KNAPSACK, TWICE} - set(self.strategies)
+    if missing:
+      raise ValueError(f"strategies lack {', '.join(sorted(missing))}")
+    if len(set(self.strategies)) != len(self.strategies):
+      raise ValueError(f"strategies={self.strategies}: one comes twice")
+    for name in ("seeds", "tuning_steps", "last"):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f"{name} must be at least 1, got {getattr(self, name)}"
+        )
+    if not self.rates or not min(self.rates) > 0:
+      raise ValueError(f"rates={self.rates}: expected positive numbers")
+    train = self.arm.train
+    if train.log_every != 1:
+      raise ValueError("arm.train.log_every must be 1: every step is counted")
+    if self.last > train.steps // train.evaluate_every:
+      raise ValueError(
+        f"last={self.last} evaluations, of {train.steps} steps with one every "
+        f"{train.evaluate_every}"
+      )
+
+
+class Run(NamedTuple):
+  """What one training run logged.
+
+  Attributes:
+    steps: figures of each step, f[T] each, by name.
+    evaluations: `step`, `train_success`, `held_out_success`, f[E] each.
+  """
+
+  steps: dict[str, np.ndarray]
+  evaluations: dict[str, np.ndarray]
+
+  def final(self, name: str, last: int) -> float:
+    """Mean of the last evaluations of a figure."""
+    return float(self.evaluations[name][-last:].mean())
+
+
+class Found(NamedTuple):
+  """What a study found.
+
+  Attributes:
+    start: success of the policy that all began with, one a seed, by set of
+      problems: a seed has problems of its own.
+    rate: the learning rate chosen.
+    tuning: final success on the training problems, of each rate.
+    runs: by strategy, one a seed.
+  """
+
+  start: dict[str, np.ndarray]
+  rate: float
+  tuning: dict[float, float]
+  runs: dict[str, list[Run]]
+
+
+def run(recipe: StudyRecipe, workdir: str) -> Found:
+  """Trains what is missing, and reads what was logged.
+
+  Args:
+    recipe: what is compared.
+    workdir: a folder a run; the study goes on from what is there.
+
+  Raises:
+    ValueError: if the recipe cannot be, or `workdir` holds another study.
+  """
+  recipe.validate()
+  folder = pathlib.Path(workdir)
+  start = _policy(recipe, folder)
+  tuning = {}
+  for rate in recipe.rates:
+    steps = recipe.tuning_steps
+    tried = _variant(recipe, start, UNIFORM, _TUNING_SEED, rate, steps)
+    logged = _trained(tried, folder / f"rate-{rate:g}")
+    tuning[rate] = logged.final("train_success", 1)
+  rate = max(tuning, key=lambda r: tuning[r])
+  runs: dict[str, list[Run]] = {name: [] for name in recipe.strategies}
+  # Seed by seed, so that a study cut short has all arms of some seeds.
+  for seed in range(recipe.seeds):
+    for name in recipe.strategies:
+      arm = _variant(recipe, start, name, seed, rate, recipe.arm.train.steps)
+      runs[name].append(_trained(arm, folder / f"{name}-{seed}"))
+  return Found(_started(recipe, start, folder), rate, tuning, runs)
+
+
+def _policy(recipe: StudyRecipe, folder: pathlib.Path) -> str:
+  """The file of the policy that all arms begin with; trained if need be."""
+  if recipe.arm.start is not None:
+    return recipe.arm.start
+  path = folder / "base.safetensors"
+  described = folder / "base.json"
+  wanted = recipe.arm.base.describe()
+  if path.exists() and described.exists():
+    if json.loads(described.read_text(encoding="utf-8")) != wanted:
+      raise ValueError(
+        f"{path} was trained by another recipe; choose another --workdir"
+      )
+    return str(path)
+  params = recipe.arm.base.run(str(folder / "base"))
+  recipe.arm.base.export(params, str(path))
+  described.write_text(json.dumps(wanted), encoding="utf-8")
+  return str(path)
+
+
+def _variant(recipe, start, strategy, seed, rate, steps):
+  arm = recipe.arm
+  return dataclasses.replace(
+    arm,
+    start=start,
+    rollouts=dataclasses.replace(arm.rollouts, strategy=strategy),
+    train=dataclasses.replace(
+      arm.train, seed=seed, learning_rate=rate, steps=steps
+    ),
+  )
+
+
+def _trained(arm: rollout_recipes.RolloutRecipe, folder: pathlib.Path) -> Run:
+  """Trains an arm, unless its folder says that it is done; what it logged."""
+  done = folder / "done.json"
+  wanted = arm.describe()
+  if not done.exists():
+    arm.run(str(folder))
+    done.write_text(json.dumps(wanted), encoding="utf-8")
+  elif json.loads(done.read_text(encoding="utf-8")) != wanted:
+    raise ValueError(
+      f"{folder} holds a run of another recipe; choose another --workdir"
+    )
+  return read(str(folder))
+
+
+def read(folder: str) -> Run:
+  """What the run in a folder logged."""
+  records = metrics.read(folder)
+  columns = lambda rows: {  # noqa: E731
+    name: np.array([row[name] for row in rows]) for name in rows[0]
+  }
+  return Run(
+    columns([row for row in records if "reward" in row]),
+    columns([row for row in records if "held_out_success" in row]),
+  )
+
+
+def _started(recipe, start, folder) -> dict[str, np.ndarray]:
+  """Success before the first step, measured as an evaluation does."""
+  found = []
+  for seed in range(recipe.seeds):
+    path = folder / f"start-{seed}.json"
+    if not path.exists():
+      arm = _variant(recipe, start, UNIFORM, seed, 1e-3, 1)
+      path.write_text(json.dumps(arm.measure(str(folder))), encoding="utf-8")
+    found.append(json.loads(path.read_text(encoding="utf-8")))
+  return {
+    name: np.array([figures[name] for figures in found]) for name in found[0]
+  }
+
+
+def table(found: Found) -> dict[str, Any]:
+  """The curves of all runs, as JSON holds them."""
+  keep = (
+    "effective_gradient_ratio",
+    "effective_prompt_ratio",
+    "allocation_max",
+    "reward",
+    "rollouts",
+    "sampled_tokens",
+    "read_rows",
+    "logprob_difference",
+    "difficulty_0",
+    "difficulty_1",
+  )
+  rounded = lambda values: np.round(values.astype(float), 6)  # noqa: E731
+  return {
+    name: [
+      {
+        "steps": {key: rounded(run.steps[key]) for key in keep}
+        | {
+          key: rounded(run.steps[key])
+          for key in ("dual_price", "allocation_fallback")
+          if key in run.steps
+        },
+        "evaluations": {k: rounded(v) for k, v in run.evaluations.items()},
+      }
+      for run in runs
+    ]
+    for name, runs in found.runs.items()
+  }

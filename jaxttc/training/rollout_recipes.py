@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reinforcement learning whose rollouts go where they teach: the recipe.
+
+First a small model is trained on worked problems until some of them are easy
+for it, some hard and some out of reach; then it goes on by policy gradient on
+its own solutions, graded right or wrong, with rollouts allocated by a strategy.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxttc.cost import ledger as ledger_lib
+from jaxttc.inference import bundle, controllers, rollouts
+from jaxttc.models import config as config_lib
+from jaxttc.models import transformer
+from jaxttc.tasks import arithmetic, prompt_sets
+from jaxttc.tasks import problems as problems_lib
+from jaxttc.tasks import tokenizer as tokenizer_lib
+from jaxttc.training import (
+  language_model,
+  loop,
+  packing,
+  policy_gradient,
+  policy_losses,
+  rollout_collector,
+)
+
+_DRAWS_A_BATCH = 100_000  # index space of one step; never used up
+_TEXT_SEED = 1_000_003  # streams of the text and of the problems differ
+
+
+@dataclasses.dataclass(kw_only=True)
+class ModularModelRecipe:
+  """Trains a model on terse solutions of modular problems.
+
+  Attributes:
+    model: the transformer's sizes.
+    task: what the text is about.
+    train: length, rate and bookkeeping of the run.
+  """
+
+  model: config_lib.TransformerConfig
+  task: prompt_sets.ModularTask
+  train: loop.TrainConfig
+
+  def run(
+    self,
+    workdir: str,
+    mesh: jax.sharding.Mesh | None = None,
+    ledger: ledger_lib.Ledger | None = None,
+  ) -> dict[str, Any]:
+    """Trains, and returns the parameters; a ledger gets what it takes.
+
+    Raises:
+      ValueError: if the recipe cannot be.
+    """
+    self.model.validate()
+    self.task.validate()
+    model = transformer.Transformer(self.model)
+    tokenizer = tokenizer_lib.WordTokenizer()
+    state = loop.fit(
+      self.train,
+      language_model.objective(model),
+      lambda key: transformer.init(key, model),
+      self._batches(tokenizer),
+      workdir,
+      tx=loop.optimizer(self.train, transformer.matrix_axes),
+      mesh=mesh,
+      meta=self.describe(),
+      ledger=ledger,
+    )
+    return state.params
+
+  def describe(self) -> dict[str, Any]:
+    """The recipe as a JSON-ready dict; kept beside what it trained."""
+    return _plain({"kind": "modular_model"} | dataclasses.asdict(self))
+
+  def export(self, params: dict[str, Any], path: str) -> None:
+    """Writes the trained model, with this recipe, as one .safetensors file."""
+    _export(path, self.model, params, self.describe())
+
+  def _batches(self, tokenizer) -> Callable[[int], packing.Packed]:
+    def batch(step: int) -> packing.Packed:
+      problems = self.task.stream(
+        "train", _TEXT_SEED + self.train.seed, step * _DRAWS_A_BATCH
+      )
+      examples = (
+        language_model.example(
+          tokenizer,
+          problems_lib.prompt(problem),
+          arithmetic.solution(problem, "terse"),
+        )
+        for problem in problems
+      )
+      return packing.pack(examples, self.train.batch_size, self.train.length)
+
+    return batch
+
+
+@dataclasses.dataclass(kw_only=True)
+class RolloutRecipe:
+  """Trains a policy by reinforcement, from rewards of right and wrong.
+
+  Attributes:
+    start: the policy's file, or the name of one that ships; None to train
+      `base` first, in the folder `base` of the workdir.
+    base: see `start`.
+    task: what is asked.
+    problems: training problems; rates are tracked for each.
+    held_out: problems of the test split, for the figures of each evaluation.
+    samples: solutions a problem, of an evaluation.
+    check_steps: whether a solution is right only if all of its lines are; else
+      the answer decides, and guesses are rewarded.
+    rollouts: how rollouts are drawn.
+    loss: the policy loss. With "token_mean" a task with many rollouts weighs
+      more; there is no other aggregation by groups.
+    train: steps, rate and bookkeeping. Of its sizes, `batch_size` is how many
+      rollouts are read for gradients at once, and `length` how many tokens a
+      prompt with its rollout may have.
+  """
+
+  start: str | None = None
+  base: ModularModelRecipe
+  task: prompt_sets.ModularTask
+  problems: int = 256
+  held_out: int = 128
+  samples: int = 4
+  check_steps: bool = True
+  rollouts: rollout_collector.RolloutConfig
+  loss: policy_losses.PolicyLossConfig
+  train: loop.TrainConfig
+
+  def validate(self) -> None:
+    """Raises ValueError, naming the field, for what cannot be."""
+    for part in (self.task, self.rollouts, self.loss, self.train):
+      part.validate()
+    for name in ("problems", "held_out", "samples"):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f"{name} must be at least 1, got {getattr(self, name)}"
+        )
+    if self.train.length <= self.rollouts.max_tokens:
+      raise ValueError(
+        f"train.length={self.train.length} leaves no room for a prompt before "
+        f"rollouts.max_tokens={self.rollouts.max_tokens}"
+      )
+
+  def run(
+    self,
+    workdir: str,
+    mesh: jax.sharding.Mesh | None = None,
+    ledger: ledger_lib.Ledger | None = None,
+  ) -> dict[str, Any]:
+    """Trains, and returns the parameters.
+
+    A ledger gets the steps of the optimizer; of the sampling it gets nothing.
+
+    Raises:
+      ValueError: if the recipe cannot be.
+    """
+    self.validate()
+    policy = self.policy(workdir, mesh, ledger)
+    sets = self._sets(policy)
+    seed = self.train.seed
+    state = loop.fit(
+      self.train,
+      None,
+      lambda _: jax.tree.map(jnp.array, policy.params),
+      rollout_collector.batches(self.problems, self.rollouts, seed),
+      workdir,
+      tx=policy_gradient.unless_zero(loop.optimizer(self.train)),
+      gradients=policy_gradient.gradients(
+        policy.model,
+        self.loss,
+        columns=self.rollouts.max_tokens,
+        temperature=self.rollouts.temperature,
+        chunk=self.train.batch_size,
+      ),
+      collector=rollout_collector.collector(
+        sets["train"], policy.model, policy.stop_rule, self.rollouts, seed
+      ),
+      evaluate=self._evaluate(policy, sets),
+      mesh=mesh,
+      meta=self.describe(),
+      ledger=ledger,
+    )
+    return state.params
+
+  def measure(self, workdir: str) -> dict[str, float]:
+    """What an evaluation finds before the first step."""
+    self.validate()
+    policy = self.policy(workdir)
+    return self._evaluate(policy, self._sets(policy))(policy.params, 0)
+
+  def policy(
+    self,
+    workdir: str,
+    mesh: jax.sharding.Mesh | None = None,
+    ledger: ledger_lib.Ledger | None = None,
+  ) -> bundle.Bundle:
+    """The policy to start from; trained, or taken up, if need be."""
+    if self.start is not None:
+      found = bundle.load(self.start)
+      if found.kind != "language_model":
+        raise ValueError(
+          f"start={self.start!r} holds a {found.kind}, not a language_model"
+        )
+      return found
+    params = self.base.run(str(pathlib.Path(workdir) / "base"), mesh, ledger)
+    return _bundle(self.base.model, params, self.base.describe())
+
+  def describe(self) -> dict[str, Any]:
+    """The recipe as a JSON-ready dict; kept beside what it trained."""
+    return _plain({"kind": "rollouts"} | dataclasses.asdict(self))
+
+  def export(self, params: dict[str, Any], path: str) -> None:
+    """Writes the trained model, with this recipe, as one .safetensors file."""
+    config = self.base.model
+    if self.start is not None:
+      config = bundle.load(self.start).config
+    _export(path, config, params, self.describe())
+
+  def _sets(self, policy) -> dict[str, prompt_sets.PromptSet]:
+    width = self.train.length - self.rollouts.max_tokens
+    counts = (
+      ("train", "train", self.problems),
+      ("held_out", "test", self.held_out),
+    )
+    return {
+      name: prompt_sets.prompt_set(
+        self.task.problems(count, split, self.train.seed),
+        policy.tokenizer,
+        width=width,
+        check_steps=self.check_steps,
+      )
+      for name, split, count in counts
+    }
+
+  def _evaluate(self, policy, sets):
+    """Share of sampled solutions that are right, for sets of problems."""
+    config = self.rollouts
+    sampler = controllers.Sampler(temperature=config.temperature)
+
+    @jax.jit
+    def draw(params, prompts, task, rank):
+      # The same keys each time: curves differ by the policy alone.
+      keys = rollouts.row_keys(jax.random.key(0), task, rank)
+      found = rollouts.sample(
+        policy.model,
+        params,
+        prompts,
+        task,
+        keys,
+        policy.stop_rule,
+        sampler,
+        columns=config.max_tokens,
+      )
+      return found.tokens, found.finished
+
+    def score(params, prompts):
+      count = len(prompts.problems)
+      task = np.repeat(np.arange(count), self.samples)
+      rank = np.tile(np.arange(self.samples), count)
+      table = rollouts.Prompts(prompts.tokens, prompts.length)
+      tokens, finished = map(np.asarray, draw(params, table, task, rank))
+      return float((prompts.grade(task, tokens) * finished).mean())
+
+    def evaluate(params, step):
+      del step
+      return {
+        f"{name}_success": score(params, prompts)
+        for name, prompts in sets.items()
+      }
+
+    return evaluate
+
+
+def _plain(described: dict[str, Any]) -> dict[str, Any]:
+  return json.loads(json.dumps(described))
+
+
+def _bundle(config, params, recipe) -> bundle.Bundle:
+  return bundle.Bundle(
+    kind="language_model",
+    config=config,
+    params=params,
+    tokenizer=tokenizer_lib.WordTokenizer(),
+    recipe=recipe,
+  )
+
+
+def _export(path, config, params, recipe) -> None:
+  bundle.save(path, _bundle(config, params, recipe))
