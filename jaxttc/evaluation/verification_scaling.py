@@ -87,8 +87,8 @@ def _line(surface, costs, budget):
   if kept.sum() < 3:
     raise ValueError(
       f"a budget of {budget:g} solutions leaves {int(kept.sum())} splits on "
-      f"the grid of {surface.solutions[-1]} solutions and {most:g} verifications; "
-      "expected 3"
+      f"the grid of {surface.solutions[-1]} solutions and {most:g} "
+      "verifications; expected 3"
     )
   return np.maximum(s[kept], 1.0), v[kept]
 

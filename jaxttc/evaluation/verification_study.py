@@ -9,6 +9,7 @@ control. Nothing is fitted or chosen here.
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ import numpy as np
 from rich import progress
 
 from jaxttc.cost import budget as budget_lib
-from jaxttc.decoders import voting
+from jaxttc.decoders import base, voting
 from jaxttc.evaluation import verification_pools
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import controllers
@@ -30,6 +31,7 @@ from jaxttc.tasks import problems as problems_lib
 from jaxttc.verifiers import verdicts
 
 FAMILY = "modular"  # whose solutions the verifier was trained on
+_PROMPT_TOKENS = 128  # room for a problem, and for its solution behind it
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -303,6 +305,12 @@ def _asked(recipe, problem, text: str, style: str) -> str:
   return verifications.prompt(solved, text, style)
 
 
+@functools.cache
+def _all(n: int) -> base.Decoder:
+  """n samples; one object, since what is compiled is kept by it."""
+  return voting.self_consistency(n=n)
+
+
 def _sample(
   policy: bundle_lib.Bundle,
   prompts: Sequence[str],
@@ -321,13 +329,14 @@ def _sample(
     sampler=controllers.Sampler(temperature=temperature),
     step_tokens=1,  # solutions and verifications are sampled whole
     max_tokens=max_tokens,
+    prompt_tokens=_PROMPT_TOKENS,
   )
   results = search.solve(
     prompts,
     names,
     policy,
     None,
-    voting.self_consistency(n=n),
+    _all(n),
     budget=budget_lib.Budget(),
     settings=settings,
     seed=seed,
