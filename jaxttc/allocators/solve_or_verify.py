@@ -21,9 +21,11 @@ from collections.abc import Callable
 import dataclasses
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 import numpy as np
 
+# Numbers, as many as there are splits.
+Numbers = Shaped[np.ndarray, "..."] | int | float
 PREFILL = ("free", "cached", "uncached")
 _SLACK = 1e-9  # of a budget: whole multiples must not be lost to rounding
 
@@ -45,11 +47,11 @@ class SplitCosts:
       unknown.
   """
 
-  solution_tokens: float
-  verification_tokens: float
-  solver_parameters: float = 1.0
-  verifier_parameters: float = 1.0
-  prefix_tokens: float = 0.0
+  solution_tokens: float | int
+  verification_tokens: float | int
+  solver_parameters: float | int = 1.0
+  verifier_parameters: float | int = 1.0
+  prefix_tokens: float | int = 0.0
   prefill: str = "free"
 
   def __post_init__(self) -> None:
@@ -76,7 +78,7 @@ class SplitCosts:
       )
 
   @classmethod
-  def of_ratio(cls, ratio: float) -> "SplitCosts":
+  def of_ratio(cls, ratio: float | int) -> "SplitCosts":
     """One model, prefill free, and a verification of `ratio` solutions.
 
     Raises:
@@ -93,9 +95,9 @@ class SplitCosts:
 
   def solutions_worth(
     self,
-    solutions: Int[np.ndarray, "*B"] | int,
-    verifications: Int[np.ndarray, "*B"] | int,
-  ) -> Float[np.ndarray, "*B"]:
+    solutions: Numbers,
+    verifications: Numbers,
+  ) -> Float[np.ndarray, "..."]:
     """Cost of S solutions, each verified V times, in units of one solution.
 
     Raises:
@@ -110,20 +112,20 @@ class SplitCosts:
       )
     reads = {"free": 0.0 * v, "cached": 1.0 * (v > 0), "uncached": v}
     prefix = self.ratio * self.prefix_tokens / self.verification_tokens
-    return s * (1 + self.ratio * v + prefix * reads[self.prefill])
+    return np.asarray(s * (1 + self.ratio * v + prefix * reads[self.prefill]))
 
   def flops(
     self,
-    solutions: Int[np.ndarray, "*B"] | int,
-    verifications: Int[np.ndarray, "*B"] | int,
-  ) -> Float[np.ndarray, "*B"]:
+    solutions: Numbers,
+    verifications: Numbers,
+  ) -> Float[np.ndarray, "..."]:
     """The same in FLOP: 2 a parameter and token, attention left out."""
     unit = 2 * self.solver_parameters * self.solution_tokens
-    return unit * self.solutions_worth(solutions, verifications)
+    return np.asarray(unit * self.solutions_worth(solutions, verifications))
 
   def most_verifications(
-    self, budget: float, solutions: Int[np.ndarray, "*B"] | int
-  ) -> Int[np.ndarray, "*B"]:
+    self, budget: float | int, solutions: Numbers
+  ) -> Int[np.ndarray, "..."]:
     """The largest V that a budget pays for at S solutions; -1 if not S.
 
     Args:
@@ -168,7 +170,7 @@ class SplitModel(NamedTuple):
 
 
 def feasible_splits(
-  budget: float, model: SplitModel
+  budget: float | int, model: SplitModel
 ) -> tuple[Int[np.ndarray, " M"], Int[np.ndarray, " M"]]:
   """All pairs (S, V) that a budget pays for, V = 0 among them.
 
@@ -200,7 +202,7 @@ def feasible_splits(
   return s, v
 
 
-def allocate(budget: float, model: SplitModel) -> Split:
+def allocate(budget: float | int, model: SplitModel) -> Split:
   """The split of a budget that succeeds most often, by trying all.
 
   Args:

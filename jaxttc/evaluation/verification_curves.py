@@ -14,7 +14,7 @@ Reference:
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 import numpy as np
 
 from jaxttc.allocators import solve_or_verify
@@ -42,7 +42,7 @@ class Surface(NamedTuple):
     return self._replace(values=self.values[np.asarray(problems)])
 
   def affordable(
-    self, budget: float, costs: solve_or_verify.SplitCosts
+    self, budget: float | int, costs: solve_or_verify.SplitCosts
   ) -> list[tuple[int, int]]:
     """Places (a, b) of the grid that a budget pays for."""
     worth = costs.solutions_worth(
@@ -64,7 +64,7 @@ class Votes(NamedTuple):
   solutions: Int[np.ndarray, " K"]
   values: Float[np.ndarray, "P K"]
 
-  def at(self, budget: float) -> Float[np.ndarray, " P"]:
+  def at(self, budget: float | int) -> Float[np.ndarray, " P"]:
     """Of each problem, at the largest S that a budget pays for.
 
     Raises:
@@ -161,7 +161,7 @@ class MatchedPoint(NamedTuple):
 
 
 def compute_matched_curves(
-  budgets: Sequence[float],
+  budgets: Sequence[float | int],
   costs: solve_or_verify.SplitCosts,
   voted: Votes,
   surface: Surface,
@@ -236,8 +236,8 @@ class MatchRatio(NamedTuple):
 
 def match_ratio(
   budgets: Float[np.ndarray, " X"],
-  vote: Float[np.ndarray, " X"],
-  verified: Float[np.ndarray, " X"],
+  vote: Float[np.ndarray, " Y"],
+  verified: Float[np.ndarray, " Z"],
 ) -> MatchRatio:
   """Compares two curves over the same budgets.
 
@@ -255,13 +255,13 @@ def match_ratio(
   """
   x = np.asarray(budgets, np.float64)
   vote, verified = np.asarray(vote), np.asarray(verified)
-  if x.ndim != 1 or not x.size or vote.shape != x.shape != verified.shape:
+  if x.ndim != 1 or not x.size or not vote.shape == verified.shape == x.shape:
     raise ValueError(
       f"match_ratio: expected three arrays of one length, got {x.shape}, "
       f"{vote.shape}, {verified.shape}"
     )
-  if verified.shape != x.shape or (np.diff(x) <= 0).any():
-    raise ValueError("match_ratio: expected as many budgets, rising")
+  if (np.diff(x) <= 0).any():
+    raise ValueError("match_ratio: expected rising budgets")
   base = verified[0]
   ratios = {}
   for budget, goal in zip(x, vote, strict=True):
@@ -294,7 +294,7 @@ class Advice(NamedTuple):
 
 
 def advise(
-  budget: float,
+  budget: float | int,
   costs: solve_or_verify.SplitCosts,
   voted: Votes,
   surface: Surface,
@@ -347,8 +347,8 @@ def measured_model(
 
 def grid_weights(
   surface: Surface,
-  solutions: Float[np.ndarray, " M"],
-  verifications: Float[np.ndarray, " M"],
+  solutions: Shaped[np.ndarray, " M"],
+  verifications: Shaped[np.ndarray, " M"],
 ) -> Float[np.ndarray, "M AB"]:
   """Weights of the grid's cells, flattened, that interpolate bilinearly."""
   rows = _hat(surface.solutions, solutions)

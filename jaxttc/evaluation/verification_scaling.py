@@ -126,7 +126,7 @@ class ScalingLaw(NamedTuple):
 
   def split(
     self,
-    budget: float,
+    budget: float | int,
     costs: solve_or_verify.SplitCosts,
     most_solutions: int,
     most_verifications: int,

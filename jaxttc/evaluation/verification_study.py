@@ -69,14 +69,14 @@ class StudyRecipe:
   seed: int = 23
   style: str = "terse"
   temperature: float = 1.0
-  solutions: int = 128
+  solutions: int = 64
   verified: int = 32
   verifications: int = 8
   verifier_temperature: float = 0.7
   max_tokens: int = 96
   max_verification_tokens: int = 160
   checks: tuple[str, ...] = ("verbose",)
-  chunk: int = 8
+  chunk: int = 24
   grid: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
   small_budget: float = 8.0
   fit_budgets: tuple[float, ...] = (8.0, 12.0, 16.0, 24.0, 32.0)
@@ -191,7 +191,7 @@ def _solutions(recipe, policy, problems, files) -> list[list[str | None]]:
   """n solutions a problem; None for one that was not finished in time."""
   name = "solutions.jsonl"
   done = files.read(name)
-  left = _like_with_like([p for p in problems if p.id not in done])
+  left = [p for p in problems if p.id not in done]
   for part in _chunks(left, recipe.chunk, "sampling solutions"):
     sampled = _sample(
       policy,
@@ -217,7 +217,7 @@ def _verifications(recipe, judge, problems, texts, style, files) -> Checked:
   name = f"verifications_{style}.jsonl"
   done = files.read(name)
   known = dict(zip((p.id for p in problems), texts, strict=True))
-  left = _like_with_like([p for p in problems if p.id not in done])
+  left = [p for p in problems if p.id not in done]
   encode = judge.tokenizer.encode
   for part in _chunks(left, recipe.chunk, f"sampling {style} verifications"):
     places = [
@@ -373,15 +373,14 @@ def _pool(recipe, policy, problems, texts) -> verification_pools.SolutionPool:
   )
 
 
-def _like_with_like(problems):
-  """By difficulty: a batch is as slow as its longest sample."""
-  return sorted(problems, key=lambda p: p.steps)
-
-
 def _chunks(items: list, size: int, label: str) -> Iterator[list]:
+  """Problems in order, so that those done are the first ones; like with like.
+
+  Inside a chunk by difficulty: a batch is as slow as its longest sample.
+  """
   starts = range(0, len(items), size)
   for start in progress.track(starts, label, disable=not items):
-    yield items[start : start + size]
+    yield sorted(items[start : start + size], key=lambda p: p.steps)
 
 
 class _Files:
