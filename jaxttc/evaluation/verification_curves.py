@@ -235,7 +235,7 @@ class MatchRatio(NamedTuple):
 
 
 def match_ratio(
-  budgets: Float[np.ndarray, " X"],
+  budgets: Shaped[np.ndarray, " X"],
   vote: Float[np.ndarray, " Y"],
   verified: Float[np.ndarray, " Z"],
 ) -> MatchRatio:

@@ -13,7 +13,7 @@ Reference:
 
 from typing import NamedTuple
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 import numpy as np
 
 from jaxttc.allocators import solve_or_verify
@@ -41,7 +41,7 @@ class Optima(NamedTuple):
 def optimal_splits(
   surface: verification_curves.Surface,
   costs: solve_or_verify.SplitCosts,
-  budgets: Float[np.ndarray, " X"],
+  budgets: Shaped[np.ndarray, " X"],
   *,
   resamples: int = 0,
   seed: int = 0,

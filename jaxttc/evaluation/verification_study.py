@@ -70,8 +70,8 @@ class StudyRecipe:
   style: str = "terse"
   temperature: float = 1.0
   solutions: int = 64
-  verified: int = 32
-  verifications: int = 8
+  verified: int = 48
+  verifications: int = 6
   verifier_temperature: float = 0.7
   max_tokens: int = 96
   max_verification_tokens: int = 160

@@ -98,7 +98,7 @@ def test_the_ratio_of_two_curves():
   assert "ahead from 16" in found.text
   late = curves.match_ratio(x, vote, np.array([0.3, 0.3, 0.3, 0.4, 0.4, 0.55]))
   assert late.at_best_vote == 2.0
-  assert late.smallest == 2.0  # 0.4 at 4, reached at 8
+  assert late.smallest == 1.0  # at 32 the vote has stopped gaining
   assert late.crossover is None
   assert "2 times its compute, never ahead" in late.text
   never = curves.match_ratio(x, vote, np.full(6, 0.3))
