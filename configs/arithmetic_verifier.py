@@ -20,7 +20,8 @@ def get_config() -> verifier_recipes.GenerativeVerifierRecipe:
     samples=4,
     train=loop.TrainConfig(
       seed=11,
-      steps=400,
+      steps=300,
+      decay_steps=400,
       batch_size=16,
       length=384,
       learning_rate=3e-3,
