@@ -161,7 +161,7 @@ class MatchedPoint(NamedTuple):
 
 
 def compute_matched_curves(
-  budgets: Sequence[float | int],
+  budgets: Sequence[float | int] | np.ndarray,
   costs: solve_or_verify.SplitCosts,
   voted: Votes,
   surface: Surface,

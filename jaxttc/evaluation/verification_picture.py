@@ -20,6 +20,7 @@ _CURVES = {
 _CONTROLS = {
   "written": ("written verification", "#D55E00", "s"),
   "bare verdict": ("bare verdict", "#CC79A7", "D"),
+  "reward model": ("reward model", "#E69F00", "v"),
 }
 
 
@@ -60,7 +61,7 @@ def _dress(axes: Axes, label: str, ticks) -> None:
   axes.set_axisbelow(True)
 
 
-def _powers(most: float) -> list[int]:
+def _powers(most: float | int) -> list[int]:
   return [2**i for i in range(int(np.log2(most)) + 1)]
 
 

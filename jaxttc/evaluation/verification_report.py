@@ -348,17 +348,22 @@ def _verifiers(found) -> list[dict[str, Any]]:
         "accepts_wrong": float(every[~right].mean()),
       }
     )
-  bare = found.bare
-  rows.append(
-    {
-      "verifier": "bare verdict",
-      "auc_one": samples.step_auc(bare.ravel(), labels),
-      "auc_mean": samples.step_auc(bare.ravel(), labels),
-      "accepts_right": float(bare[found.verified.correct].mean()),
-      "accepts_wrong": float(bare[~found.verified.correct].mean()),
-    }
-  )
+  for name, score in _controls_of(found).items():
+    rows.append(
+      {
+        "verifier": name,
+        "auc_one": samples.step_auc(score.ravel(), labels),
+        "auc_mean": samples.step_auc(score.ravel(), labels),
+        "accepts_right": float(score[found.verified.correct].mean()),
+        "accepts_wrong": float(score[~found.verified.correct].mean()),
+      }
+    )
   return rows
+
+
+def _controls_of(found) -> dict[str, np.ndarray]:
+  """Scores of verifiers that write nothing."""
+  return {"bare verdict": found.bare, "reward model": found.read}
 
 
 def _coverage(found) -> dict[str, Any]:
@@ -373,7 +378,7 @@ def _controls(recipe, found) -> list[dict[str, Any]]:
     "written": verification_pools.aggregate_verifications(
       found.checked[recipe.checks[0]].pool.scores, recipe.verifications
     ),
-    "bare verdict": found.bare,
+    **_controls_of(found),
   }
   rows = []
   for name, score in scores.items():

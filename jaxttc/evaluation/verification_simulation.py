@@ -105,6 +105,10 @@ class SimulationRecipe:
       raise ValueError(f"chance must be positive, got {self.chance}")
     if self.problems < 2:
       raise ValueError("problems must be at least 2: splits are chosen on half")
+    if 1.0 not in self.qualities:
+      raise ValueError(
+        f"qualities={self.qualities} must hold 1.0, the recipe's own verifier"
+      )
 
   def run(self) -> study_lib.Study:
     """Simulates, and compares at equal compute.
@@ -188,8 +192,9 @@ def _study(recipe) -> tuple[dict[str, Any], list[results.Claim]]:
   choose, told = np.flatnonzero(halves == 0), np.flatnonzero(halves == 1)
   counts = statistics.resample_counts(told.size, recipe.resamples, rng)
   budgets = np.asarray(recipe.budgets)
-  sweep, curves, surface, world = [], {}, None, None
-  for quality in recipe.qualities:
+  sweep, curves = [], {}
+  # The recipe's own verifier comes last: what is left of it is used below.
+  for quality in sorted(recipe.qualities, key=lambda quality: quality == 1.0):
     drawn = simulate(recipe, quality)
     found = verification_curves.sr_surface(
       drawn.pool, drawn.verified, *_grids(recipe)
@@ -211,17 +216,14 @@ def _study(recipe) -> tuple[dict[str, Any], list[results.Claim]]:
         "single": float(drawn.pool.correct[told].mean()),
       }
     )
-    if quality == 1.0:
-      curves = {"vote": vote, "verified": verified}
-      surface, world = found, drawn
-  if surface is None or world is None:
-    raise ValueError("qualities must hold 1.0, the recipe's own verifier")
+    curves = {"vote": vote, "verified": verified}
+  sweep.sort(key=lambda row: row["quality"])
   optima = verification_scaling.optimal_splits(
-    surface, costs, np.asarray(recipe.fit_budgets), resamples=recipe.resamples
+    found, costs, np.asarray(recipe.fit_budgets), resamples=recipe.resamples
   )
   law = verification_scaling.fit_scaling(optima)
-  limit = float(world.vote_limit.mean())
-  last = float(world.voted.values[:, -1].mean())
+  limit = float(drawn.vote_limit.mean())
+  last = float(drawn.voted.values[:, -1].mean())
   small = (budgets > 1) & (budgets <= recipe.small_budget)
   lead = 100 * (curves["vote"] - curves["verified"])[small].mean(0)
   data = {

@@ -16,6 +16,8 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from rich import progress
 
@@ -23,7 +25,8 @@ from jaxttc.cost import budget as budget_lib
 from jaxttc.decoders import base, voting
 from jaxttc.evaluation import verification_pools
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.inference import controllers
+from jaxttc.inference import controllers, generation
+from jaxttc.models import transformer
 from jaxttc.runtime import search
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.tasks import arithmetic, verifications
@@ -41,6 +44,7 @@ class StudyRecipe:
   Attributes:
     policy: who solves: a file, or a model that ships.
     verifier: who verifies.
+    reader: a process-reward model that reads solutions, for comparison.
     problems: held-out problems P.
     steps: their difficulties, in turn.
     seed: of problems, samples and resamples.
@@ -64,6 +68,7 @@ class StudyRecipe:
 
   policy: str = "arithmetic_lm"
   verifier: str = "arithmetic_verifier"
+  reader: str = "arithmetic_prm"
   problems: int = 96
   steps: tuple[int, ...] = (6, 8, 10)
   seed: int = 23
@@ -136,12 +141,14 @@ class Found(NamedTuple):
     verified: the first solutions of each problem, those that are verified.
     checked: verifications of them, by style.
     bare: f64[P, verified], probability of yes without a derivation.
+    read: f64[P, verified], reward of the last step by the model that reads.
   """
 
   solutions: verification_pools.SolutionPool
   verified: verification_pools.SolutionPool
   checked: dict[str, Checked]
   bare: np.ndarray
+  read: np.ndarray
 
 
 def run(recipe: StudyRecipe, workdir: str | os.PathLike[str]) -> Found:
@@ -184,7 +191,8 @@ def run(recipe: StudyRecipe, workdir: str | os.PathLike[str]) -> Found:
     for style in recipe.checks
   }
   bare = _bare_verdicts(recipe, judge, problems, shown)
-  return Found(whole, first, checked, bare)
+  read = _last_rewards(recipe, problems, shown)
+  return Found(whole, first, checked, bare, read)
 
 
 def _solutions(recipe, policy, problems, files) -> list[list[str | None]]:
@@ -298,6 +306,40 @@ def _bare_verdicts(recipe, judge, problems, texts) -> np.ndarray:
   for place, (yes, no) in zip(places, found, strict=True):
     out[place] = yes / max(yes + no, 1e-9)
   return out
+
+
+def _last_rewards(recipe, problems, texts) -> np.ndarray:
+  """Reward of the last step, by the process-reward model; 0 without an end."""
+  bundle = bundle_lib.load(recipe.reader)
+  if bundle.kind != "process_reward":
+    raise ValueError(
+      f"reader={recipe.reader!r} is a {bundle.kind}; expected process_reward"
+    )
+  out = np.zeros((len(problems), recipe.verified))
+  for row, (problem, own) in enumerate(zip(problems, texts, strict=True)):
+    solved = problems_lib.prompt(problem, recipe.style)
+    ids = [
+      bundle.tokenizer.encode_prompt(solved + (text or "\n")) for text in own
+    ]
+    width = generation.bucket(max(map(len, ids)))
+    tokens = np.zeros((len(ids), width), np.int32)
+    for column, one in enumerate(ids):
+      tokens[column, : len(one)] = one
+    length = np.array([len(one) for one in ids])
+    rewards = _rewards(bundle.model, bundle.params, tokens, length)
+    ended = np.array([text is not None for text in own])
+    out[row] = np.where(ended, np.asarray(rewards), 0.0)
+  return out
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _rewards(model, params, tokens, length):
+  """f32[B], the probability that a text is right up to its last token."""
+  place = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+  segments = (place < length[:, None]).astype(jnp.int32)
+  logits = transformer.forward(model, params, tokens, segments, place)
+  last = jnp.take_along_axis(logits, length[:, None] - 1, axis=1)[:, 0]
+  return jax.nn.sigmoid(last)
 
 
 def _asked(recipe, problem, text: str, style: str) -> str:
@@ -430,6 +472,7 @@ def _fingerprint(recipe: StudyRecipe) -> str:
   settings = dataclasses.asdict(recipe)
   for name in (
     "problems",
+    "reader",
     "checks",
     "chunk",
     "grid",

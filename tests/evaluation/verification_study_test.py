@@ -51,7 +51,8 @@ def test_pools_are_sampled_for_real(recipe, found):
   assert said.any()
   assert 5 < checked.pool.tokens[said].mean() < 48
   assert checked.read > found.solutions.tokens.mean()
-  assert ((found.bare >= 0) & (found.bare <= 1)).all()
+  for scores in (found.bare, found.read):
+    assert ((scores >= 0) & (scores <= 1)).all()
 
 
 def test_a_stopped_run_goes_on_where_it_was(recipe, workdir, found):
@@ -101,14 +102,14 @@ def _planted():
   """A recipe, and pools of a simulated solver and verifier."""
   recipe = dataclasses.replace(
     sc_vs_genrm.get_config(),
-    problems=120,
+    problems=60,
     solutions=64,
     verified=32,
     verifications=8,
     resamples=60,
   )
   world = verification_simulation.SimulationRecipe(
-    problems=120, solutions=64, verifications=8, accept_right=2.0
+    problems=60, solutions=64, verifications=8, accept_right=2.0
   )
   drawn = verification_simulation.simulate(world)
   pool = dataclasses.replace(
@@ -129,6 +130,7 @@ def _planted():
     first,
     {"verbose": verification_study.Checked(checked, 90.0)},
     scores[..., 0] * 0.5,
+    scores[..., 1],
   )
   return recipe, found
 
