@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When to solve and when to verify, measured on the embedded models.
+
+    python scripts/study_verification.py --config=configs/sc_vs_genrm.py \
+      --workdir=runs/sc_vs_genrm --out=docs/results/sc_vs_genrm
+
+About 10 minutes on one CPU core. Any field can be overridden, for example
+--config.problems=32 in another workdir.
+"""
+
+from jaxttc.evaluation import verification_study
+
+
+def get_config() -> verification_study.StudyRecipe:
+  """The study."""
+  return verification_study.StudyRecipe()
