@@ -246,7 +246,10 @@ class LoopRecipe:
       )
 
     base = row_lib.simulate_rows(
-      [row(self.servers, s, search_rows.FREE_W, policies.no_cap()) for s in self.seeds],
+      [
+        row(self.servers, s, search_rows.FREE_W, policies.no_cap())
+        for s in self.seeds
+      ],
       horizon_s=self.row_s,
       dt=self.dt,
     )

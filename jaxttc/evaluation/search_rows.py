@@ -65,6 +65,8 @@ def diurnal_row(
     )
     which = rng.integers(len(work.solved), size=len(start))
     streams.append(machine_room.rounds_as_stream(work, spec, start, which))
-  power = model_lib.constant(spec.idle_w, spec.decode_w, spec.prompt_w)
+  power = model_lib.constant(
+    float(spec.idle_w), float(spec.decode_w), float(spec.prompt_w)
+  )
   asked = requests_lib.alternate(streams[0], streams[1], servers)
   return row_lib.Row(asked, policy, power, budget_w)

@@ -139,9 +139,7 @@ def _calm(sweep: Any, extra: float) -> bool:
 
 
 def _limits(axes: Any, data: Mapping[str, Any]) -> None:
-  found = [
-    (one["peak"], one["extra"], "#9ecae1") for one in data["conditions"]
-  ]
+  found = [(one["peak"], one["extra"], "#9ecae1") for one in data["conditions"]]
   found.append((data["row"]["peak"], data["servers"]["extra"], "#2166ac"))
   found.sort()
   bars = [(f"{peak:.2f}", extra, colour) for peak, extra, colour in found]
