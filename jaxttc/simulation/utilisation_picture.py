@@ -11,9 +11,9 @@ from jaxttc import page
 
 _COLOURS = ("#333333", "#d62728", "#1f77b4")
 _PANELS = (
-  ("ttft_slowdown", "first token, times an idle A100's"),
-  ("e2e_slowdown", "last token, times an idle A100's"),
-  ("gap_s", "longest gap between tokens, s"),
+  ("ttft_slowdown", "first token over an idle A100's", (0.5, 1, 2, 5, 10)),
+  ("e2e_slowdown", "last token over an idle A100's", (0.5, 1, 2, 4)),
+  ("gap_s", "longest gap between tokens, s", (0.05, 0.1, 0.2, 0.5, 1)),
 )
 
 
@@ -26,35 +26,42 @@ def draw(data: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
   with page.style():
     figure = page.figure(9.0)
     axes = figure.subplots(3, 3)
+    most = max(np.max(row["in_work"]) for row in data["clusters"])
     for panel, row in zip(axes[0], data["clusters"], strict=True):
-      image = _busy(panel, row)
-    figure.colorbar(image, ax=axes[0, -1], label="share of time busy")
-    for panel, (field, label) in zip(axes[1], _PANELS, strict=True):
-      _tails(panel, data, field, label)
+      image = _in_work(panel, row, most)
+    figure.colorbar(image, ax=list(axes[0]), label="requests in work")
+    for panel, what in zip(axes[1], _PANELS, strict=True):
+      _tails(panel, data, *what)
     axes[1, 0].legend(fontsize=8)
     for panel, row in zip(axes[2], data["cells"], strict=False):
       image = _use(panel, row)
-    figure.colorbar(image, ax=axes[2, 1], label="CPU used, over capacity")
+    figure.colorbar(image, ax=list(axes[2, :2]), label="CPU over capacity")
     _use_tails(axes[2, 2], data)
     page.save(figure, path)
 
 
-def _busy(axes: Any, row: Mapping[str, Any]) -> Any:
-  busy = np.array(row["busy"])
+def _in_work(axes: Any, row: Mapping[str, Any], most: float) -> Any:
+  work = np.array(row["in_work"])
   image = axes.imshow(
-    busy,
+    work,
     aspect="auto",
     vmin=0,
-    vmax=1,
+    vmax=most,
     cmap="viridis",
-    extent=(0, row["end_s"] / 60, len(busy) - 0.5, -0.5),
+    extent=(0, row["end_s"] / 60, len(work) - 0.5, -0.5),
     interpolation="nearest",
   )
   axes.set(title=row["cluster"], xlabel="minute", ylabel="machine")
   return image
 
 
-def _tails(axes: Any, data: Mapping[str, Any], field: str, label: str) -> None:
+def _tails(
+  axes: Any,
+  data: Mapping[str, Any],
+  field: str,
+  label: str,
+  ticks: tuple[float, ...],
+) -> None:
   """The share of requests that waits longer."""
   longer = 1 - np.array(data["percents"]) / 100
   for row, colour in zip(data["clusters"], _COLOURS, strict=True):
@@ -63,6 +70,8 @@ def _tails(axes: Any, data: Mapping[str, Any], field: str, label: str) -> None:
     axes.plot(values, longer[kept], color=colour, label=row["cluster"])
   axes.set_xscale("log")
   axes.set_yscale("log")
+  axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+  axes.minorticks_off()
   axes.set_xlabel(label)
   if field == _PANELS[0][0]:
     axes.set_ylabel("share of requests beyond")

@@ -170,6 +170,9 @@ def _served(
   row: Row = {
     "cluster": cluster.name,
     "busy": activity.busy_shares(run, trace, bins=bins, end_s=end).tolist(),
+    "in_work": np.round(
+      activity.requests_in_work(run, trace, bins=bins, end_s=end), 2
+    ).tolist(),
     "end_s": end,
     "met": verdict.met,
     "binding": verdict.worst[1],
@@ -193,13 +196,14 @@ def claims(data: dict[str, Any]) -> list[results.Claim]:
   made = []
   for row in data["clusters"]:
     name = row["cluster"].replace(" ", "_")
-    busy = np.array(row["busy"])
+    busy, work = np.array(row["busy"]), np.array(row["in_work"]).mean(1)
     made += [
       results.Claim(f"{name}_ttft_p99_slowdown", row["ttft_slowdown"][at]),
       results.Claim(f"{name}_e2e_p99_slowdown", row["e2e_slowdown"][at]),
       results.Claim(f"{name}_longest_gap_p99_s", row["gap_s"][at]),
       results.Claim(f"{name}_busy_share", float(busy.mean())),
       results.Claim(f"{name}_idlest_machine_busy", float(busy.mean(1).min())),
+      results.Claim(f"{name}_most_over_mean_in_work", work.max() / work.mean()),
       results.Claim(f"{name}_unfinished", row["unfinished"]),
     ]
   made += [

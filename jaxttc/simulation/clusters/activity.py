@@ -34,43 +34,86 @@ def busy_shares(
   Raises:
     ValueError: if there is no bin, or the trace is of another length.
   """
+  edges = _edges(run, trace, bins, end_s)
+  busy = [_covered(*spans, edges) for spans in _spans(run, trace)]
+  return np.diff(busy, axis=1) / np.diff(edges)
+
+
+def requests_in_work(
+  run: sweeps.ClusterRun,
+  trace: traces.Trace,
+  *,
+  bins: int,
+  end_s: float | None = None,
+) -> Float[np.ndarray, "m bins"]:
+  """The mean number of requests that each machine computes, a bin of time.
+
+  Those whose prompts it computes and those that it decodes; not those that
+  wait. A machine with one of them is as busy as one with a hundred, so this
+  tells more than `busy_shares` of machines that decode. Arguments and errors
+  are the same.
+  """
+  edges = _edges(run, trace, bins, end_s)
+  work = [_summed(*spans, edges) for spans in _spans(run, trace)]
+  return np.diff(work, axis=1) / np.diff(edges)
+
+
+def _edges(
+  run: sweeps.ClusterRun,
+  trace: traces.Trace,
+  bins: int,
+  end_s: float | None,
+) -> Float[np.ndarray, " e"]:
   traces.check_positive("bins", bins)
   if len(trace) != len(run.requests.e2e_s):
     raise ValueError(
-      f"busy_shares: a trace of {len(trace)} requests for a run of "
+      f"activity: a trace of {len(trace)} requests for a run of "
       f"{len(run.requests.e2e_s)}"
     )
   end = run.makespan_s if end_s is None else end_s
   traces.check_positive("end_s", end)
+  return np.linspace(0.0, end, bins + 1)
+
+
+def _spans(
+  run: sweeps.ClusterRun, trace: traces.Trace
+) -> list[tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]:
+  """When each machine's prompts and sequences began and ended."""
   arrival = cluster_lib.ticks(trace.arrival_s)
   requests = run.requests
   first = arrival + requests.ttft_s
   decoded = trace.output_tokens > 1
-  spans = (
-    (requests.prompt_machine, arrival + requests.queue_s, first, True),
-    (
-      requests.token_machine,
-      first + requests.transfer_s,
-      arrival + requests.e2e_s,
-      decoded,
-    ),
+  where = np.concatenate(
+    [requests.prompt_machine, requests.token_machine[decoded]]
   )
-  edges = np.linspace(0.0, end, bins + 1)
-  made = np.zeros((len(run.prompt_s), bins))
-  for machine in range(len(made)):
-    starts, ends = (
-      np.concatenate(
-        [
-          times[(where == machine) & counted & np.isfinite(start)]
-          for where, start, stop, counted in spans
-          for times in [(start, stop)[side]]
-        ]
-      )
-      for side in range(2)
-    )
-    busy = _covered(starts, np.minimum(ends, run.makespan_s), edges)
-    made[machine] = np.diff(busy) / np.diff(edges)
-  return made
+  starts = np.concatenate(
+    [arrival + requests.queue_s, (first + requests.transfer_s)[decoded]]
+  )
+  ends = np.concatenate([first, (arrival + requests.e2e_s)[decoded]])
+  ends = np.minimum(ends, run.makespan_s)
+  began = np.isfinite(starts)
+  return [
+    (starts[mine], ends[mine])
+    for machine in range(len(run.prompt_s))
+    for mine in [began & (where == machine)]
+  ]
+
+
+def _summed(
+  starts: Float[np.ndarray, " n"],
+  ends: Float[np.ndarray, " n"],
+  edges: Float[np.ndarray, " e"],
+) -> Float[np.ndarray, " e"]:
+  """Seconds of all spans together up to each edge."""
+
+  def before(times: Float[np.ndarray, " n"]) -> Float[np.ndarray, " e"]:
+    """Seconds since each of the times, summed over those that are past."""
+    times = np.sort(times)
+    sums = np.concatenate([[0.0], np.cumsum(times)])
+    past = np.searchsorted(times, edges, side="right")
+    return past * edges - sums[past]
+
+  return before(starts) - before(ends)
 
 
 def _covered(

@@ -61,13 +61,16 @@ def _seconds(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
   )
   axes.set_xscale("log")
   axes.set_yscale("log")
+  axes.set_xticks(at, [f"{int(size):,}" for size in at])
+  axes.set_yticks([0.2, 0.5, 1, 2], ["0.2", "0.5", "1", "2"])
+  axes.minorticks_off()
   axes.set_xlabel("requests of a trace")
   axes.set_ylabel("CPU seconds of a sweep")
   axes.legend()
 
 
 def _designs(axes: Any, data: Mapping[str, Any]) -> None:
-  """Each design a dot: its price, and how far it is from the objective."""
+  """Each design a dot: its energy, and how far it is from the objective."""
   for pair, colour in _PAIRS.items():
     mine = [row for row in data["designs"] if row["design"].split()[0] == pair]
     if not mine:
@@ -76,15 +79,17 @@ def _designs(axes: Any, data: Mapping[str, Any]) -> None:
       _LATE if row["worst"] is None else min(row["worst"], _LATE)
       for row in mine
     ]
-    cost = [row["cost_per_h"] for row in mine]
-    axes.plot(cost, worst, ".", color=colour, alpha=0.5, ms=5, label=pair)
+    energy = [row["energy_mj"] for row in mine]
+    axes.plot(energy, worst, ".", color=colour, alpha=0.5, ms=5, label=pair)
   axes.axhline(1.0, color="#222222", lw=1)
   axes.set_yscale("log")
-  axes.set_xlabel("price of the cluster an hour, relative")
+  axes.set_yticks([0.6, 1, 2, 4], ["0.6", "1", "2", "4"])
+  axes.minorticks_off()
+  axes.set_xlabel("energy of the hour, MJ, idle machines too")
   axes.set_ylabel("worst slowdown over its limit")
   swept = data["sweep"]
   axes.set_title(
     f"{swept['designs']:,} designs of {swept['machines']} machines under one "
     f"recorded hour, {swept['cpu_seconds']:.0f} CPU seconds in all"
   )
-  axes.legend(ncols=4)
+  axes.legend(ncols=2)

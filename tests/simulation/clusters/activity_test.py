@@ -20,6 +20,11 @@ def test_covered_time_is_that_of_a_fine_grid(spans, bins):
   grid = np.concatenate([[0], np.cumsum(cells)])
   expected = np.interp(edges, np.arange(46), grid)
   np.testing.assert_allclose(found, expected, atol=1e-9)
+  counts = [sum(a <= x < a + b for a, b in spans) for x in range(45)]
+  grid = np.concatenate([[0], np.cumsum(counts)])
+  expected = np.interp(edges, np.arange(46), grid)
+  summed = activity._summed(starts, ends, edges)
+  np.testing.assert_allclose(summed, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("chunk", [None, 100])
@@ -47,6 +52,8 @@ def test_shares_add_up_to_the_time_in_iterations(model, fast, slow, chunk):
   # A window that ends earlier holds the same seconds in other bins.
   half = activity.busy_shares(run, trace, bins=1, end_s=run.makespan_s / 17)
   np.testing.assert_allclose(half[:, 0], shares[:, 0], atol=1e-9)
+  work = activity.requests_in_work(run, trace, bins=17)
+  assert (work >= shares - 1e-9).all() and (work[2:] <= 6 + 6 + 1e-9).all()
   assert run.events > 2 * len(trace)
 
 
