@@ -24,6 +24,7 @@ from jaxttc.evaluation import (
   decoder_traces,
   machine_room,
   problem_sets,
+  search_rows,
   solving,
 )
 from jaxttc.runtime import driver
@@ -32,13 +33,10 @@ from jaxttc.simulation.clusters import cluster as cluster_lib
 from jaxttc.simulation.clusters import machines as machines_lib
 from jaxttc.simulation.clusters import search as search_lib
 from jaxttc.simulation.clusters import slo as slo_lib
-from jaxttc.simulation.power import model as model_lib
 from jaxttc.simulation.power import planning, policies
-from jaxttc.simulation.power import requests as requests_lib
 from jaxttc.simulation.power import row as row_lib
 
 _PEAK = 0.79  # of a row as provisioned, over its budget; as in the POLCA study
-_FREE_W = 1e12
 # Of a request that is scored only, the last token is the first, so the limits
 # of its end cannot be tighter than those of its first token.
 OBJECTIVE = slo_lib.Objective(e2e=(2.0, 3.0, 6.0))
@@ -235,28 +233,23 @@ class LoopRecipe:
     alone = machine_room.rounds_as_stream(
       work, spec, np.zeros(len(work.solved)), np.arange(len(work.solved))
     )
-    seconds = float((alone.prompt_s + alone.token_s).sum() / len(work.solved))
-    power = model_lib.constant(spec.idle_w, spec.decode_w, spec.prompt_w)
 
     def row(servers: int, seed: int, budget_w: float, policy) -> row_lib.Row:
-      streams = []
-      for side in range(2):
-        rng = np.random.default_rng([seed, side, servers])
-        mine = (servers + 1 - side) // 2
-        start = requests_lib.diurnal_arrivals(
-          rng,
-          most_per_s=0.85 * mine / seconds,
-          horizon_s=self.row_s,
-          least_over_most=0.30 / 0.85,
-          period_s=self.row_s,
-        )
-        which = rng.integers(len(work.solved), size=len(start))
-        streams.append(machine_room.rounds_as_stream(work, spec, start, which))
-      asked = requests_lib.alternate(streams[0], streams[1], servers)
-      return row_lib.Row(asked, policy, power, budget_w)
+      return search_rows.diurnal_row(
+        work,
+        spec,
+        servers=servers,
+        seed=seed,
+        horizon_s=self.row_s,
+        policy=policy,
+        budget_w=budget_w,
+      )
 
     base = row_lib.simulate_rows(
-      [row(self.servers, s, _FREE_W, policies.no_cap()) for s in self.seeds],
+      [
+        row(self.servers, s, search_rows.FREE_W, policies.no_cap())
+        for s in self.seeds
+      ],
       horizon_s=self.row_s,
       dt=self.dt,
     )

@@ -24,7 +24,7 @@ def draw(data: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     _bars(
       top[0], data, "joules_per_solved", 1e-3, "kJ a solved problem, idle too"
     )
-    _bars(top[1], data, "machines", 1, "machines that meet the objective")
+    _bars(top[1], data, "machines", 1.0, "machines that meet the objective")
     _against(bottom[0], data)
     _extra(bottom[1], data)
     page.save(figure, path)

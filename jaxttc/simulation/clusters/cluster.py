@@ -5,8 +5,9 @@ A split cluster has machines for prompts, machines for tokens, and perhaps mixed
 ones. A request's prompt goes to the prompt machine of least load, its tokens to
 the token machine with the least KV cache reserved, and the cache travels. Where
 a pool is full, mixed machines help; where they cannot, a machine of the other
-pool works as a mixed one until it is empty; where even that fails, one machine
-does both. An undivided cluster has mixed machines only, and a router that gives
+pool works as a mixed one until it is empty; where even that fails, or neither
+machine would be one of its own pool that helps nobody out, one machine does
+both. An undivided cluster has mixed machines only, and a router that gives
 each of them whole requests.
 
 A machine batches by the iteration. Waiting prompts form batches in the order of

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxttc.simulation import traces
 from jaxttc.simulation.clusters import cluster as cluster_lib
+from jaxttc.simulation.clusters import sweeps
 
 # At one instant: iterations end, caches leave, requests arrive, then machines
 # start. Machines and requests go by their numbers.
@@ -160,7 +161,16 @@ class _Simulation:
     if rules.router == cluster_lib.SPLIT:
       source = self._least_source(r)
       target = self._least_target(r) if source else None
-      if source and target:
+      # Else both could queue prompts and hold memory for others' prompts.
+      if (
+        source
+        and target
+        and (
+          source.pool == cluster_lib.PROMPT
+          or target.pool == cluster_lib.TOKEN
+          or source is target
+        )
+      ):
         if r.output == 1:
           target = source
         return source, target, source is not target
@@ -379,3 +389,32 @@ def simulate(
     ValueError: as `cluster_lib.compile_cluster` does.
   """
   return _Simulation(cluster, trace, seed, gaps).run()
+
+
+def request_table(
+  cluster: cluster_lib.Cluster,
+  trace: traces.Trace,
+  *,
+  seed: int = 0,
+  gaps: bool = False,
+) -> sweeps.RequestTable:
+  """What came of each request, as `sweeps.simulate` reports it.
+
+  Args:
+    cluster: the cluster and its rules.
+    trace: its requests.
+    seed: of the draws of a random router.
+    gaps: whether the longest gap of each request is found, too.
+
+  Raises:
+    ValueError: as `cluster_lib.compile_cluster` does.
+  """
+  out = simulate(cluster, trace, seed=seed, gaps=gaps)
+  return sweeps.table(
+    cluster_lib.ticks(trace.arrival_s),
+    trace.output_tokens,
+    *out[:4],
+    out.prompt_machine,
+    out.token_machine,
+    out.longest_gap if gaps else None,
+  )

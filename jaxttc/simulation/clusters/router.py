@@ -18,6 +18,11 @@ def route(
   Keys are a tier, then a load, then the machine's number, packed in a float64,
   so that one minimum finds the machine.
 
+  Memory is reserved ahead only if the prompt machine is of the prompt pool and
+  helps nobody out, or the token machine likewise. Were both to queue prompts
+  and to hold memory for others, two could wait for each other forever; under
+  this rule whoever waits waits for a machine that began to do so later.
+
   Args:
     s: the state.
     lanes: the rules.
@@ -37,13 +42,13 @@ def route(
   key = load * lanes_lib.PACK + fixed.number
   full = (load > 0) & (load + tokens > lanes.queue_limit[None])
   own = jnp.where(moved, tier, fixed.source_tier)
-  source, has_source = _machine_of(
+  source, source_key = _machine_of(
     jnp.where(full & (own < 2 * tier), jnp.inf, key + own)
   )
   need = jnp.maximum(tokens + output[None], fixed.seat)
   own = jnp.where(moved, tier, fixed.target_tier)
   key_reserved = reserved * lanes_lib.PACK + fixed.number + own
-  target, has_target = _machine_of(
+  target, target_key = _machine_of(
     jnp.where(reserved + need <= fixed.capacity, key_reserved, jnp.inf)
   )
   idlest, _ = _machine_of(key)
@@ -52,7 +57,9 @@ def route(
     jnp.floor(draw * fixed.count).astype(jnp.int32),
     s.next % fixed.count,
   )
-  split = (lanes.undivided == 0) & has_source & has_target
+  found = jnp.maximum(source_key, target_key) < jnp.inf
+  own = jnp.minimum(source_key, target_key) < tier
+  split = (lanes.undivided == 0) & found & (own | (source == target))
   alone = jnp.where(lanes.fixed > 0, turn, idlest)
   source = jnp.where(split, source, alone)
   target = jnp.where(split & (output > 1), target, source)
@@ -60,8 +67,7 @@ def route(
 
 
 def _machine_of(packed: Array) -> tuple[Array, Array]:
-  """(machine of the least key of each lane, whether there is one)."""
+  """(machine of the least key of each lane, that key; inf if there is none)."""
   least = packed.min(0)
-  found = least < jnp.inf
-  number = jnp.where(found, least, 0) % lanes_lib.PACK
-  return number.astype(jnp.int32), found
+  number = jnp.where(least < jnp.inf, least, 0) % lanes_lib.PACK
+  return number.astype(jnp.int32), least

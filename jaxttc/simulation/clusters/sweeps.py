@@ -33,6 +33,8 @@ class RequestTable:
     transfer_s: from the first token to where its cache is needed.
     prompt_machine: which computed its prompt.
     token_machine: which decoded it.
+    longest_gap_s: the longest wait between two of its tokens, 0 for outputs of
+      one; None from the compiled simulation, which skips over iterations.
   """
 
   ttft_s: Float[np.ndarray, " n"]
@@ -42,6 +44,7 @@ class RequestTable:
   transfer_s: Float[np.ndarray, " n"]
   prompt_machine: Int[np.ndarray, " n"]
   token_machine: Int[np.ndarray, " n"]
+  longest_gap_s: Float[np.ndarray, " n"] | None = None
 
   @property
   def unfinished(self) -> int:
@@ -60,6 +63,7 @@ class ClusterRun:
     makespan_s: from second 0 to the last event.
     energy_j: of all machines: power by phase times time, idle time included.
     cost: of all machines for the makespan, in the unit of their prices.
+    events: of the simulation.
   """
 
   requests: RequestTable
@@ -68,6 +72,7 @@ class ClusterRun:
   makespan_s: float
   energy_j: float
   cost: float
+  events: int
 
 
 class Case(NamedTuple):
@@ -85,10 +90,6 @@ def simulate(
   cluster: cluster_lib.Cluster, trace: traces.Trace, *, seed: int = 0
 ) -> ClusterRun:
   """Simulates one cluster until all requests of a trace have their last token.
-
-  A cluster whose memory holds few requests can lock up under extreme load;
-  what it then leaves is `unfinished` in the table, and its energy is that of
-  the time until then.
 
   Args:
     cluster: the cluster and its rules.
@@ -310,6 +311,7 @@ def _to_run(
     makespan,
     float((watts * spent).sum()),
     case.cluster.cost_per_h * makespan / 3600,
+    int(outcome.steps[lane]),
   )
 
 
@@ -322,6 +324,7 @@ def table(
   finished: Float[np.ndarray, " n"],
   prompt_machine: Int[np.ndarray, " n"],
   token_machine: Int[np.ndarray, " n"],
+  longest_gap_s: Float[np.ndarray, " n"] | None = None,
 ) -> RequestTable:
   """Makes latencies of times, as engine and reference report them."""
   gaps = np.maximum(output_tokens - 1, 1)
@@ -335,4 +338,5 @@ def table(
     transfer_s=transfer,
     prompt_machine=prompt_machine,
     token_machine=token_machine,
+    longest_gap_s=longest_gap_s,
   )

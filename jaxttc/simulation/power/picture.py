@@ -139,18 +139,20 @@ def _calm(sweep: Any, extra: float) -> bool:
 
 
 def _limits(axes: Any, data: Mapping[str, Any]) -> None:
-  found = [(data["row"]["peak"], data["servers"]["extra"], "#2166ac")]
-  found += [
-    (one["peak"], one["extra"], "#9ecae1") for one in data["conditions"]
-  ]
+  found = [(one["peak"], one["extra"], "#9ecae1") for one in data["conditions"]]
+  found.append((data["row"]["peak"], data["servers"]["extra"], "#2166ac"))
   found.sort()
-  at = np.arange(len(found))
-  values = [100 * extra for _, extra, _ in found]
-  axes.bar(at, values, color=[colour for *_, colour in found], width=0.6)
+  bars = [(f"{peak:.2f}", extra, colour) for peak, extra, colour in found]
+  least, most = data["busier"]["busy"]
+  label = f"{data['row']['peak']:.2f}, day of\n{least:.0%} to {most:.0%} busy"
+  bars.append((label, data["busier"]["extra"], "#bdbdbd"))
+  at = np.arange(len(bars))
+  values = [100 * extra for _, extra, _ in bars]
+  axes.bar(at, values, color=[colour for *_, colour in bars], width=0.6)
   for x, value in zip(at, values, strict=True):
     axes.text(x, value + 0.7, f"{value:.0f}", ha="center", fontsize=9)
   axes.axhline(30, color="#222222", lw=0.8, ls="--")
-  axes.set_xticks(at, [f"{peak:.2f}" for peak, *_ in found])
+  axes.set_xticks(at, [label for label, *_ in bars])
   axes.set(
     title="Most servers of the dual policy, all limits kept",
     xlabel="peak of the row as provisioned, over its budget",

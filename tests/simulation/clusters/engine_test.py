@@ -266,3 +266,55 @@ def test_memory_is_never_oversold_and_all_given_back(designs, monkeypatch):
       assert left == (0, 0, 0, 0)
       assert not (machine.waiting or machine.leaving or machine.sequences)
       assert not machine.moved
+
+
+def _far_overloaded(model, fast, slow):
+  """Small memories, in which far more requests wait than fit."""
+  rules = clusters.Rules(batch_tokens=500, max_batch=6)
+  pools = ((1, 1, 0), (2, 2, 0), (1, 1, 1), (1, 3, 0), (3, 1, 0), (2, 1, 3))
+  return [
+    clusters.Cluster(
+      name=str(sizes),
+      model=model,
+      prompt=[(fast, sizes[0])],
+      token=[(slow, sizes[1])],
+      mixed=[(fast, sizes[2])],
+      rules=dataclasses.replace(rules, queue_tokens=queue),
+    )
+    for sizes in pools
+    for queue in (700, 8192)
+  ]
+
+
+@pytest.mark.parametrize("rate", [30.0, 300.0])
+def test_overload_locks_no_machines(model, fast, slow, rate):
+  """Of the plain simulation: machines never wait for one another in a ring."""
+  for seed in range(2):
+    trace = _trace(seed, requests=200).at_rate(rate)
+    for design in _far_overloaded(model, fast, slow):
+      found, out = _table(design, trace, seed)
+      assert found.unfinished == 0, design.name
+      assert out.end_s >= found.e2e_s.max()
+
+
+def test_overload_is_the_same_in_plain_python(model, fast, slow):
+  designs = _far_overloaded(model, fast, slow)
+  trace = _trace(6).at_rate(100.0)
+  runs = clusters.sweep([clusters.Case(one) for one in designs], [trace])
+  for design, run in zip(designs, runs, strict=True):
+    expected, plain = _table(design, trace)
+    assert run.requests.unfinished == 0
+    np.testing.assert_array_equal(run.requests.e2e_s, expected.e2e_s)
+    np.testing.assert_array_equal(run.decode_s, plain.decode_s)
+
+
+def test_the_longest_gap_is_told_where_every_token_is_followed(designs):
+  trace = _trace(7)
+  found = reference.request_table(designs[0], trace, gaps=True)
+  assert reference.request_table(designs[0], trace).longest_gap_s is None
+  single = trace.output_tokens == 1
+  assert (found.longest_gap_s[single] == 0).all()
+  # No shorter than the mean, and no longer than all of them together.
+  mean, gap = found.tbt_s[~single], found.longest_gap_s[~single]
+  assert (gap >= mean - 1e-12).all()
+  assert (gap <= mean * (trace.output_tokens[~single] - 1) + 1e-12).all()
