@@ -12,6 +12,7 @@ from jaxttc.predictors.routing import (
   networks,
   preferences,
   ratings,
+  saved_heads,
   trees,
 )
 from jaxttc.predictors.routing.base import (
@@ -45,5 +46,6 @@ __all__ = (
   "predict",
   "preferences",
   "ratings",
+  "saved_heads",
   "trees",
 )
