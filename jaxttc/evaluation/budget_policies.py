@@ -10,6 +10,7 @@ is one .npz file of arrays and a description, read without pickle.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -102,6 +103,17 @@ class BudgetPolicy:
       raise ValueError("policy: its arms have no predictor")
 
   @property
+  def fingerprint(self) -> str:
+    """Sixteen hex digits that tell apart any two policies."""
+    about, arrays = _described(self)
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(arrays):
+      digest.update(
+        name.encode() + np.ascontiguousarray(arrays[name]).tobytes()
+      )
+    return digest.hexdigest()[:16]
+
+  @property
   def caps(self) -> np.ndarray:
     """i64[K]."""
     return np.array([arm.cap for arm in self.arms])
@@ -124,7 +136,9 @@ class BudgetPolicy:
     """
     x = self.embed(questions)
     return bounded(
-      routing.predict(self.success, x), routing.predict(self.share, x), self.caps
+      routing.predict(self.success, x),
+      routing.predict(self.share, x),
+      self.caps,
     )
 
   def build(
@@ -173,6 +187,23 @@ def save(policy: BudgetPolicy, path: str | os.PathLike[str]) -> None:
     ValueError: if a head is of a kind that cannot be saved, or the file cannot
       be written.
   """
+  about, arrays = _described(policy)
+  content = io.BytesIO()
+  np.savez_compressed(content, about=np.array(json.dumps(about)), **arrays)
+  file = pathlib.Path(path)
+  unfinished = file.with_suffix(".part")
+  try:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished.write_bytes(content.getvalue())
+    unfinished.replace(file)
+  except OSError as error:
+    raise ValueError(f"{file}: cannot be written: {error.strerror}") from None
+
+
+def _described(
+  policy: BudgetPolicy,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """What a policy is, for JSON, and its arrays by name."""
   arrays: dict[str, np.ndarray] = {}
   about: dict[str, Any] = {
     "arms": [list(arm) for arm in policy.arms],
@@ -189,16 +220,7 @@ def save(policy: BudgetPolicy, path: str | os.PathLike[str]) -> None:
   for part in ("success", "share"):
     about[part], found = routing.saved_heads.pack(getattr(policy, part))
     arrays |= {f"{part}.{name}": array for name, array in found.items()}
-  content = io.BytesIO()
-  np.savez_compressed(content, about=np.array(json.dumps(about)), **arrays)
-  file = pathlib.Path(path)
-  unfinished = file.with_suffix(".part")
-  try:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished.write_bytes(content.getvalue())
-    unfinished.replace(file)
-  except OSError as error:
-    raise ValueError(f"{file}: cannot be written: {error.strerror}") from None
+  return about, arrays
 
 
 def load(name: str | os.PathLike[str]) -> BudgetPolicy:
@@ -238,7 +260,9 @@ def load(name: str | os.PathLike[str]) -> BudgetPolicy:
     AttributeError,
     zipfile.BadZipFile,
   ) as error:
-    raise ValueError(f"{file}: is no policy that can be read: {error}") from None
+    raise ValueError(
+      f"{file}: is no policy that can be read: {error}"
+    ) from None
 
 
 def _policy(
