@@ -33,7 +33,7 @@ def mixture(
   right: Float[np.ndarray, " K"],
   tokens: Float[np.ndarray, " K"],
   allowed: Bool[np.ndarray, " K"],
-  budget: float,
+  budget: float | int,
 ) -> Float[np.ndarray, " K"]:
   """The best odds of drawing arms that cost a budget in expectation.
 
@@ -59,7 +59,7 @@ def mixture(
 
 
 def baseline(
-  found: policy_study.Found, kind: str, budget: float, *, hindsight: bool
+  found: policy_study.Found, kind: str, budget: float | int, *, hindsight: bool
 ) -> Float[np.ndarray, "S N"]:
   """Expected scores of a baseline, f64[S, N].
 

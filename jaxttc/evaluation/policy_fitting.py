@@ -79,6 +79,8 @@ class FitOptions:
     heads: texts of heads to choose from; see `predictors.routing.head`.
     budgets: mean tokens a question at which a policy is judged.
     decoders: most decoders of a policy.
+    strange: share of the questions that may count as unlike the others; such
+      ones get mean forecasts (`predictors.routing.familiar`).
     enough: least rise of the mean score that a further decoder must bring.
     folds: inner folds.
     bits: of the hashed n-grams.
@@ -89,7 +91,8 @@ class FitOptions:
   heads: tuple[str, ...] = ("knn(k=10)", "knn(k=20)", "forest(trees=60)")
   budgets: tuple[float, ...] = (40.0, 60.0, 80.0, 120.0, 160.0, 240.0)
   decoders: int = 4
-  enough: float = 0.002
+  strange: float = 0.01
+  enough: float = 0.003
   folds: int = 4
   bits: int = 9
   rank: int = 16
@@ -103,6 +106,8 @@ class FitOptions:
       predictors.head(text)
     if not self.budgets or not min(self.budgets) > 0:
       raise ValueError(f"budgets={self.budgets} must be positive, at least one")
+    if not 0 <= self.strange < 1:
+      raise ValueError(f"strange={self.strange} must lie in [0, 1)")
     if self.decoders < 1 or self.folds < 2 or not self.enough >= 0:
       raise ValueError(
         "expected decoders >= 1, folds >= 2 and enough >= 0, got "
@@ -215,7 +220,7 @@ def fit(
   arms = np.flatnonzero(np.isin(table.groups, chosen))
   arms = arms[_different(right[:, arms], tokens[:, arms])]
   embed = _embedder(table.questions, options)
-  heads = _fit_heads(text, embed(table.questions), table, arms, options.seed)
+  heads = _fit_heads(text, embed(table.questions), table, arms, options)
   return Fitted(arms, embed, *heads, text, score)
 
 
@@ -225,13 +230,20 @@ def _embedder(questions, options):
   )
 
 
-def _fit_heads(text, x, table, arms, seed):
+def _fit_heads(text, x, table, arms, options):
   """Heads of success and of the share of the cap, of some arms."""
-  key = jax.random.key(seed)
-  fit_head = predictors.head(text)
-  right = table.right.mean(0)[:, arms]
-  share = (table.tokens.mean(0) / table.caps)[:, arms]
-  return fit_head(x, right, key), fit_head(x, share, jax.random.fold_in(key, 1))
+  key = jax.random.key(options.seed)
+  targets = table.right.mean(0), table.tokens.mean(0) / table.caps
+  return [
+    predictors.familiar.fit_familiar(
+      predictors.head(text),
+      x,
+      target[:, arms],
+      jax.random.fold_in(key, number),
+      strange=options.strange,
+    )
+    for number, target in enumerate(targets)
+  ]
 
 
 def _out_of_fold(text, table, folds, options) -> budget_policies.Predicted:
@@ -242,7 +254,7 @@ def _out_of_fold(text, table, folds, options) -> budget_policies.Predicted:
   for train, held_out in folds:
     part = table.take(train)
     embed = _embedder(part.questions, options)
-    heads = _fit_heads(text, embed(part.questions), part, arms, options.seed)
+    heads = _fit_heads(text, embed(part.questions), part, arms, options)
     x = embed([table.questions[row] for row in held_out])
     success[held_out], tokens[held_out] = budget_policies.bounded(
       *(predictors.predict(head, x) for head in heads), table.caps

@@ -11,7 +11,7 @@ from jaxttc import page
 
 # Label, colour, width, dashes of the curves, the policy's last.
 _CURVES = {
-  "oracle": ("oracle (knows each chance)", "#000000", 1.4, (0, (5, 2))),
+  "oracle": ("oracle (knows every cell)", "#000000", 1.4, (0, (5, 2))),
   "random arms, in hindsight": (
     "best random mix of arms",
     "#009E73",
@@ -40,7 +40,7 @@ def draw(data: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     ImportError: if matplotlib is not installed.
   """
   with page.style():
-    figure = page.figure(4.6)
+    figure = page.figure(5.0)
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     _draw_curves(left, data)
     _draw_caps(right, data)
@@ -85,7 +85,9 @@ def _draw_curves(axes: Any, data: Mapping[str, Any]) -> None:
   )
   axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
   axes.set_axisbelow(True)
-  axes.legend(loc="lower right", handlelength=2.2)
+  axes.legend(
+    loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, handlelength=2.2
+  )
 
 
 def _draw_caps(axes: Any, data: Mapping[str, Any]) -> None:

@@ -209,7 +209,7 @@ def _cross_fitted(
 def replay(
   predicted: budget_policies.Predicted,
   table: policy_fitting.ArmTable,
-  budgets: Sequence[float],
+  budgets: Sequence[float | int],
   wave: int,
 ) -> Replay:
   """Runs the pool on looked-up searches, for each budget and seed.

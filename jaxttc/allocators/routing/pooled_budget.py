@@ -17,6 +17,7 @@ questions get cheaper arms, or none.
 Reference: Sinha and Zoltners (1979), The multiple-choice knapsack problem.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxtyping import Bool, Float, Int
@@ -166,8 +167,8 @@ class Pool:
     self,
     score: Float[np.ndarray, "n K"],
     cost: Float[np.ndarray, "n K"],
-    caps: Int[np.ndarray, " K"],
-    groups: Int[np.ndarray, " K"],
+    caps: Sequence[int] | Int[np.ndarray, " K"],
+    groups: Sequence[int] | Int[np.ndarray, " K"],
     *,
     amount: int,
     wave: int = 16,
@@ -234,7 +235,7 @@ class Pool:
     self.prices[chosen] = planned.price
     return Wave(chosen, planned.arms[chosen], planned.price)
 
-  def tell(self, question: int, spent: int) -> None:
+  def tell(self, question: int | np.integer, spent: int) -> None:
     """Charges what a question of the wave cost.
 
     Raises:
@@ -252,7 +253,7 @@ class Pool:
     self.spent[question] = spent
     self._asked[question] = self._pending[question] = False
 
-  def next_rung(self, question: int) -> Rung | None:
+  def next_rung(self, question: int | np.integer) -> Rung | None:
     """What more would buy: the dearer arm of most gain a unit of cost.
 
     Returns:
@@ -268,7 +269,7 @@ class Pool:
       return None
     worth = np.where(better, gain / np.where(better, more, 1.0), -np.inf)
     arm = int(worth.argmax())
-    return Rung(question, below, arm, float(gain[arm]), float(more[arm]))
+    return Rung(int(question), below, arm, float(gain[arm]), float(more[arm]))
 
   def _rungs(self) -> list[Rung]:
     return self._ladder(self._caps <= self.left)

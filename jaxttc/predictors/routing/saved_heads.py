@@ -8,13 +8,20 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxttc.predictors.routing import base, linear, neighbours, trees
+from jaxttc.predictors.routing import (
+  base,
+  familiar,
+  linear,
+  neighbours,
+  trees,
+)
 
 _KINDS: dict[str, type] = {
   kind.__name__: kind
   for kind in (
     base.AtLeast,
     base.Constant,
+    familiar.Familiar,
     linear.Linear,
     neighbours.Clusters,
     neighbours.Neighbours,
