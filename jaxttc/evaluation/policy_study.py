@@ -9,7 +9,7 @@ over all problems, seed by seed, as `policy_solving` runs it; only the searches
 are looked up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import os
 from typing import NamedTuple
@@ -157,7 +157,7 @@ def run(
     task = bar.add_task("fitting", total=fits)
     for name, (splits, options) in sides.items():
       bar.update(task, description=name)
-      predicted, heads[name] = _cross_fitted(
+      predicted, heads[name] = cross_fitted(
         table, groups, splits, options, lambda: bar.advance(task)
       )
       replays[name] = replay(predicted, table, recipe.budgets, recipe.wave)
@@ -187,10 +187,22 @@ def _table(compare, workdir, progress) -> policy_fitting.ArmTable:
   return policy_fitting.arm_table(plain, found)
 
 
-def _cross_fitted(
-  table, groups, splits, options, advance
+def cross_fitted(
+  table: policy_fitting.ArmTable,
+  groups: Int[np.ndarray, " N"],
+  splits: Sequence[tuple[np.ndarray, np.ndarray]],
+  options: policy_fitting.FitOptions,
+  advance: Callable[[], None] = lambda: None,
 ) -> tuple[budget_policies.Predicted, list[str]]:
-  """Forecasts of each problem by a fit without it, and the heads."""
+  """Forecasts of each problem by a fit without it, and the head of each fit.
+
+  Args:
+    table: what the arms did.
+    groups: i64[N], of near-duplicates.
+    splits: (training side, test side); the test sides make up all problems.
+    options: how to fit.
+    advance: called after each fit.
+  """
   rows, arms = table.right.shape[1:]
   # An arm that a fold leaves out is worth nothing there, so never chosen.
   success = np.zeros((rows, arms))

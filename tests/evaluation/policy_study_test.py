@@ -71,8 +71,8 @@ def _found(table):
     (policy_study.POLICY, _options()),
     (policy_study.BLIND, _options(heads=("means",))),
   ):
-    predicted, chosen = policy_study._cross_fitted(
-      table, groups, splits, options, lambda: None
+    predicted, chosen = policy_study.cross_fitted(
+      table, groups, splits, options
     )
     replays[name] = policy_study.replay(predicted, table, (20.0, 50.0), 8)
     heads = heads or chosen
@@ -164,8 +164,8 @@ def test_a_problem_is_never_in_its_own_fit(table):
     right=np.tile((rng.random((1, 80, 1)) < 0.5), (2, 1, 6)).astype(float)
   )
   splits = list(policy_study.tasks.folds(groups, 4, 0))
-  predicted, _ = policy_study._cross_fitted(
-    noise, groups, splits, _options(heads=("knn(k=1)",)), lambda: None
+  predicted, _ = policy_study.cross_fitted(
+    noise, groups, splits, _options(heads=("knn(k=1)",))
   )
   usable = predicted.success.max(1)
   told = np.corrcoef(usable, noise.right[0, :, 0])[0, 1]
