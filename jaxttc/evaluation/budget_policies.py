@@ -10,6 +10,7 @@ is one .npz file of arrays and a description, read without pickle.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -32,6 +33,9 @@ _SHIPPED = pathlib.Path(__file__).parent.parent / "pretrained"
 _SUFFIX = "_policy.npz"
 _TEXTS = ("words", "characters", "bits")
 _EMBED = ("rarity", "projection", "centre", "scale")
+
+# Runs share their decoders, so that each is compiled once in a process.
+_built = functools.lru_cache(decoder_text.build)
 
 
 class Arm(NamedTuple):
@@ -98,7 +102,7 @@ class BudgetPolicy:
     for arm in self.arms:
       if arm.cap < 1:
         raise ValueError(f"policy: arm {arm.decoder!r} has the cap {arm.cap}")
-      decoder_text.build(arm.decoder)
+      _built(arm.decoder)
     if self.success is None or self.share is None:
       raise ValueError("policy: its arms have no predictor")
 
@@ -146,7 +150,7 @@ class BudgetPolicy:
   ) -> tuple[decoders_base.Decoder, settings_lib.SearchSettings]:
     """A decoder of the policy, and how its tokens are drawn."""
     said = decoder_text.parse(decoder)
-    return decoder_text.build(decoder), self.sampling.build(said.temperature)
+    return _built(decoder), self.sampling.build(said.temperature)
 
   def check_models(
     self, language: bundle_lib.Bundle, reward: bundle_lib.Bundle | None

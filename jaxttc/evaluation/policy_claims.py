@@ -137,13 +137,15 @@ class _Bootstrap:
     rng = np.random.default_rng(recipe.seed)
     seeds = len(found.table.seeds)
     self._seeds = statistics.resample_counts(seeds, recipe.resamples, rng)
-    weights = routing_curves.group_weights(found.groups, recipe.resamples, rng)
-    # Groups differ in size, resamples in the number of problems.
-    self._problems = weights * (weights.shape[1] / weights.sum(1)[:, None])
+    self._problems = routing_curves.group_weights(
+      found.groups, recipe.resamples, rng
+    )
 
   def interval(self, values: np.ndarray) -> statistics.Interval:
     """Of the mean of f64[S, N]."""
-    draws = statistics.crossed_means(values, self._seeds, self._problems)
+    total = ((self._seeds @ values) * self._problems).sum(1)
+    # Groups differ in size, resamples in the number of problems.
+    draws = total / (self._seeds.sum(1) * self._problems.sum(1))
     return statistics.percentile_interval(float(values.mean()), draws)
 
 

@@ -65,17 +65,23 @@ def recipe(models, **changes):
   return solving.SolveRecipe(**{**values, **changes})
 
 
+def solve_to_file(models, engine, path, **options):
+  """With the engine of the module, so that it is compiled once."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(solving, "load_models", lambda *args, **kwargs: engine)
+    return policy_solving.solve_to_file(
+      recipe(models), path, progress=False, **options
+    )
+
+
 def generated(rows):
   return sum(row["cost"]["generated_tokens"] for row in rows)
 
 
 @pytest.fixture(scope="module")
-def solved(models, policy, tmp_path_factory):
+def solved(models, engine, policy, tmp_path_factory):
   path = tmp_path_factory.mktemp("solved") / "answers.jsonl"
-  rows = policy_solving.solve_to_file(
-    recipe(models), path, policy=policy, progress=False
-  )
-  return rows, path
+  return solve_to_file(models, engine, path, policy=policy), path
 
 
 def test_each_problem_has_a_row_that_says_where_the_budget_went(
@@ -134,14 +140,12 @@ def test_one_call_does_the_same(solved, engine, policy):
 
 
 def test_a_stopped_run_goes_on_with_what_is_left(
-  solved, models, policy, tmp_path, monkeypatch
+  solved, models, engine, policy, tmp_path, monkeypatch
 ):
   path = tmp_path / "answers.jsonl"
   path.write_bytes(b"".join(solved[1].read_bytes().splitlines(True)[:4]))
   ledger = ledger_lib.Ledger("test")
-  rows = policy_solving.solve_to_file(
-    recipe(models), path, policy=policy, progress=False, ledger=ledger
-  )
+  rows = solve_to_file(models, engine, path, policy=policy, ledger=ledger)
   assert rows[:3] == solved[0][:3] and len(rows) == 10
   assert generated(rows) <= 180
   (entry,) = ledger.entries
@@ -151,15 +155,10 @@ def test_a_stopped_run_goes_on_with_what_is_left(
     raise AssertionError("searched again")
 
   monkeypatch.setattr(search_lib, "solve", never)
-  again = policy_solving.solve_to_file(
-    recipe(models), path, policy=policy, progress=False
-  )
-  assert again == rows
+  assert solve_to_file(models, engine, path, policy=policy) == rows
   other = dataclasses.replace(policy, origin="elsewhere")
   with pytest.raises(ValueError, match="line 1: written by another budget_pol"):
-    policy_solving.solve_to_file(
-      recipe(models), path, policy=other, progress=False
-    )
+    solve_to_file(models, engine, path, policy=other)
 
 
 def test_without_a_budget_nothing_is_tried(engine, policy):
