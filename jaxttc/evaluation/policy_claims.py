@@ -188,12 +188,10 @@ def _claims(recipe, found, scores, boot) -> list[results.Claim]:
   ):
     if other in scores:
       made.append(points(name, (scores[other] - single).mean(0)))
-  made.append(
-    results.Claim(
-      "share_of_oracle_gain",
-      float((ours - single).mean() / (oracle - single).mean()),
-    )
-  )
+  room = float((oracle - single).mean())
+  if room > 0:
+    share = float((ours - single).mean()) / room
+    made.append(results.Claim("share_of_oracle_gain", share))
   made.append(_overspent(recipe, found))
   expected = found.replays[policy_study.POLICY].expected
   made.append(

@@ -11,6 +11,7 @@ are looked up.
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import itertools
 import os
 from typing import NamedTuple
 
@@ -160,7 +161,12 @@ def run(
       predicted, heads[name] = cross_fitted(
         table, groups, splits, options, lambda: bar.advance(task)
       )
-      replays[name] = replay(predicted, table, recipe.budgets, recipe.wave)
+      # Each family alone: forecasts by fits that know different families are
+      # not on one scale.
+      alone = [test for _, test in splits] if name == UNSEEN else ()
+      replays[name] = replay(
+        predicted, table, recipe.budgets, recipe.wave, alone
+      )
     bar.update(task, description="all problems")
     policy = fitted_policy(recipe.fit, compare, table, groups)
     bar.advance(task)
@@ -223,6 +229,7 @@ def replay(
   table: policy_fitting.ArmTable,
   budgets: Sequence[float | int],
   wave: int,
+  sides: Sequence[np.ndarray] = (),
 ) -> Replay:
   """Runs the pool on looked-up searches, for each budget and seed.
 
@@ -231,26 +238,32 @@ def replay(
     table: what the arms did.
     budgets: mean generated tokens a problem.
     wave: most problems of a wave.
+    sides: rows of problems that share a pool, each with the same mean budget;
+      none for one pool of all.
   """
   seeds, rows, _ = table.right.shape
   shape = len(budgets), seeds, rows
   right, spent, expected = np.zeros(shape), np.zeros(shape), np.zeros(shape)
   arms = np.full(shape, allocation.pooled_budget.NONE)
-  for place, budget in enumerate(budgets):
-    for seed in range(seeds):
-      pool = allocation.Pool(
-        *predicted,
-        table.caps,
-        table.groups,
-        amount=int(budget * rows),
-        wave=wave,
-      )
-      while (asked := pool.ask()) is not None:
-        for question, arm in zip(asked.questions, asked.arms, strict=True):
-          pool.tell(question, int(table.tokens[seed, question, arm]))
-          right[place, seed, question] = table.right[seed, question, arm]
-          expected[place, seed, question] = predicted.success[question, arm]
-      spent[place, seed], arms[place, seed] = pool.spent, pool.arms
+  runs = itertools.product(
+    enumerate(budgets), range(seeds), sides or [np.arange(rows)]
+  )
+  for (place, budget), seed, side in runs:
+    pool = allocation.Pool(
+      *(part[side] for part in predicted),
+      table.caps,
+      table.groups,
+      amount=int(budget * len(side)),
+      wave=wave,
+    )
+    while (asked := pool.ask()) is not None:
+      for number, arm in zip(asked.questions, asked.arms, strict=True):
+        question = side[number]
+        pool.tell(number, int(table.tokens[seed, question, arm]))
+        right[place, seed, question] = table.right[seed, question, arm]
+        expected[place, seed, question] = predicted.success[question, arm]
+    spent[place, seed, side] = pool.spent
+    arms[place, seed, side] = pool.arms
   return Replay(right, spent, arms, expected)
 
 
