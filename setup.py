@@ -84,6 +84,7 @@ setuptools.setup(
     "jaxttc": [
       "pretrained/*.safetensors",
       "pretrained/*.json",
+      "pretrained/*.npz",
       "tasks/multitask/*.npz",
     ],
   },

@@ -26,6 +26,13 @@ was trained at several widths; --dtype=int8 (or float32, bfloat16, float16) for
 auto, fused) for --config.attention. What the task's recipe leaves open
 (PROBLEMS, POLICY, VERIFIER) must be named.
 
+    python scripts/solve.py --policy=auto \
+      --config.budget=generated_tokens=80 --picture=runs/solve/budget.png
+
+--policy=auto (or a file of scripts/study_policy.py --export) chooses for every
+problem a decoder and a cap, or none, so that all problems together keep the
+budget, which is then the mean of a problem: docs/policies.md.
+
 --mesh spreads problems and models over devices, --processes joins those of
 other hosts: docs/scaling_out.md says which to use when.
 
@@ -36,6 +43,7 @@ Run the same command again after a stop, or a kill, and it goes on after the
 last problem answered. Override any field of the recipe: --config.seed=1.
 """
 
+import functools
 import logging
 import pathlib
 import shlex
@@ -49,7 +57,12 @@ import rich
 from jaxttc import compilation
 from jaxttc import mesh as mesh_lib
 from jaxttc.cost import ledger_file
-from jaxttc.evaluation import short_arguments, solving
+from jaxttc.evaluation import (
+  policy_report,
+  policy_solving,
+  short_arguments,
+  solving,
+)
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 for _name, _help in short_arguments.SHORT.items():
@@ -75,6 +88,12 @@ _PROGRESS = flags.DEFINE_bool("progress", True, "Show a progress bar.")
 _MESH = flags.DEFINE_string(
   "mesh", "", "Devices, such as data=4,tensor=2; one if empty."
 )
+_POLICY = flags.DEFINE_string(
+  "policy", None, "A budget policy: auto, or a file; its decoders, not ours."
+)
+_PICTURE = flags.DEFINE_string(
+  "picture", None, "With --policy: draw where each problem's budget went."
+)
 _PROCESSES = flags.DEFINE_string(
   "processes", "", "Join others: auto, or HOST:PORT,COUNT,INDEX."
 )
@@ -90,7 +109,14 @@ def main(argv: list[str]) -> None:
       ledger = ledger_file.opened(
         _LEDGER.value, pathlib.Path(_LEDGER.value).stem
       )
-    rows = solving.solve_to_file(
+    if _PICTURE.value and not _POLICY.value:
+      raise ValueError("--picture shows what a policy did; give --policy, too")
+    run = solving.solve_to_file
+    if _POLICY.value:
+      run = functools.partial(
+        policy_solving.solve_to_file, policy=_POLICY.value
+      )
+    rows = run(
       _CONFIG.value,
       _OUT.value,
       progress=_PROGRESS.value,
@@ -108,6 +134,11 @@ def main(argv: list[str]) -> None:
     raise SystemExit(130) from None
   if mesh_lib.is_first():
     rich.print(solving.summary(rows))
+    if _POLICY.value:
+      rich.print(policy_report.table(rows))
+    if _PICTURE.value:
+      policy_report.draw(rows, _PICTURE.value)
+      print(f"picture: {_PICTURE.value}")
     print(f"answers: {_OUT.value}")
 
 

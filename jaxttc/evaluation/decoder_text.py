@@ -68,6 +68,19 @@ def parse(text: str, setting: str = "") -> Described:
   return Described(function.id, arguments, temperature)
 
 
+def written(text: str, setting: str = "") -> str:
+  """One text that says what a text and a setting say together; see `parse`.
+
+  Raises:
+    ValueError: as `parse`.
+  """
+  said = parse(text, setting)
+  arguments = dict(said.arguments)
+  if said.temperature is not None:
+    arguments["temperature"] = said.temperature
+  return f"{said.name}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})"
+
+
 def build(text: str, setting: str = "") -> base.Decoder:
   """The decoder that a text describes; see `parse`.
 

@@ -30,7 +30,12 @@ from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.decoders import base
-from jaxttc.evaluation import decoder_text, problem_sets, served_models
+from jaxttc.evaluation import (
+  answer_file,
+  decoder_text,
+  problem_sets,
+  served_models,
+)
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import controllers
 from jaxttc.runtime import compiled
@@ -403,16 +408,21 @@ def solve_to_file(
   with contextlib.closing(prepare(recipe, mesh)) as job:
     header = _header(recipe, job)
     path = pathlib.Path(path)
-    rows, offset = mesh_lib.from_first(lambda: _kept(path, header, job))
+    ids = [problem.id for problem in job.problems]
+    rows, offset = mesh_lib.from_first(
+      lambda: answer_file.kept(
+        path, header, ids, in_order=job.served is None, retried=_failed
+      )
+    )
     solved = _solved(job, recipe, {row["id"] for row in rows}, mesh)
     if not mesh_lib.is_first():
       return rows + list(solved)
-    with contextlib.closing(solved), _Lines(path, offset) as lines:
+    with contextlib.closing(solved), answer_file.Lines(path, offset) as lines:
       if not offset:
         lines.append(header)
       kept = len(rows)
       try:
-        for row in _bar(solved, rows, job, progress):
+        for row in bar(solved, len(rows), len(job.problems), progress):
           lines.append(row)
           rows.append(row)
       finally:
@@ -460,54 +470,9 @@ def _header(recipe: SolveRecipe, job: Job) -> dict[str, Any]:
   }
 
 
-def _kept(
-  path: pathlib.Path, header: dict[str, Any], job: Job
-) -> tuple[list[dict[str, Any]], int]:
-  """Rows of an earlier run, less failed ones, and the bytes of all of them."""
-  try:
-    content = path.read_bytes() if path.exists() else b""
-  except OSError as error:
-    raise ValueError(f"{path}: cannot be read: {error}") from None
-  offset = content.rfind(b"\n") + 1
-  lines = content[:offset].splitlines()
-  if not lines:
-    return [], 0
-  found = [_parsed(path, i, line) for i, line in enumerate(lines, start=1)]
-  if found[0] != header:
-    differing = [k for k in header if found[0].get(k) != header[k]]
-    raise ValueError(
-      f"{path}, line 1: written by another {' and '.join(differing)}; give "
-      "another file, or remove this one"
-    )
-  kept = [row for row in found[1:] if not _failed(row)]
-  if len(kept) > len(job.problems):
-    raise ValueError(f"{path}: more rows than the {len(job.problems)} problems")
-  ids = [problem.id for problem in job.problems]
-  for number, row in enumerate(found[1:], start=2):
-    expected = set(ids) if job.served else {ids[0]}
-    if row.get("id") not in expected:
-      raise ValueError(
-        f"{path}, line {number}: id {row.get('id')!r}, expected "
-        + ("that of a problem not yet solved" if job.served else repr(ids[0]))
-      )
-    if not _failed(row):
-      ids.remove(row["id"])
-  return kept, offset
-
-
 def _failed(row: dict[str, Any]) -> bool:
   """Whether a served model was lost in the middle of a search."""
   return str(row.get("stop")).startswith(search_lib.FAILURES)
-
-
-def _parsed(path: pathlib.Path, number: int, line: bytes) -> dict[str, Any]:
-  try:
-    row = json.loads(line)
-  except ValueError as error:
-    raise ValueError(f"{path}, line {number}: not JSON: {error}") from None
-  if not isinstance(row, dict):
-    raise ValueError(f"{path}, line {number}: expected a JSON object")
-  return row
 
 
 def _solved(
@@ -547,12 +512,13 @@ def _rows(
   results: Iterator[search_lib.SearchResult],
 ) -> Iterator[dict[str, Any]]:
   for result in results:
-    yield _row(problems[result.problem], result)
+    yield answer_row(problems[result.problem], result)
 
 
-def _row(
+def answer_row(
   problem: problems_lib.Problem, result: search_lib.SearchResult
 ) -> dict[str, Any]:
+  """What a search found, as `solve_to_file` describes it."""
   tree = result.tree
   paths = [len(tree.path(node)) for node in range(len(tree.parent))]
   return {
@@ -575,55 +541,18 @@ def _row(
   }
 
 
-def _bar(new, rows, job, progress):
-  """Passes rows through, moving a bar that starts at what is there."""
-  bar = rich_progress.Progress(
+def bar(
+  new: Iterator[dict[str, Any]], done: int, total: int, progress: bool
+) -> Iterator[dict[str, Any]]:
+  """Passes rows through, moving a bar that starts at what is done."""
+  shown = rich_progress.Progress(
     *rich_progress.Progress.get_default_columns(),
     rich_progress.MofNCompleteColumn(),
     console=rich_console.Console(stderr=True),
     disable=not progress,
   )
-  with bar:
-    task = bar.add_task("solving", total=len(job.problems), completed=len(rows))
+  with shown:
+    task = shown.add_task("solving", total=total, completed=done)
     for row in new:
       yield row
-      bar.advance(task)
-
-
-class _Lines:
-  """Appends JSON lines; each is on disk, whole, when `append` returns."""
-
-  def __init__(self, path: pathlib.Path, offset: int):
-    self._path, self._end = path, offset
-
-  def __enter__(self) -> "_Lines":
-    try:
-      self._path.parent.mkdir(parents=True, exist_ok=True)
-      self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-      os.ftruncate(self._file, self._end)
-      os.lseek(self._file, self._end, os.SEEK_SET)
-    except OSError as error:
-      raise self._error(error) from None
-    return self
-
-  def __exit__(self, *exception: object) -> None:
-    os.close(self._file)
-
-  def append(self, row: dict[str, Any]) -> None:
-    """Writes one line; on failure the file ends with the line before."""
-    data = (json.dumps(row) + "\n").encode()
-    try:
-      written = 0
-      while written < len(data):
-        written += os.write(self._file, data[written:])
-      os.fsync(self._file)
-    except OSError as error:
-      os.ftruncate(self._file, self._end)
-      raise self._error(error) from None
-    self._end += len(data)
-
-  def _error(self, error: OSError) -> ValueError:
-    return ValueError(
-      f"{self._path}: cannot be written: {error.strerror}; what is there is "
-      "kept, and the same command goes on from it"
-    )
+      shown.advance(task)

@@ -75,3 +75,12 @@ def test_bad_setting_is_refused():
 )
 def test_decoders_that_read_logprobs(text, reads):
   assert decoder_text.reads_logprobs(text) == reads
+
+
+@pytest.mark.parametrize(
+  ("text", "setting"),
+  [("greedy", ""), ("best_of_n(wave=1)", "n=4, temperature=0.6"), ("dvts", "")],
+)
+def test_written_says_both_at_once(text, setting):
+  written = decoder_text.written(text, setting)
+  assert decoder_text.parse(written) == decoder_text.parse(text, setting)

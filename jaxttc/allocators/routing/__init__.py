@@ -6,6 +6,7 @@ from jaxttc.allocators.routing import (
   bandits,
   cascades,
   policy_gradient,
+  pooled_budget,
 )
 from jaxttc.allocators.routing.calibration import (
   Mixture,
@@ -22,10 +23,12 @@ from jaxttc.allocators.routing.choice import (
   sweep,
 )
 from jaxttc.allocators.routing.pacing import Paced, pace
+from jaxttc.allocators.routing.pooled_budget import Pool
 
 __all__ = (
   "Mixture",
   "Paced",
+  "Pool",
   "Threshold",
   "automix",
   "bandits",
@@ -35,6 +38,7 @@ __all__ = (
   "margins",
   "pace",
   "policy_gradient",
+  "pooled_budget",
   "price_for_budget",
   "route",
   "safe_price",

@@ -5,6 +5,7 @@ from jaxttc.predictors.routing import (
   blend,
   contrastive,
   embedders,
+  familiar,
   graph,
   hashed_ngrams,
   linear,
@@ -12,6 +13,7 @@ from jaxttc.predictors.routing import (
   networks,
   preferences,
   ratings,
+  saved_heads,
   trees,
 )
 from jaxttc.predictors.routing.base import (
@@ -34,6 +36,7 @@ __all__ = (
   "blend",
   "contrastive",
   "embedders",
+  "familiar",
   "fit",
   "graph",
   "hashed_ngrams",
@@ -45,5 +48,6 @@ __all__ = (
   "predict",
   "preferences",
   "ratings",
+  "saved_heads",
   "trees",
 )

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Budget policies: which decoder, with how many tokens, a question is worth.
+
+A policy knows some *arms*, each a decoder with a cap on generated tokens, and
+forecasts from a question's text how likely each arm answers it, and how many
+tokens it will take. It is fitted for one language model and one reward model
+(`policy_fitting`), and refuses others. `AUTO` ships with the package; a policy
+is one .npz file of arrays and a description, read without pickle.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+import os
+import pathlib
+from typing import Any, NamedTuple
+import zipfile
+
+from jaxtyping import Float
+import numpy as np
+
+from jaxttc.decoders import base as decoders_base
+from jaxttc.evaluation import decoder_text, solving
+from jaxttc.inference import bundle as bundle_lib
+from jaxttc.predictors import routing
+from jaxttc.runtime import settings as settings_lib
+
+AUTO = "auto"
+_SHIPPED = pathlib.Path(__file__).parent.parent / "pretrained"
+_SUFFIX = "_policy.npz"
+_TEXTS = ("words", "characters", "bits")
+_EMBED = ("rarity", "projection", "centre", "scale")
+
+# Runs share their decoders, so that each is compiled once in a process.
+_built = functools.lru_cache(decoder_text.build)
+
+
+class Arm(NamedTuple):
+  """One way to answer a question.
+
+  Attributes:
+    decoder: e.g. "astar(children=4)"; see `decoder_text`.
+    cap: generated tokens that it can never exceed.
+  """
+
+  decoder: str
+  cap: int
+
+  @property
+  def label(self) -> str:
+    """A short name, such as "astar, 240"; not unique."""
+    return f"{decoder_text.parse(self.decoder).name}, {self.cap}"
+
+
+class Predicted(NamedTuple):
+  """What is expected of each arm on each question.
+
+  Attributes:
+    success: f64[n, K], probability of a right answer, in [0, 1].
+    tokens: f64[n, K], generated tokens, in [1, cap].
+  """
+
+  success: Float[np.ndarray, "n K"]
+  tokens: Float[np.ndarray, "n K"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BudgetPolicy:
+  """Arms, and what to expect of them.
+
+  Attributes:
+    arms: the K arms.
+    embed: questions to vectors.
+    success: head of the probability of a right answer.
+    share: head of generated tokens, as a share of the arm's cap.
+    style: how solutions are asked for, one of `tasks.problems.STYLES`.
+    sampling: how tokens are drawn, where an arm does not say.
+    models: fingerprints of the language model and the reward model.
+    origin: in words, what it was fitted on.
+
+  Raises:
+    ValueError: if there are no arms, two are the same, or one cannot be.
+  """
+
+  arms: tuple[Arm, ...]
+  embed: routing.hashed_ngrams.HashedNgrams
+  success: routing.Head
+  share: routing.Head
+  style: str
+  sampling: solving.SamplingOptions
+  models: tuple[str, str]
+  origin: str = ""
+
+  def __post_init__(self) -> None:
+    if not self.arms:
+      raise ValueError("policy: expected at least one arm")
+    if len(set(self.arms)) < len(self.arms):
+      raise ValueError("policy: two arms are the same")
+    for arm in self.arms:
+      if arm.cap < 1:
+        raise ValueError(f"policy: arm {arm.decoder!r} has the cap {arm.cap}")
+      _built(arm.decoder)
+    if self.success is None or self.share is None:
+      raise ValueError("policy: its arms have no predictor")
+
+  @property
+  def fingerprint(self) -> str:
+    """Sixteen hex digits that tell apart any two policies."""
+    about, arrays = _described(self)
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(arrays):
+      digest.update(
+        name.encode() + np.ascontiguousarray(arrays[name]).tobytes()
+      )
+    return digest.hexdigest()[:16]
+
+  @property
+  def caps(self) -> np.ndarray:
+    """i64[K]."""
+    return np.array([arm.cap for arm in self.arms])
+
+  @property
+  def decoders(self) -> tuple[str, ...]:
+    """The different decoders, in the order of the arms."""
+    return tuple(dict.fromkeys(arm.decoder for arm in self.arms))
+
+  @property
+  def groups(self) -> np.ndarray:
+    """i64[K], the place of each arm's decoder in `decoders`."""
+    return np.array([self.decoders.index(arm.decoder) for arm in self.arms])
+
+  def predict(self, questions: Sequence[str]) -> Predicted:
+    """Forecasts, in one call for all questions.
+
+    Raises:
+      ValueError: if there are none.
+    """
+    x = self.embed(questions)
+    return bounded(
+      routing.predict(self.success, x),
+      routing.predict(self.share, x),
+      self.caps,
+    )
+
+  def build(
+    self, decoder: str
+  ) -> tuple[decoders_base.Decoder, settings_lib.SearchSettings]:
+    """A decoder of the policy, and how its tokens are drawn."""
+    said = decoder_text.parse(decoder)
+    return _built(decoder), self.sampling.build(said.temperature)
+
+  def check_models(
+    self, language: bundle_lib.Bundle, reward: bundle_lib.Bundle | None
+  ) -> None:
+    """Refuses models that the policy knows nothing about.
+
+    Raises:
+      ValueError: naming the one that is another.
+    """
+    for what, fitted, bundle in zip(
+      ("language model", "reward model"),
+      self.models,
+      (language, reward),
+      strict=True,
+    ):
+      found = solving.weights_fingerprint(bundle)
+      if fitted and found != fitted:
+        raise ValueError(
+          f"policy: fitted for the {what} {fitted}, got {found or 'none'}; fit "
+          "one for yours with scripts/study_policy.py --export=FILE"
+        )
+
+
+def bounded(
+  success: np.ndarray, share: np.ndarray, caps: np.ndarray
+) -> Predicted:
+  """Heads' figures, made possible: chances in [0, 1], tokens in [1, cap]."""
+  return Predicted(
+    np.clip(np.asarray(success, np.float64), 0.0, 1.0),
+    np.clip(np.asarray(share, np.float64) * caps, 1.0, caps),
+  )
+
+
+def save(policy: BudgetPolicy, path: str | os.PathLike[str]) -> None:
+  """Writes a policy, whole or not at all.
+
+  Raises:
+    ValueError: if a head is of a kind that cannot be saved, or the file cannot
+      be written.
+  """
+  about, arrays = _described(policy)
+  content = io.BytesIO()
+  np.savez_compressed(content, about=np.array(json.dumps(about)), **arrays)
+  file = pathlib.Path(path)
+  unfinished = file.with_suffix(".part")
+  try:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished.write_bytes(content.getvalue())
+    unfinished.replace(file)
+  except OSError as error:
+    raise ValueError(f"{file}: cannot be written: {error.strerror}") from None
+
+
+def _described(
+  policy: BudgetPolicy,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """What a policy is, for JSON, and its arrays by name."""
+  arrays: dict[str, np.ndarray] = {}
+  about: dict[str, Any] = {
+    "arms": [list(arm) for arm in policy.arms],
+    "style": policy.style,
+    "sampling": dataclasses.asdict(policy.sampling),
+    "models": list(policy.models),
+    "origin": policy.origin,
+    "embed": {name: getattr(policy.embed, name) for name in _TEXTS},
+  }
+  for name in _EMBED:
+    values = getattr(policy.embed, name)
+    if values is not None:
+      arrays[f"embed.{name}"] = np.asarray(values, np.float32)
+  for part in ("success", "share"):
+    about[part], found = routing.saved_heads.pack(getattr(policy, part))
+    arrays |= {f"{part}.{name}": array for name, array in found.items()}
+  return about, arrays
+
+
+def load(name: str | os.PathLike[str]) -> BudgetPolicy:
+  """Reads what `save` wrote.
+
+  Args:
+    name: a file, or the name of a policy that ships ("auto").
+
+  Raises:
+    ValueError: if it is missing, damaged, or no policy.
+  """
+  file = pathlib.Path(name)
+  if not file.suffix and not file.exists():
+    file = _SHIPPED / f"{name}{_SUFFIX}"
+    if not file.exists():
+      shipped = sorted(
+        p.name.removesuffix(_SUFFIX) for p in _SHIPPED.glob(f"*{_SUFFIX}")
+      )
+      raise ValueError(
+        f"no policy named {os.fspath(name)!r} ships; expected a file or one of "
+        f"{shipped}"
+      )
+  try:
+    with open(file, "rb") as opened:
+      stored = np.load(opened, allow_pickle=False)
+      arrays = {key: stored[key] for key in stored.files}
+    about = json.loads(str(arrays.pop("about")))
+    return _policy(about, arrays)
+  except FileNotFoundError:
+    raise ValueError(f"{file}: no such file; expected a policy") from None
+  except (
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    zipfile.BadZipFile,
+  ) as error:
+    raise ValueError(
+      f"{file}: is no policy that can be read: {error}"
+    ) from None
+
+
+def _policy(
+  about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> BudgetPolicy:
+  def part(name: str) -> dict[str, np.ndarray]:
+    start = f"{name}."
+    return {
+      key.removeprefix(start): array
+      for key, array in arrays.items()
+      if key.startswith(start)
+    }
+
+  vectors = part("embed")
+  unpack = routing.saved_heads.unpack
+  language, reward = about["models"]
+  return BudgetPolicy(
+    arms=tuple(Arm(str(text), int(cap)) for text, cap in about["arms"]),
+    embed=routing.hashed_ngrams.HashedNgrams(
+      **{name: int(about["embed"][name]) for name in _TEXTS},
+      **{name: vectors.get(name) for name in _EMBED},
+    ),
+    success=unpack(about["success"], part("success")),
+    share=unpack(about["share"], part("share")),
+    style=str(about["style"]),
+    sampling=solving.SamplingOptions(**about["sampling"]),
+    models=(str(language), str(reward)),
+    origin=str(about["origin"]),
+  )

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fits a budget policy to what decoders did on calibration questions.
+
+What it learns from is a table: for each arm (a decoder with a cap), question
+and seed, whether the answer was right and how many tokens it took. Inner folds
+of these questions choose the kind of head, and then the decoders: one after
+the other, the one that adds most to what the budgets buy, until none adds
+enough. Each decoder that is left out is one less to compile.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import NamedTuple
+
+import jax
+from jaxtyping import Bool, Float, Int
+import numpy as np
+
+from jaxttc.allocators import routing as allocation
+from jaxttc.evaluation import (
+  budget_policies,
+  comparing,
+  decoder_text,
+  routing_curves,
+)
+from jaxttc.predictors import routing as predictors
+from jaxttc.tasks import routing as tasks
+
+_TOKENS = "generated_tokens"
+_PRICES = 96
+
+
+class ArmTable(NamedTuple):
+  """What arms did on questions.
+
+  Attributes:
+    arms: the K arms, those of one decoder side by side, by rising cap.
+    questions: the N questions.
+    right: f64[S, N, K], 1 where the answer was right, by seed.
+    tokens: f64[S, N, K], generated tokens.
+    seeds: the S seeds.
+  """
+
+  arms: tuple[budget_policies.Arm, ...]
+  questions: tuple[str, ...]
+  right: Float[np.ndarray, "S N K"]
+  tokens: Float[np.ndarray, "S N K"]
+  seeds: tuple[int, ...]
+
+  def take(self, rows: Int[np.ndarray, " M"]) -> "ArmTable":
+    """The table of some questions."""
+    return self._replace(
+      questions=tuple(self.questions[row] for row in rows),
+      right=self.right[:, rows],
+      tokens=self.tokens[:, rows],
+    )
+
+  @property
+  def caps(self) -> np.ndarray:
+    """i64[K]."""
+    return np.array([arm.cap for arm in self.arms])
+
+  @property
+  def decoders(self) -> list[str]:
+    """The different decoders, in the order of the arms."""
+    return list(dict.fromkeys(arm.decoder for arm in self.arms))
+
+  @property
+  def groups(self) -> np.ndarray:
+    """i64[K], the place of each arm's decoder in `decoders`."""
+    return np.array([self.decoders.index(arm.decoder) for arm in self.arms])
+
+
+@dataclasses.dataclass(kw_only=True)
+class FitOptions:
+  """How a policy is fitted.
+
+  Attributes:
+    heads: texts of heads to choose from; see `predictors.routing.head`.
+    budgets: mean tokens a question at which a policy is judged.
+    decoders: most decoders of a policy.
+    strange: share of the questions that may count as unlike the others; such
+      ones get mean forecasts (`predictors.routing.familiar`).
+    enough: least rise of the mean score that a further decoder must bring.
+    folds: inner folds.
+    bits: of the hashed n-grams.
+    rank: singular vectors of the hashed n-grams.
+    seed: of folds and fits.
+  """
+
+  heads: tuple[str, ...] = ("knn(k=10)", "knn(k=20)", "forest(trees=60)")
+  budgets: tuple[float, ...] = (40.0, 60.0, 80.0, 120.0, 160.0, 240.0)
+  decoders: int = 4
+  strange: float = 0.01
+  enough: float = 0.003
+  folds: int = 4
+  bits: int = 9
+  rank: int = 16
+  seed: int = 0
+
+  def check(self) -> None:
+    """Raises ValueError, naming the field, for values that cannot be."""
+    if not self.heads:
+      raise ValueError("heads: expected at least one")
+    for text in self.heads:
+      predictors.head(text)
+    if not self.budgets or not min(self.budgets) > 0:
+      raise ValueError(f"budgets={self.budgets} must be positive, at least one")
+    if not 0 <= self.strange < 1:
+      raise ValueError(f"strange={self.strange} must lie in [0, 1)")
+    if self.decoders < 1 or self.folds < 2 or not self.enough >= 0:
+      raise ValueError(
+        "expected decoders >= 1, folds >= 2 and enough >= 0, got "
+        f"{self.decoders}, {self.folds} and {self.enough}"
+      )
+
+
+class Fitted(NamedTuple):
+  """What was learnt from a table.
+
+  Attributes:
+    arms: i64[k], places of the arms that are left in the table.
+    embed: questions to vectors.
+    success: head of the probability of a right answer, of these arms.
+    share: head of tokens over caps, of these arms.
+    head: text of the head that the inner folds chose.
+    score: mean score over the budgets, by inner folds.
+  """
+
+  arms: Int[np.ndarray, " k"]
+  embed: predictors.hashed_ngrams.HashedNgrams
+  success: predictors.Head
+  share: predictors.Head
+  head: str
+  score: float
+
+  def predict(
+    self, questions: Sequence[str], caps: Int[np.ndarray, " K"]
+  ) -> budget_policies.Predicted:
+    """Forecasts of the arms that are left, given the caps of all."""
+    x = self.embed(questions)
+    return budget_policies.bounded(
+      predictors.predict(self.success, x),
+      predictors.predict(self.share, x),
+      caps[self.arms],
+    )
+
+
+def arm_table(
+  recipe: comparing.CompareRecipe, found: comparing.Comparison
+) -> ArmTable:
+  """The table of a comparison's runs.
+
+  Raises:
+    ValueError: if the comparison has no runs.
+  """
+  methods = {method.label: method for method in recipe.chosen()}
+  cells = {}
+  for run in found.runs:
+    text = decoder_text.written(methods[run.method].decoder, run.setting)
+    arm = budget_policies.Arm(text, int(run.budget))
+    cells[arm, run.seed] = run.accuracy, run.cost[_TOKENS]
+  if not cells:
+    raise ValueError("arm_table: the comparison has no runs")
+  order = list(dict.fromkeys(arm.decoder for arm, _ in cells))
+  arms = sorted({arm for arm, _ in cells}, key=lambda a: (order.index(a[0]), a))
+
+  def stack(part: int) -> np.ndarray:
+    return np.array(
+      [
+        np.stack([cells[arm, seed][part] for arm in arms], 1)
+        for seed in recipe.seeds
+      ],
+      np.float64,
+    )
+
+  questions = tuple(problem.text for problem in recipe.problems.load())
+  return ArmTable(tuple(arms), questions, stack(0), stack(1), recipe.seeds)
+
+
+def question_groups(questions: Sequence[str]) -> Int[np.ndarray, " N"]:
+  """Near-duplicates, numbers counting as words: i64[N].
+
+  Generated questions of a family differ in little but their numbers, which
+  `tasks.routing.near_duplicate_groups` reads as one; here they are spelt with
+  letters, so that only questions that share most numbers are near.
+  """
+  letters = str.maketrans("0123456789", "abcdefghij")
+  return tasks.near_duplicate_groups(
+    [question.translate(letters) for question in questions], threshold=0.5
+  )
+
+
+def fit(
+  table: ArmTable, groups: Int[np.ndarray, " N"], options: FitOptions
+) -> Fitted:
+  """Chooses head and decoders by inner folds, and fits them on everything.
+
+  Args:
+    table: the calibration questions.
+    groups: i64[N]; questions of one group are never on both sides of a fold.
+    options: how.
+
+  Raises:
+    ValueError: if the options cannot be, or there are fewer groups than folds.
+  """
+  options.check()
+  right, tokens = table.right.mean(0), table.tokens.mean(0)
+  folds = list(tasks.folds(groups, options.folds, options.seed))
+  judge = _Judge(right, tokens, table.groups, options.budgets)
+  best = None
+  for text in options.heads:
+    guess = _out_of_fold(text, table, folds, options)
+    score = judge.score(guess, judge.groups >= 0)
+    if best is None or score > best[0]:
+      best = score, text, guess
+  assert best is not None  # check() saw that there are heads
+  _, text, guess = best
+  chosen, score = _choose_decoders(judge, guess, options)
+  arms = np.flatnonzero(np.isin(table.groups, chosen))
+  arms = arms[_different(right[:, arms], tokens[:, arms])]
+  embed = _embedder(table.questions, options)
+  heads = _fit_heads(text, embed(table.questions), table, arms, options)
+  return Fitted(arms, embed, *heads, text, score)
+
+
+def _embedder(questions, options):
+  return predictors.hashed_ngrams.fit(
+    questions, bits=options.bits, rank=options.rank, surface=0.5
+  )
+
+
+def _fit_heads(text, x, table, arms, options):
+  """Heads of success and of the share of the cap, of some arms."""
+  key = jax.random.key(options.seed)
+  targets = table.right.mean(0), table.tokens.mean(0) / table.caps
+  return [
+    predictors.familiar.fit_familiar(
+      predictors.head(text),
+      x,
+      target[:, arms],
+      jax.random.fold_in(key, number),
+      strange=options.strange,
+    )
+    for number, target in enumerate(targets)
+  ]
+
+
+def _out_of_fold(text, table, folds, options) -> budget_policies.Predicted:
+  """Forecasts of each question by a fit that never saw it."""
+  shape = table.right.shape[1:]
+  success, tokens = np.full(shape, np.nan), np.full(shape, np.nan)
+  arms = np.arange(shape[1])
+  for train, held_out in folds:
+    part = table.take(train)
+    embed = _embedder(part.questions, options)
+    heads = _fit_heads(text, embed(part.questions), part, arms, options)
+    x = embed([table.questions[row] for row in held_out])
+    success[held_out], tokens[held_out] = budget_policies.bounded(
+      *(predictors.predict(head, x) for head in heads), table.caps
+    )
+  return budget_policies.Predicted(success, tokens)
+
+
+class _Judge:
+  """Scores forecasts by what budgets buy with them."""
+
+  def __init__(self, right, tokens, groups, budgets):
+    none = np.zeros((len(right), 1))
+    self._right = np.concatenate([right, none], 1)
+    self._tokens = np.concatenate([tokens, none], 1)
+    self._budgets = np.asarray(budgets, np.float64)
+    self._prices = routing_curves.prices(self._tokens, _PRICES)
+    self.groups = groups
+
+  def score(
+    self, guess: budget_policies.Predicted, arms: Bool[np.ndarray, " K"]
+  ) -> float:
+    """Mean over the budgets of the score that they buy, with some arms."""
+    none = np.zeros((len(guess.success), 1), np.float32)
+    forecast = predictors.Forecast(
+      *(np.concatenate([part, none], 1).astype(np.float32) for part in guess)
+    )
+    chosen = allocation.sweep(forecast, self._prices, np.append(arms, True))
+    curve = routing_curves.curve(
+      chosen, self._right, self._tokens, self._prices
+    )
+    hull = routing_curves.hull(curve.cost, curve.score)
+    return float(np.mean(hull.at(self._budgets)))
+
+
+def _choose_decoders(judge, guess, options) -> tuple[list[int], float]:
+  """Forward selection; returns places of decoders and the score."""
+  chosen: list[int] = []
+  reached = 0.0
+  while len(chosen) < options.decoders:
+    left = sorted(set(judge.groups.tolist()) - set(chosen))
+    scores = [
+      judge.score(guess, np.isin(judge.groups, [*chosen, one])) for one in left
+    ]
+    if not left or (chosen and max(scores) < reached + options.enough):
+      break
+    chosen.append(left[int(np.argmax(scores))])
+    reached = max(scores)
+  return chosen, reached
+
+
+def _different(right, tokens) -> Bool[np.ndarray, " K"]:
+  """Which arms are not the same, question by question, as one before."""
+  both = np.concatenate([right, tokens])
+  seen: set[bytes] = set()
+  kept = []
+  for column in both.T:
+    kept.append(column.tobytes() not in seen)
+    seen.add(column.tobytes())
+  return np.array(kept)

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+import itertools
+
+import hypothesis
+from hypothesis import strategies as st
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxttc.allocators import routing
+from jaxttc.allocators.routing import pooled_budget
+
+
+def _forecast(seed, rows=12, arms=5):
+  rng = np.random.default_rng(seed)
+  return rng.random((rows, arms)), rng.uniform(1, 50, (rows, arms))
+
+
+def _run(pool, spend):
+  """Runs a pool; `spend` says what an arm costs on a question."""
+  waves = []
+  while (wave := pool.ask()) is not None:
+    waves.append(wave)
+    for question, arm in zip(wave.questions, wave.arms, strict=True):
+      pool.tell(question, spend(question, arm))
+  return waves
+
+
+def test_rungs_are_the_concave_hull_from_nothing():
+  score = np.array([[0.2, 0.5, 0.35, 0.9, 0.1]])
+  cost = np.array([[10.0, 20.0, 15.0, 60.0, 30.0]])
+  rungs = pooled_budget.hull_rungs(score, cost)
+  assert [(r.below, r.arm) for r in rungs] == [(-1, 1), (1, 3)]
+  np.testing.assert_allclose([r.worth for r in rungs], [0.025, 0.01])
+  allowed = np.array([True, False, True, False, True])
+  (rung,) = pooled_budget.hull_rungs(score, cost, allowed)
+  assert (rung.below, rung.arm) == (-1, 2)
+
+
+def test_an_arm_that_scores_nothing_is_never_bought():
+  rungs = pooled_budget.hull_rungs(np.zeros((3, 2)), np.ones((3, 2)))
+  assert rungs == []
+
+
+@pytest.mark.parametrize("price", [0.003, 0.01, 0.05])
+def test_a_plan_is_the_choice_at_one_price(price):
+  score, cost = _forecast(0, rows=40)
+  rungs = pooled_budget.hull_rungs(score, cost)
+  bought = [r.cost for r in rungs if r.worth > price]
+  planned = pooled_budget.plan(rungs, np.ones(40, bool), sum(bought) + 1e-6)
+  none = np.zeros((40, 1))
+  # The last column is no arm at all.
+  chosen = np.asarray(
+    routing.choose(
+      *(jnp.asarray(np.concatenate([a, none], 1)) for a in (score, cost)), price
+    )
+  )
+  expected = np.where(chosen == 5, pooled_budget.NONE, chosen)
+  differs = planned.arms != expected
+  # Small change after the last rung at this price may buy one more.
+  assert differs.sum() <= 1
+  assert planned.price <= price
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_plan_is_as_good_as_the_best_of_all_plans_but_for_one_rung(seed):
+  score, cost = _forecast(seed, rows=4, arms=3)
+  rungs = pooled_budget.hull_rungs(score, cost)
+  amount = 60.0
+  planned = pooled_budget.plan(rungs, np.ones(4, bool), amount)
+
+  def total(arms):
+    pairs = [(q, a) for q, a in enumerate(arms) if a >= 0]
+    return (
+      sum(score[pair] for pair in pairs),
+      sum(cost[pair] for pair in pairs),
+    )
+
+  reached, spent = total(planned.arms)
+  assert spent <= amount + 1e-9
+  best = max(
+    value
+    for value, price in map(total, itertools.product(range(-1, 3), repeat=4))
+    if price <= amount
+  )
+  assert reached <= best + 1e-9
+  assert reached >= best - max(rung.gain for rung in rungs)
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(
+  seed=st.integers(0, 10_000),
+  amount=st.integers(0, 3000),
+  wave=st.integers(1, 40),
+  lies=st.floats(0.01, 4),
+)
+def test_never_overspends_whatever_the_forecasts_say(seed, amount, wave, lies):
+  rng = np.random.default_rng(seed)
+  score, cost = _forecast(seed, rows=20, arms=4)
+  caps = rng.integers(1, 200, 4)
+  pool = routing.Pool(
+    score, cost * lies, caps, [0, 0, 1, 1], amount=amount, wave=wave
+  )
+  # The worst case: every arm costs its cap, half of the time.
+  waves = _run(
+    pool, lambda q, arm: int(caps[arm]) if q % 2 else int(caps[arm] // 3)
+  )
+  assert pool.spent.sum() <= amount
+  assert pool.left == amount - pool.spent.sum()
+  tried = np.concatenate([w.questions for w in waves] or [np.zeros(0, int)])
+  assert len(set(tried.tolist())) == len(tried)
+  assert (pool.spent[pool.arms < 0] == 0).all()
+  for asked in waves:
+    assert len(asked.questions) <= wave
+    assert len({0 if arm < 2 else 1 for arm in asked.arms}) == 1
+  # Whoever was left out could not be paid for at the end.
+  if (pool.arms < 0).any():
+    assert (caps > pool.left).any() or (cost * lies > pool.left).any()
+
+
+def test_what_a_wave_leaves_is_planned_anew():
+  score = np.tile([[0.5, 0.9]], (8, 1))
+  cost = np.tile([[10.0, 40.0]], (8, 1))
+  caps = np.array([10, 40])
+  thrifty = routing.Pool(score, cost, caps, [0, 0], amount=120, wave=1)
+  _run(thrifty, lambda question, arm: 5)
+  greedy = routing.Pool(score, cost, caps, [0, 0], amount=120, wave=1)
+  _run(greedy, lambda question, arm: int(caps[arm]))
+  assert (thrifty.arms == 1).sum() > (greedy.arms == 1).sum()
+  assert greedy.spent.sum() <= 120 and (greedy.arms >= 0).all()
+
+
+def test_the_last_questions_get_cheaper_arms_or_none():
+  score = np.tile([[0.1, 0.9]], (3, 1))
+  cost = np.tile([[9.0, 10.0]], (3, 1))
+  pool = routing.Pool(score, cost, [30, 100], [0, 1], amount=250, wave=8)
+  _run(pool, lambda question, arm: [30, 100][arm])
+  np.testing.assert_array_equal(pool.arms, [1, 1, 0])
+  pool = routing.Pool(score, cost, [30, 100], [0, 1], amount=205, wave=8)
+  _run(pool, lambda question, arm: [30, 100][arm])
+  np.testing.assert_array_equal(pool.arms, [1, 1, -1])
+
+
+def test_the_next_rung_is_the_best_use_of_more():
+  score = np.array([[0.2, 0.5, 0.9], [0.9, 0.1, 0.2]])
+  cost = np.array([[10.0, 20.0, 60.0], [10.0, 20.0, 60.0]])
+  pool = routing.Pool(score, cost, [10, 20, 60], [0, 0, 0], amount=30, wave=2)
+  _run(pool, lambda question, arm: 10)
+  np.testing.assert_array_equal(pool.arms, [1, 0])
+  rung = pool.next_rung(0)
+  assert (rung.below, rung.arm) == (1, 2)
+  np.testing.assert_allclose([rung.gain, rung.cost], [0.4, 40.0])
+  assert pool.next_rung(1) is None
+
+
+def test_waves_must_be_told_and_caps_kept():
+  pool = routing.Pool(*_forecast(0), [60] * 5, [0] * 5, amount=1000, wave=2)
+  wave = pool.ask()
+  with pytest.raises(ValueError, match="2 questions of the last wave"):
+    pool.ask()
+  with pytest.raises(ValueError, match="expected 0 to 60, the cap"):
+    pool.tell(int(wave.questions[0]), 61)
+  other = next(q for q in range(12) if q not in wave.questions)
+  with pytest.raises(ValueError, match=f"question {other} was not asked"):
+    pool.tell(other, 1)
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    (dict(amount=-1), "whole number >= 0, got -1"),
+    (dict(amount=1.5), "whole number >= 0, got 1.5"),
+    (dict(wave=0), "wave must be at least 1"),
+    (dict(caps=[0, 1]), "positive costs and caps"),
+    (dict(caps=[1]), "a cap an arm"),
+    (dict(groups=[0]), "1 groups for 2 arms"),
+    (dict(score=np.full((2, 2), np.nan)), "finite scores"),
+    (dict(cost=np.zeros((2, 2))), "positive costs"),
+    (dict(score=np.ones(2)), "scores and costs"),
+  ],
+)
+def test_bad_input_is_refused(change, message):
+  values = dict(
+    score=np.ones((2, 2)),
+    cost=np.ones((2, 2)),
+    caps=[1, 1],
+    groups=[0, 0],
+    amount=5,
+    wave=1,
+  )
+  values |= change
+  score, cost, caps, groups = (
+    values.pop(name) for name in ("score", "cost", "caps", "groups")
+  )
+  with pytest.raises(ValueError, match=message):
+    routing.Pool(score, cost, caps, groups, **values)
