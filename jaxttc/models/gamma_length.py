@@ -29,7 +29,7 @@ HEADS = ("full", "lowrank", "embedding")
 _GAIN = 8.0
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(kw_only=True, unsafe_hash=True)
 class LengthPredictorConfig:
   """Sizes of a length predictor.
 

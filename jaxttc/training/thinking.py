@@ -40,7 +40,7 @@ class DigitSumMix:
   least_digits: int = 2
   most_digits: int = 4
   concise_share: float = digit_sums.CONCISE_SHARE
-  asked: float = 0.15
+  asked: float = 0.3
   at_once: float = 0.05
 
   def validate(self) -> None:

@@ -1,0 +1,380 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Thinking policies side by side, at budgets from tight to generous.
+
+Sums of digits are asked under each policy and budget. A question's budget is a
+fraction of what questions of its kind take by themselves. Policies with
+settings get those that did best on other questions, at each budget anew; the
+guided ones have none to choose.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+import itertools
+import random
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import Bool, Float, Int
+import numpy as np
+from rich import progress
+
+from jaxttc.inference import bundle as bundle_lib
+from jaxttc.inference import guidance, thinking_policies, thoughts
+from jaxttc.predictors import length_predictor
+from jaxttc.tasks import digit_sums
+from jaxttc.tasks import problems as problems_lib
+
+GUIDED = "guidance, line starts"
+EVERY = "guidance, every token"
+
+
+@dataclasses.dataclass(kw_only=True)
+class GuidanceStudyRecipe:
+  """Which models and questions, and how they are compared.
+
+  Attributes:
+    policy: the language model's file, or the name of one that ships.
+    predictor: likewise its length predictor's.
+    least_digits: of a question.
+    most_digits: of a question.
+    items: questions that figures are taken over.
+    tuning: other questions, for settings and natural lengths.
+    seeds: of the decoding.
+    fractions: budgets, over the natural length.
+    band: fractions that the claims of tight budgets are taken over.
+    generous: from which fraction on nothing should be lost.
+    tolerance: points within which an accuracy counts as equal.
+    resamples: of the bootstrap over questions.
+    limit: most tokens a row may write.
+  """
+
+  policy: str = "thinking_lm"
+  predictor: str = "thinking_length"
+  least_digits: int = 2
+  most_digits: int = 4
+  items: int = 240
+  tuning: int = 120
+  seeds: tuple[int, ...] = (0, 1, 2)
+  fractions: tuple[float, ...] = (0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.3, 2.0)
+  band: tuple[float, ...] = (0.4, 0.5, 0.6, 0.7)
+  generous: float = 1.3
+  tolerance: float = 1.0
+  resamples: int = 1000
+  limit: int = 64
+
+  def check(self) -> None:
+    """Raises ValueError if the recipe cannot be run."""
+    for name in ("items", "tuning", "resamples", "limit"):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f"{name} must be at least 1, got {getattr(self, name)}"
+        )
+    if not 2 <= self.least_digits <= self.most_digits:
+      raise ValueError(
+        f"least_digits {self.least_digits} and most_digits "
+        f"{self.most_digits}; expected 2 <= least_digits <= most_digits"
+      )
+    if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+      raise ValueError(f"seeds {self.seeds}; expected different ones")
+    if not self.fractions or min(self.fractions) <= 0:
+      raise ValueError(f"fractions {self.fractions}; expected positive ones")
+    missing = set(self.band) - set(self.fractions)
+    if missing or not self.band:
+      raise ValueError(
+        f"band {self.band}; expected some of the fractions {self.fractions}"
+      )
+    if max(self.fractions) < self.generous:
+      raise ValueError(
+        f"generous is {self.generous}; expected at most the largest fraction"
+      )
+
+
+class Tally(NamedTuple):
+  """What came of B questions.
+
+  Attributes:
+    right: bool[B], the answer is.
+    spent: i32[B], tokens of the span.
+    lines: i32[B], whole lines written.
+    concise: i32[B], concise ones of them.
+    early: bool[B], closed by itself with lines missing.
+    cut: bool[B], closed at its budget with lines missing.
+  """
+
+  right: Bool[np.ndarray, " B"]
+  spent: Int[np.ndarray, " B"]
+  lines: Int[np.ndarray, " B"]
+  concise: Int[np.ndarray, " B"]
+  early: Bool[np.ndarray, " B"]
+  cut: Bool[np.ndarray, " B"]
+
+
+class Run(NamedTuple):
+  """One policy at one budget: tallies of all seeds, each array [S, B]."""
+
+  policy: str
+  fraction: float
+  setting: str
+  budgets: Int[np.ndarray, " B"]
+  tally: Tally
+
+
+class Found(NamedTuple):
+  """All that a study computes.
+
+  Attributes:
+    items: the questions.
+    natural: mean natural length by number of digits.
+    runs: by (policy, fraction); fraction 0 for policies without a budget.
+    expected: f64[B], predicted length before any thinking.
+    policy: the language model.
+    predictor: its length predictor.
+  """
+
+  items: tuple[problems_lib.Problem, ...]
+  natural: dict[int, float]
+  runs: dict[tuple[str, float], Run]
+  expected: Float[np.ndarray, " B"]
+  policy: bundle_lib.Bundle
+  predictor: length_predictor.LengthPredictor
+
+
+Candidates = Mapping[str, thinking_policies.ThinkingPolicy]
+
+
+class Bench:
+  """Asks questions under policies; programs are compiled once a policy."""
+
+  def __init__(self, policy: bundle_lib.Bundle, limit: int):
+    """Takes a model whose vocabulary is `tasks.tokenizer`'s."""
+    self.policy, self.limit = policy, limit
+    self._thinkers: dict[int, tuple[Any, thoughts.Thinker]] = {}
+
+  def prompts(
+    self,
+    items: Sequence[problems_lib.Problem],
+    policy: thinking_policies.ThinkingPolicy,
+  ) -> list[list[int]]:
+    """Token ids of each question as the policy has it put."""
+    mode = "think" if policy.thinks else "at_once"
+    return [
+      [
+        self.policy.tokenizer.bos_id,
+        *self.policy.tokenizer.encode(
+          digit_sums.prompt(item, policy.style, mode), specials=True
+        ),
+      ]
+      for item in items
+    ]
+
+  def ask(
+    self,
+    items: Sequence[problems_lib.Problem],
+    policy: thinking_policies.ThinkingPolicy,
+    budgets: Int[np.ndarray, " B"],
+    seed: int,
+  ) -> Tally:
+    """Asks each question once."""
+    if id(policy) not in self._thinkers:
+      made = thoughts.Thinker(self.policy, policy.make, limit=self.limit)
+      self._thinkers[id(policy)] = policy, made
+    thinker = self._thinkers[id(policy)][1]
+    found = thinker(self.prompts(items, policy), budgets, jax.random.key(seed))
+    return tally(items, found.texts(self.policy), found.spent, budgets, policy)
+
+
+def tally(
+  items: Sequence[problems_lib.Problem],
+  texts: Sequence[str],
+  spent: Int[np.ndarray, " B"],
+  budgets: Int[np.ndarray, " B"],
+  policy: thinking_policies.ThinkingPolicy,
+) -> Tally:
+  """Judges what was written for each question."""
+  rows = []
+  for item, text, used, budget in zip(items, texts, spent, budgets, strict=True):
+    thought = text.split(digit_sums.END_THINK)[0] if policy.thinks else ""
+    lines = thought.split("\n")[:-1]
+    missing = policy.thinks and len(lines) < item.steps
+    rows.append(
+      (
+        digit_sums.is_correct(item, text),
+        used if policy.thinks else 0,
+        len(lines),
+        sum(map(digit_sums.is_concise, lines)),
+        missing and used < budget,
+        missing and used >= budget,
+      )
+    )
+  return Tally(*map(np.array, zip(*rows, strict=True)))
+
+
+def questions(
+  recipe: GuidanceStudyRecipe, count: int, name: str
+) -> tuple[problems_lib.Problem, ...]:
+  """Questions of uniformly many digits, a pure function of the arguments."""
+  rng = random.Random(f"guidance-study-{name}")
+  return tuple(
+    digit_sums.generate(
+      rng, rng.randint(recipe.least_digits, recipe.most_digits)
+    )
+    for _ in range(count)
+  )
+
+
+def run(recipe: GuidanceStudyRecipe) -> Found:
+  """Asks everything.
+
+  Raises:
+    ValueError: if the recipe cannot be run, or the predictor was not trained
+      on the model.
+  """
+  recipe.check()
+  policy = bundle_lib.load(recipe.policy)
+  predictor = length_predictor.load(recipe.predictor)
+  chance = predictor.chance(policy)
+  bench = Bench(policy, recipe.limit)
+  items = questions(recipe, recipe.items, "test")
+  others = questions(recipe, recipe.tuning, "tuning")
+  natural = natural_lengths(bench, others, recipe.limit)
+  menu = policies(policy, chance)
+  runs = {}
+  total = 2 + len(recipe.fractions) * (len(menu) + 1)
+  with progress.Progress(transient=True) as bar:
+    shown = bar.add_task("policies", total=total)
+    for made in _runs(recipe, bench, menu, items, others, natural):
+      bar.update(shown, description=f"{made.policy}, {made.fraction:g}")
+      runs[made.policy, made.fraction] = made
+      bar.advance(shown)
+  prompts = bench.prompts(items, thinking_policies.full())
+  logits, hidden = thoughts.next_token(policy, prompts)
+  expected = length_predictor.expected_length(predictor, policy, hidden, logits)
+  return Found(items, natural, runs, np.asarray(expected), policy, predictor)
+
+
+def policies(
+  policy: bundle_lib.Bundle, chance: guidance.Chance
+) -> dict[str, Candidates]:
+  """The policies with a budget, each with the settings to choose from."""
+  words = policy.tokenizer
+  end, lines = words.end_think_id, guidance.line_tokens(words)
+  answer, wait = words.id_of("####"), words.id_of("Wait")
+  guided = {
+    "every_token": dict(every_token=True),
+    "line_starts": dict(every_token=False),
+  }
+  forced = {
+    f"{word}, least {share:g}": thinking_policies.forced(
+      end=end, wait=written, least_share=share, ignores=1
+    )
+    for (word, written), share in itertools.product(
+      (("Wait", [wait]), ("Wait, line", [wait, *lines[:1]])), (0.5, 1.0)
+    )
+  }
+  return {
+    "hard cap": {
+      "end": thinking_policies.hard_cap(end=end),
+      "end and marker": thinking_policies.hard_cap(
+        end=end, close=[end, answer]
+      ),
+    },
+    "budget forcing": forced,
+    "prompt hint": {"terse": thinking_policies.hinted(end=end)},
+    GUIDED: {
+      "": thinking_policies.guided(
+        chance, end=end, lines=lines, **guided["line_starts"]
+      )
+    },
+    EVERY: {
+      "": thinking_policies.guided(
+        chance, end=end, lines=lines, **guided["every_token"]
+      )
+    },
+    f"{GUIDED}, no cap": {
+      "": thinking_policies.guided(
+        chance, end=end, lines=lines, capped=False
+      )
+    },
+  }
+
+
+def _runs(recipe, bench, menu, items, others, natural) -> Iterator[Run]:
+  unlimited = np.full(len(items), recipe.limit, np.int32)
+  for made in (thinking_policies.full(), thinking_policies.no_thinking()):
+    yield Run(
+      made.name,
+      0.0,
+      "",
+      unlimited,
+      _seeds(recipe, lambda s, p=made: bench.ask(items, p, unlimited, s)),
+    )
+  for fraction in recipe.fractions:
+    given = budgets(items, natural, fraction)
+    trial = budgets(others, natural, fraction)
+    for name, candidates in menu.items():
+      setting = choose(bench, candidates, others, trial)
+      chosen = candidates[setting]
+      yield Run(
+        name,
+        fraction,
+        setting,
+        given,
+        _seeds(
+          recipe, lambda s, p=chosen, b=given: bench.ask(items, p, b, s)
+        ),
+      )
+
+
+def choose(
+  bench: Bench,
+  candidates: Candidates,
+  items: Sequence[problems_lib.Problem],
+  given: Int[np.ndarray, " B"],
+) -> str:
+  """The setting that is right most often; the first one on ties."""
+  if len(candidates) == 1:
+    return next(iter(candidates))
+  right = {
+    name: bench.ask(items, policy, given, 1_000).right.mean()
+    for name, policy in candidates.items()
+  }
+  return max(right, key=lambda name: right[name])
+
+
+def natural_lengths(
+  bench: Bench, items: Sequence[problems_lib.Problem], limit: int
+) -> dict[int, float]:
+  """Mean tokens of unguided thinking, by number of digits."""
+  full = thinking_policies.full()
+  unlimited = np.full(len(items), limit, np.int32)
+  spent = np.stack(
+    [bench.ask(items, full, unlimited, 2_000 + s).spent for s in range(3)]
+  ).mean(axis=0)
+  steps = np.array([item.steps for item in items])
+  return {int(n): float(spent[steps == n].mean()) for n in np.unique(steps)}
+
+
+def budgets(
+  items: Sequence[problems_lib.Problem],
+  natural: Mapping[int, float],
+  fraction: float,
+) -> Int[np.ndarray, " B"]:
+  """Whole tokens of each question's span: a fraction of its natural length.
+
+  Raises:
+    ValueError: if no length is known of a question's kind.
+  """
+  unknown = {item.steps for item in items} - set(natural)
+  if unknown:
+    raise ValueError(
+      f"no natural length of {sorted(unknown)} digits; ask more questions"
+    )
+  given = [fraction * natural[item.steps] for item in items]
+  return np.maximum(np.floor(given), 1).astype(np.int32)
+
+
+def _seeds(
+  recipe: GuidanceStudyRecipe, ask: Callable[[int], Tally]
+) -> Tally:
+  found = [ask(seed) for seed in recipe.seeds]
+  return Tally(*(np.stack(x) for x in zip(*found, strict=True)))
