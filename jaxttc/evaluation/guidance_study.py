@@ -14,10 +14,12 @@ import random
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 import numpy as np
 from rich import progress
 
+from jaxttc.evaluation import guidance_checks
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import guidance, thinking_policies, thoughts
 from jaxttc.predictors import length_predictor
@@ -175,12 +177,36 @@ class Bench:
     seed: int,
   ) -> Tally:
     """Asks each question once."""
+    found = self.think(items, policy, budgets, seed)
+    return tally(items, found.texts(self.policy), found.spent, budgets, policy)
+
+  def confidence(
+    self, items: Sequence[problems_lib.Problem]
+  ) -> thinking_policies.Confidence:
+    """A probe of whether an answer would be right, fitted on questions."""
+    full = thinking_policies.full()
+    unlimited = np.full(len(items), self.limit, np.int32)
+    traces = self.think(items, full, unlimited, 3_000).texts(self.policy)
+    weights, bias = guidance_checks.fit_confidence(
+      self.policy, items, self.prompts(items, full), traces
+    )
+    return thinking_policies.linear_confidence(
+      jnp.asarray(weights, jnp.float32), bias
+    )
+
+  def think(
+    self,
+    items: Sequence[problems_lib.Problem],
+    policy: thinking_policies.ThinkingPolicy,
+    budgets: Int[np.ndarray, " B"],
+    seed: int,
+  ) -> thoughts.Thoughts:
+    """What is written for each question."""
     if id(policy) not in self._thinkers:
       made = thoughts.Thinker(self.policy, policy.make, limit=self.limit)
       self._thinkers[id(policy)] = policy, made
     thinker = self._thinkers[id(policy)][1]
-    found = thinker(self.prompts(items, policy), budgets, jax.random.key(seed))
-    return tally(items, found.texts(self.policy), found.spent, budgets, policy)
+    return thinker(self.prompts(items, policy), budgets, jax.random.key(seed))
 
 
 def tally(
@@ -237,7 +263,7 @@ def run(recipe: GuidanceStudyRecipe) -> Found:
   items = questions(recipe, recipe.items, "test")
   others = questions(recipe, recipe.tuning, "tuning")
   natural = natural_lengths(bench, others, recipe.limit)
-  menu = policies(policy, chance)
+  menu = policies(policy, chance, bench.confidence(others))
   runs = {}
   total = 2 + len(recipe.fractions) * (len(menu) + 1)
   with progress.Progress(transient=True) as bar:
@@ -253,15 +279,26 @@ def run(recipe: GuidanceStudyRecipe) -> Found:
 
 
 def policies(
-  policy: bundle_lib.Bundle, chance: guidance.Chance
+  policy: bundle_lib.Bundle,
+  chance: guidance.Chance,
+  confidence: thinking_policies.Confidence,
 ) -> dict[str, Candidates]:
   """The policies with a budget, each with the settings to choose from."""
   words = policy.tokenizer
   end, lines = words.end_think_id, guidance.line_tokens(words)
   answer, wait = words.id_of("####"), words.id_of("Wait")
-  guided = {
-    "every_token": dict(every_token=True),
-    "line_starts": dict(every_token=False),
+  guided = lambda **how: {  # noqa: E731
+    "": thinking_policies.guided(chance, end=end, lines=lines, **how)
+  }
+  exits = {
+    f"from {threshold:g}": thinking_policies.early_exit(
+      confidence,
+      threshold=threshold,
+      end=end,
+      lines=lines,
+      vocab_size=policy.config.vocab_size,
+    )
+    for threshold in (0.5, 0.8, 0.95)
   }
   forced = {
     f"{word}, least {share:g}": thinking_policies.forced(
@@ -280,21 +317,10 @@ def policies(
     },
     "budget forcing": forced,
     "prompt hint": {"terse": thinking_policies.hinted(end=end)},
-    GUIDED: {
-      "": thinking_policies.guided(
-        chance, end=end, lines=lines, **guided["line_starts"]
-      )
-    },
-    EVERY: {
-      "": thinking_policies.guided(
-        chance, end=end, lines=lines, **guided["every_token"]
-      )
-    },
-    f"{GUIDED}, no cap": {
-      "": thinking_policies.guided(
-        chance, end=end, lines=lines, capped=False
-      )
-    },
+    "early exit": exits,
+    GUIDED: guided(),
+    EVERY: guided(every_token=True),
+    f"{GUIDED}, no cap": guided(capped=False),
   }
 
 

@@ -16,19 +16,19 @@ budget is a number of such tokens. Guidance alone may overrun it. Chain
 
 from collections.abc import Callable, Sequence
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 import numpy as np
 
 from jaxttc.inference import budget_forcing, controllers
 
 _LEAST = -60.0  # a chance so small is as good as any smaller one
 
-Bound = budget_forcing.Bound
+Bound = int | float | np.integer | Num[Array | np.ndarray, "..."]
 
 # (hidden f[B, N, D], candidates i32[B, C] or None, remaining i32[B])
 # -> log-chance f32[B, C]; -inf for candidates that it knows nothing of.
@@ -38,6 +38,7 @@ Chance = Callable[
 ]
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
   """What `line_tokens` needs of a tokenizer."""
 
@@ -50,10 +51,10 @@ class Tokenizer(Protocol):
 
 def guide(
   logits: Float[Array, "B V"],
-  log_chance: Float[Array, "B C"],
-  candidates: Int[Array, "B C"] | None = None,
+  log_chance: Float[Array, "B _"],
+  candidates: Int[Array, "B _"] | None = None,
   *,
-  strength: float = 1.0,
+  strength: float | int = 1.0,
 ) -> Float[Array, "B V"]:
   """Adds the log-chances of candidates to their logits.
 
@@ -145,7 +146,7 @@ def guidance(
   end: int,
   lines: Sequence[int],
   every_token: bool = False,
-  strength: float = 1.0,
+  strength: float | int = 1.0,
   top_k: int | None = None,
 ) -> controllers.Controller:
   """The guidance controller. Rows begin inside their thinking span.
@@ -226,7 +227,7 @@ def guidance(
       thinking=state.thinking & ~(moved & (token == end)),
       line_start=jnp.where(
         moved,
-        (token[:, None] == jnp.asarray(newline)).any(axis=1),
+        (token[:, None] == jnp.asarray(newline)[None]).any(axis=1),
         state.line_start,
       ),
     )
@@ -280,7 +281,7 @@ def line_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:
   return found
 
 
-def check_strength(strength: float) -> None:
+def check_strength(strength: float | int) -> None:
   """Raises ValueError unless `strength` is finite and >= 0."""
   if not 0 <= strength < float("inf"):
     raise ValueError(f"strength is {strength}; expected finite and >= 0")

@@ -167,7 +167,7 @@ def early_exit(
     lines: tokens that end a line.
     vocab_size: V.
   """
-  closing = jnp.where(jnp.arange(vocab_size) == end, 0.0, -jnp.inf)
+  closing = jnp.where(jnp.arange(vocab_size) == end, 0.0, -jnp.inf)[None]
 
   def weights(hidden, candidates, remaining):
     del candidates, remaining

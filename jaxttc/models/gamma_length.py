@@ -108,9 +108,8 @@ class _Encoder(nn.Module):
     marks = jnp.broadcast_to(mark, (stack.shape[0], *mark.shape))
     x = nn.Dense(cfg.width)(jnp.concatenate([marks, stack], axis=1))
     # Which layer a state is of; the paper's encoder is not told.
-    x = x + self.param(
-      "layer", nn.initializers.normal(0.02), (cfg.hidden_states + 1, cfg.width)
-    )
+    shape = (1, cfg.hidden_states + 1, cfg.width)
+    x = x + self.param("layer", nn.initializers.normal(0.02), shape)
     for _ in range(cfg.layers):
       h = nn.LayerNorm()(x)
       x = x + nn.MultiHeadDotProductAttention(cfg.heads)(h)
@@ -142,7 +141,7 @@ class _CandidateHead(nn.Module):
     # Rows of an embedding are small; bring their products to order one.
     asked = nn.Dense(self.outputs * known.shape[-1], name="query")(features)
     asked = asked.reshape(-1, self.outputs, known.shape[-1])
-    bias = self.param("bias", nn.initializers.zeros, (self.outputs,))
+    bias = self.param("bias", nn.initializers.zeros, (1, 1, self.outputs))
     spec = "vd,bod->bvo" if candidates is None else "bcd,bod->bco"
     return jnp.einsum(spec, known, asked) + bias
 
@@ -177,8 +176,8 @@ class GammaLengthPredictor(nn.Module):
   @nn.compact
   def __call__(
     self,
-    hidden_stack: Float[Array, "B N D"],
-    embedding: Float[Array, "V D"] | None = None,
+    hidden_stack: Float[Array, "B _ _"],
+    embedding: Float[Array, "_ _"] | None = None,
     candidates: Int[Array, "B C"] | None = None,
   ) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:
     """Reads hidden states.
@@ -213,8 +212,8 @@ class BinLengthPredictor(nn.Module):
   @nn.compact
   def __call__(
     self,
-    hidden_stack: Float[Array, "B N D"],
-    embedding: Float[Array, "V D"] | None = None,
+    hidden_stack: Float[Array, "B _ _"],
+    embedding: Float[Array, "_ _"] | None = None,
     candidates: Int[Array, "B C"] | None = None,
   ) -> Float[Array, "B C bins"]:
     """Log-probability of each bin, f32[B, C, bins].

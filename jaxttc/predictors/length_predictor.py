@@ -125,7 +125,7 @@ def expected_length(
   out = module.apply({"params": predictor.params}, hidden, embedding_of(policy))
   if predictor.config.bins:
     z = remaining_length.encode_length(predictor.edges)
-    mean = (jnp.exp(out) * z).sum(-1)
+    mean = (jnp.exp(out) * z[None, None]).sum(-1)
   else:
     alpha, rate = out
     mean = alpha / rate

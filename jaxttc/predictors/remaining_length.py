@@ -15,10 +15,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 import numpy as np
 
 from jaxttc.inference import guidance
+
+Numbers = jax.Array | np.ndarray
 
 SCALES = ("log", "linear", "sqrt", "identity")
 _LINEAR = 1024.0
@@ -43,8 +45,8 @@ class TrustMask(NamedTuple):
   min_mode: float = 0.9
 
   def __call__(
-    self, alpha: Float[Array, "*s"], rate: Float[Array, "*s"]
-  ) -> Bool[Array, "*s"]:
+    self, alpha: Float[Numbers, "..."], rate: Float[Numbers, "..."]
+  ) -> Bool[Array, "..."]:
     """Which candidates are believed; for the scale "log"."""
     mode = jnp.expm1((alpha - 1) / rate)
     return (
@@ -98,8 +100,9 @@ def length_targets(
 
 
 def encode_length(
-  remaining: Int[Array, "*s"] | Float[Array, "*s"], scale: str = "log"
-) -> Float[Array, "*s"]:
+  remaining: Int[Numbers, "..."] | Float[Numbers, "..."] | int,
+  scale: str = "log",
+) -> Float[Array, "..."]:
   """z of R tokens: log(R + 1), R / 1024, sqrt(R), or R.
 
   Raises:
@@ -116,8 +119,8 @@ def encode_length(
 
 
 def decode_length(
-  z: Float[Array, "*s"], scale: str = "log"
-) -> Float[Array, "*s"]:
+  z: Float[Numbers, "..."], scale: str = "log"
+) -> Float[Numbers, "..."]:
   """The R whose `encode_length` is z.
 
   Raises:
@@ -134,11 +137,11 @@ def decode_length(
 
 
 def gamma_nll(
-  alpha: Float[Array, "*s"],
-  rate: Float[Array, "*s"],
-  remaining: Int[Array, "*s"],
+  alpha: Float[Numbers, "..."],
+  rate: Float[Numbers, "..."],
+  remaining: Int[Numbers, "..."] | Float[Numbers, "..."],
   scale: str = "log",
-) -> Float[Array, "*s"]:
+) -> Float[Numbers, "..."]:
   """Negative log-density of z = encode(R), in nats; no Jacobian.
 
   Args:
@@ -161,8 +164,8 @@ def gamma_nll(
 
 
 def log_gamma_cdf(
-  alpha: Float[Array, "*s"], x: Float[Array, "*s"]
-) -> Float[Array, "*s"]:
+  alpha: Float[Numbers, "..."], x: Float[Numbers, "..."]
+) -> Float[Numbers, "..."]:
   """log P(alpha, x), where float32 has no P left, too.
 
   In the lower tail, P(alpha, x) = x^alpha e^-x / Gamma(alpha + 1) *
@@ -210,13 +213,13 @@ def _log_front(alpha, x):
 
 
 def log_chance(
-  alpha: Float[Array, "B C"],
-  rate: Float[Array, "B C"],
-  remaining: Int[Array, " B"],
+  alpha: Float[Numbers, "B C"],
+  rate: Float[Numbers, "B C"],
+  remaining: Int[Numbers, " B"],
   *,
   trust: TrustMask | None = TrustMask(),
   scale: str = "log",
-) -> Float[Array, "B C"]:
+) -> Float[Numbers, "B C"]:
   """log Pr(R <= remaining) of each candidate; -inf where it is not believed.
 
   Raises:
@@ -229,15 +232,15 @@ def log_chance(
 
 
 def guide_logits(
-  logits: Float[Array, "B V"],
-  alpha: Float[Array, "B C"],
-  rate: Float[Array, "B C"],
-  remaining: Int[Array, " B"],
+  logits: Float[Numbers, "B V"],
+  alpha: Float[Numbers, "_ _"],
+  rate: Float[Numbers, "_ _"],
+  remaining: Num[Numbers, " B"],
   *,
-  strength: float = 1.0,
+  strength: float | int = 1.0,
   trust: TrustMask | None = TrustMask(),
   top_k: int | None = None,
-) -> Float[Array, "B V"]:
+) -> Float[Numbers, "B V"]:
   """Logits bent towards tokens from which thinking can finish in time.
 
   Args:
@@ -283,10 +286,10 @@ def bin_edges(bins: int, longest: int) -> Int[np.ndarray, " bins"]:
 
 
 def bin_nll(
-  log_mass: Float[Array, "*s bins"],
-  remaining: Int[Array, "*s"],
+  log_mass: Float[Numbers, "*s bins"],
+  remaining: Int[Numbers, "*s"] | Float[Numbers, "*s"],
   edges: Int[np.ndarray, " bins"],
-) -> Float[Array, "*s"]:
+) -> Float[Numbers, "..."]:
   """Negative log-probability of R, whose bin's mass is spread evenly, in nats.
 
   Lengths beyond the last edge count as the last bin.
@@ -299,14 +302,14 @@ def bin_nll(
 
 
 def log_bin_cdf(
-  log_mass: Float[Array, "B C bins"],
-  remaining: Int[Array, " B"],
+  log_mass: Float[Numbers, "B C bins"],
+  remaining: Int[Numbers, " B"],
   edges: Int[np.ndarray, " bins"],
-) -> Float[Array, "B C"]:
+) -> Float[Numbers, "B C"]:
   """log Pr(R <= remaining); within a bin the mass is spread evenly."""
   widths = np.diff(edges, prepend=0)
   below = jnp.asarray(edges - widths)
-  share = (remaining[:, None] - below) / jnp.asarray(widths)
+  share = (remaining[:, None] - below[None]) / jnp.asarray(widths)[None]
   share = jnp.clip(share, 0.0, 1.0)[:, None]
   log_share = jnp.log(jnp.maximum(share, 1e-37))
   log_share = jnp.where(share > 0, log_share, -jnp.inf)

@@ -47,7 +47,9 @@ def objective(
   module = gamma_length.module(config)
   model, frozen = policy.model, policy.params
   embedding = length_predictor.embedding_of(policy)
-  edges = remaining_length.bin_edges(config.bins, longest) if config.bins else 0
+  edges = np.zeros(0, int)
+  if config.bins:
+    edges = remaining_length.bin_edges(config.bins, longest)
 
   def loss(params, batch: packing.Packed, key: jax.Array):
     del key
@@ -65,7 +67,7 @@ def objective(
       log_mass = out[:, 0]
       nats = remaining_length.bin_nll(log_mass, left, edges)
       z = remaining_length.encode_length(edges)
-      mean = (jnp.exp(log_mass) * z).sum(-1)
+      mean = (jnp.exp(log_mass) * z[None]).sum(-1)
     else:
       alpha, rate = (x[:, 0] for x in out)
       nats = remaining_length.gamma_nll(alpha, rate, left)
