@@ -62,14 +62,12 @@ def calibration(
   Raises:
     ValueError: if the predictor is not of this model, or its law is discrete.
   """
-  length_predictor.check_policy(
-    predictor.config, predictor.fingerprint, policy
-  )
+  length_predictor.check_policy(predictor.config, predictor.fingerprint, policy)
   if predictor.config.bins:
     raise ValueError("calibration of a Gamma; the predictor's law is discrete")
-  batch = length_prediction.batches(
-    policy.tokenizer, mix, rows, length, seed
-  )(0)
+  batch = length_prediction.batches(policy.tokenizer, mix, rows, length, seed)(
+    0
+  )
   stack = transformer.hidden_stack(
     policy.model, policy.params, batch.tokens, batch.segments, batch.positions
   )
@@ -143,8 +141,9 @@ def _logistic(x, y, penalty):
     score = sign * (x @ theta[:-1] + theta[-1])
     slope = -sign * special.expit(-score)
     value = np.logaddexp(0, -score).mean() + penalty * theta[:-1] @ theta[:-1]
-    grad = np.append(x.T @ slope / len(x) + 2 * penalty * theta[:-1],
-                     slope.mean())
+    grad = np.append(
+      x.T @ slope / len(x) + 2 * penalty * theta[:-1], slope.mean()
+    )
     return value, np.float64(grad)
 
   found = optimize.minimize(
@@ -229,9 +228,7 @@ def overhead(
     state = controller.init(batch)
     return controller.apply(state, logits, controllers.Context(hidden))
 
-  guide = _cpu_seconds(
-    jax.jit(bend), (params, length, hidden, logits), repeats
-  )
+  guide = _cpu_seconds(jax.jit(bend), (params, length, hidden, logits), repeats)
   decode = _plain_loop(model, batch, steps)
   step = _cpu_seconds(jax.jit(decode), (params,), repeats) / steps
   some = 1 - (1 - line_starts) ** batch

@@ -116,9 +116,7 @@ def claims(
   ]
   claim = results.Claim
   made = [
-    claim(
-      "exact_law_error", checks.exact_law_error, bar=1e-6, comparison="<="
-    ),
+    claim("exact_law_error", checks.exact_law_error, bar=1e-6, comparison="<="),
     claim("full_accuracy", *_mean(recipe, full, rng), bar=0.97),
     claim("concise_accuracy", *_mean(recipe, terse, rng), bar=0.97),
   ]
@@ -139,9 +137,7 @@ def claims(
       )
     )
   made += [
-    claim(
-      "tokens_fraction_at_full_accuracy", share, bar=0.63, comparison="<="
-    ),
+    claim("tokens_fraction_at_full_accuracy", share, bar=0.63, comparison="<="),
     claim("budget_fraction_at_full_accuracy", at),
     claim(
       "tokens_fraction_at_full_accuracy_every_token",
@@ -164,7 +160,9 @@ def claims(
     ),
     claim("difficulty_spearman", *_spearman(recipe, found, digits), bar=0.8),
     claim(
-      "concise_share_spearman", _concise_trend(recipe, found), bar=-0.8,
+      "concise_share_spearman",
+      _concise_trend(recipe, found),
+      bar=-0.8,
       comparison="<=",
     ),
     claim("pit_distance", checks.mixed.distance, bar=0.1, comparison="<="),
@@ -333,9 +331,7 @@ def _draw_accuracy(axes, recipe, found):
   full = found.runs["full", 0.0].tally
   axes.axhline(100 * full.right.mean(), color="#222222", lw=0.8, ls=":")
   axes.axvspan(min(recipe.band), max(recipe.band), color="#f2f2f2", zorder=0)
-  axes.set(
-    xlabel="budget / natural length", ylabel="right, %", ylim=(0, 103)
-  )
+  axes.set(xlabel="budget / natural length", ylabel="right, %", ylim=(0, 103))
   axes.set_title("Accuracy at a budget (dotted: full thinking)")
   axes.legend(fontsize=8, loc="lower right")
 

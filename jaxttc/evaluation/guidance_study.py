@@ -7,7 +7,7 @@ settings get those that did best on other questions, at each budget anew; the
 guided ones have none to choose.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import itertools
 import random
@@ -26,6 +26,7 @@ from jaxttc.predictors import length_predictor
 from jaxttc.tasks import digit_sums
 from jaxttc.tasks import problems as problems_lib
 
+_TOP_K = 16  # candidates; the model's own choices at a line start are two
 GUIDED = "guidance, line starts"
 EVERY = "guidance, every token"
 
@@ -54,10 +55,10 @@ class GuidanceStudyRecipe:
   predictor: str = "thinking_length"
   least_digits: int = 2
   most_digits: int = 4
-  items: int = 240
+  items: int = 120
   tuning: int = 120
   seeds: tuple[int, ...] = (0, 1, 2)
-  fractions: tuple[float, ...] = (0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.3, 2.0)
+  fractions: tuple[float, ...] = (0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.3)
   band: tuple[float, ...] = (0.4, 0.5, 0.6, 0.7)
   generous: float = 1.3
   tolerance: float = 1.0
@@ -218,7 +219,9 @@ def tally(
 ) -> Tally:
   """Judges what was written for each question."""
   rows = []
-  for item, text, used, budget in zip(items, texts, spent, budgets, strict=True):
+  for item, text, used, budget in zip(
+    items, texts, spent, budgets, strict=True
+  ):
     thought = text.split(digit_sums.END_THINK)[0] if policy.thinks else ""
     lines = thought.split("\n")[:-1]
     missing = policy.thinks and len(lines) < item.steps
@@ -265,7 +268,7 @@ def run(recipe: GuidanceStudyRecipe) -> Found:
   natural = natural_lengths(bench, others, recipe.limit)
   menu = policies(policy, chance, bench.confidence(others))
   runs = {}
-  total = 2 + len(recipe.fractions) * (len(menu) + 1)
+  total = 2 + len(recipe.fractions) * len(menu)
   with progress.Progress(transient=True) as bar:
     shown = bar.add_task("policies", total=total)
     for made in _runs(recipe, bench, menu, items, others, natural):
@@ -288,7 +291,9 @@ def policies(
   end, lines = words.end_think_id, guidance.line_tokens(words)
   answer, wait = words.id_of("####"), words.id_of("Wait")
   guided = lambda **how: {  # noqa: E731
-    "": thinking_policies.guided(chance, end=end, lines=lines, **how)
+    "": thinking_policies.guided(
+      chance, end=end, lines=lines, top_k=_TOP_K, **how
+    )
   }
   exits = {
     f"from {threshold:g}": thinking_policies.early_exit(
@@ -327,44 +332,66 @@ def policies(
 def _runs(recipe, bench, menu, items, others, natural) -> Iterator[Run]:
   unlimited = np.full(len(items), recipe.limit, np.int32)
   for made in (thinking_policies.full(), thinking_policies.no_thinking()):
-    yield Run(
-      made.name,
-      0.0,
-      "",
-      unlimited,
-      _seeds(recipe, lambda s, p=made: bench.ask(items, p, unlimited, s)),
-    )
-  for fraction in recipe.fractions:
-    given = budgets(items, natural, fraction)
-    trial = budgets(others, natural, fraction)
-    for name, candidates in menu.items():
-      setting = choose(bench, candidates, others, trial)
-      chosen = candidates[setting]
+    found = [bench.ask(items, made, unlimited, s) for s in recipe.seeds]
+    yield Run(made.name, 0.0, "", unlimited, _stacked(found))
+  fractions = recipe.fractions
+  for name, candidates in menu.items():
+    chosen = choose(bench, candidates, others, natural, fractions)
+    swept = {
+      setting: [
+        sweep(bench, candidates[setting], items, natural, fractions, seed)
+        for seed in recipe.seeds
+      ]
+      for setting in dict.fromkeys(chosen)
+    }
+    for at, (fraction, setting) in enumerate(
+      zip(fractions, chosen, strict=True)
+    ):
       yield Run(
         name,
         fraction,
         setting,
-        given,
-        _seeds(
-          recipe, lambda s, p=chosen, b=given: bench.ask(items, p, b, s)
-        ),
+        budgets(items, natural, fraction),
+        _stacked([tallies[at] for tallies in swept[setting]]),
       )
+
+
+def sweep(
+  bench: Bench,
+  policy: thinking_policies.ThinkingPolicy,
+  items: Sequence[problems_lib.Problem],
+  natural: Mapping[int, float],
+  fractions: Sequence[float],
+  seed: int,
+) -> list[Tally]:
+  """Asks each question once at each fraction, all in one batch."""
+  given = [budgets(items, natural, fraction) for fraction in fractions]
+  whole = bench.ask(
+    [*items] * len(fractions), policy, np.concatenate(given), seed
+  )
+  parts = [np.split(field, len(fractions)) for field in whole]
+  return [Tally(*fields) for fields in zip(*parts, strict=True)]
 
 
 def choose(
   bench: Bench,
   candidates: Candidates,
   items: Sequence[problems_lib.Problem],
-  given: Int[np.ndarray, " B"],
-) -> str:
-  """The setting that is right most often; the first one on ties."""
-  if len(candidates) == 1:
-    return next(iter(candidates))
-  right = {
-    name: bench.ask(items, policy, given, 1_000).right.mean()
-    for name, policy in candidates.items()
-  }
-  return max(right, key=lambda name: right[name])
+  natural: Mapping[int, float],
+  fractions: Sequence[float],
+) -> list[str]:
+  """At each fraction, the setting that is right most often; first on ties."""
+  names = list(candidates)
+  if len(names) == 1:
+    return names * len(fractions)
+  right = [
+    [
+      found.right.mean()
+      for found in sweep(bench, policy, items, natural, fractions, 1_000)
+    ]
+    for policy in candidates.values()
+  ]
+  return [names[best] for best in np.argmax(right, axis=0)]
 
 
 def natural_lengths(
@@ -399,8 +426,6 @@ def budgets(
   return np.maximum(np.floor(given), 1).astype(np.int32)
 
 
-def _seeds(
-  recipe: GuidanceStudyRecipe, ask: Callable[[int], Tally]
-) -> Tally:
-  found = [ask(seed) for seed in recipe.seeds]
+def _stacked(found: Sequence[Tally]) -> Tally:
+  """Tallies of all seeds, each array [S, B]."""
   return Tally(*(np.stack(x) for x in zip(*found, strict=True)))

@@ -114,7 +114,9 @@ def hard_cap(
   return fitting(law, lines, most, law.right) + (1 - fits) * chance
 
 
-def by_enumeration(law: LineLaw, lines: int, budget: int) -> tuple[float, float]:
+def by_enumeration(
+  law: LineLaw, lines: int, budget: int
+) -> tuple[float, float]:
   """Pr(L <= b), and Pr(right | L <= b), over all traces; nan if none fits."""
   fits = right = 0.0
   for trace in itertools.product(range(len(law.lengths)), repeat=lines):

@@ -50,9 +50,7 @@ def no_thinking() -> ThinkingPolicy:
   return full()._replace(name="no thinking", thinks=False)
 
 
-def hard_cap(
-  *, end: int, close: Sequence[int] | None = None
-) -> ThinkingPolicy:
+def hard_cap(*, end: int, close: Sequence[int] | None = None) -> ThinkingPolicy:
   """Closes the span when its budget is spent, wherever that is.
 
   Args:
@@ -178,8 +176,6 @@ def early_exit(
   return policy._replace(name="early exit")
 
 
-def linear_confidence(
-  weights: Float[Array, " D"], bias: float
-) -> Confidence:
+def linear_confidence(weights: Float[Array, " D"], bias: float) -> Confidence:
   """A logistic probe of the last hidden state."""
   return lambda hidden: jax.nn.sigmoid(hidden[:, -1] @ weights + bias)

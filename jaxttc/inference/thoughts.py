@@ -63,7 +63,7 @@ class Thinker:
     make: Make,
     *,
     limit: int,
-    sampler: controllers.Sampler = controllers.Sampler(),
+    sampler: controllers.Sampler | None = None,
   ) -> None:
     """Builds the program.
 
@@ -71,7 +71,8 @@ class Thinker:
       policy: the language model, on one device.
       make: budgets of the rows, traced, to their controller.
       limit: most tokens a row may write.
-      sampler: how tokens are drawn; its filters come before the controller.
+      sampler: how tokens are drawn, by default from the model as it is; its
+        filters come before the controller.
 
     Raises:
       ValueError: for a limit below 1, a sampler that cannot be, or a model
@@ -80,6 +81,7 @@ class Thinker:
     bundle_lib.check_one_device(policy)
     if limit < 1:
       raise ValueError(f"limit is {limit}; expected at least 1")
+    sampler = controllers.Sampler() if sampler is None else sampler
     sampler.validate()
     self.policy, self.limit, self.compilations = policy, limit, 0
     self._make, self._sampler = make, sampler

@@ -236,9 +236,7 @@ def module(
   return GammaLengthPredictor(config)
 
 
-def init(
-  key: jax.Array, config: LengthPredictorConfig
-) -> dict[str, Any]:
+def init(key: jax.Array, config: LengthPredictorConfig) -> dict[str, Any]:
   """Fresh parameters of `module(config)`."""
   stack = jnp.zeros((1, config.hidden_states, config.hidden_width))
   embedding = jnp.zeros((config.vocab_size, config.hidden_width))

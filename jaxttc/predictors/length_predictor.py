@@ -53,7 +53,7 @@ class LengthPredictor:
     self,
     policy: bundle_lib.Bundle,
     *,
-    trust: remaining_length.TrustMask | None = remaining_length.TrustMask(),
+    trust: remaining_length.TrustMask | None = remaining_length.TRUST,
   ) -> guidance.Chance:
     """What `guidance.guidance` asks for.
 
@@ -80,7 +80,7 @@ def chance(
   embedding: Float[Array, "V D"] | None,
   *,
   edges: Int[np.ndarray, " bins"] | None = None,
-  trust: remaining_length.TrustMask | None = remaining_length.TrustMask(),
+  trust: remaining_length.TrustMask | None = remaining_length.TRUST,
 ) -> guidance.Chance:
   """The log-chance function of predictor parameters, which may be traced.
 

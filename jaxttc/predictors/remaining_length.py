@@ -56,6 +56,9 @@ class TrustMask(NamedTuple):
     )
 
 
+TRUST = TrustMask()
+
+
 def length_targets(
   tokens: Int[np.ndarray, "B T"],
   think_start: Int[np.ndarray, " B"],
@@ -217,7 +220,7 @@ def log_chance(
   rate: Float[Numbers, "B C"],
   remaining: Int[Numbers, " B"],
   *,
-  trust: TrustMask | None = TrustMask(),
+  trust: TrustMask | None = TRUST,
   scale: str = "log",
 ) -> Float[Numbers, "B C"]:
   """log Pr(R <= remaining) of each candidate; -inf where it is not believed.
@@ -238,7 +241,7 @@ def guide_logits(
   remaining: Num[Numbers, " B"],
   *,
   strength: float | int = 1.0,
-  trust: TrustMask | None = TrustMask(),
+  trust: TrustMask | None = TRUST,
   top_k: int | None = None,
 ) -> Float[Numbers, "B V"]:
   """Logits bent towards tokens from which thinking can finish in time.

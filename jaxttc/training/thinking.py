@@ -52,9 +52,7 @@ class DigitSumMix:
       )
     for name in ("concise_share", "asked", "at_once"):
       if not 0 <= getattr(self, name) <= 1:
-        raise ValueError(
-          f"mix.{name} is {getattr(self, name)}, expected 0..1"
-        )
+        raise ValueError(f"mix.{name} is {getattr(self, name)}, expected 0..1")
     if self.asked + self.at_once > 1:
       raise ValueError(
         f"mix: asked {self.asked} and at_once {self.at_once} exceed 1"

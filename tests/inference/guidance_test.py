@@ -30,9 +30,7 @@ def _decode(controller, batch, steps=30, seed=0):
   """Tokens that rows draw from fixed logits until they close."""
   state = controller.init(batch)
   active = jnp.ones(batch, bool)
-  logits = jnp.tile(
-    jnp.array([[0.0, 1.0, 0.5, 1.0, -1.0, 1.0]]), (batch, 1)
-  )
+  logits = jnp.tile(jnp.array([[0.0, 1.0, 0.5, 1.0, -1.0, 1.0]]), (batch, 1))
 
   def step(carry, number):
     state, active = carry
@@ -116,9 +114,7 @@ def test_jitted_and_plain_steps_agree_and_candidates_restrict():
   logits = jax.random.normal(jax.random.key(0), (3, _VOCAB))
   state = controller.init(3)
   plain = controller.apply(state, logits)
-  np.testing.assert_array_equal(
-    jax.jit(controller.apply)(state, logits), plain
-  )
+  np.testing.assert_array_equal(jax.jit(controller.apply)(state, logits), plain)
   np.testing.assert_array_equal(np.isfinite(plain).sum(1), 3)
   whole = _guided(jnp.array([2, 30, 8])).apply(state, logits)
   kept = np.isfinite(plain)

@@ -42,8 +42,7 @@ def test_shared_heads_know_a_token_by_its_embedding_alone():
   params = gamma_length.init(jax.random.key(0), config)
   turned = jnp.roll(_EMBEDDING, 1, axis=0)
   before, after = (
-    module.apply({"params": params}, _STACK, e)[0]
-    for e in (_EMBEDDING, turned)
+    module.apply({"params": params}, _STACK, e)[0] for e in (_EMBEDDING, turned)
   )
   np.testing.assert_allclose(jnp.roll(before, 1, axis=1), after, rtol=1e-5)
 
