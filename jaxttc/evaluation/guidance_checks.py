@@ -68,22 +68,35 @@ def calibration(
   batch = length_prediction.batches(policy.tokenizer, mix, rows, length, seed)(
     0
   )
-  stack = transformer.hidden_stack(
-    policy.model, policy.params, batch.tokens, batch.segments, batch.positions
-  )
   counts = batch.labels > 0
   left = batch.labels[counts].astype(np.int32)
-  alpha, rate = gamma_length.module(predictor.config).apply(
-    {"params": predictor.params},
-    stack[counts],
-    length_predictor.embedding_of(policy),
-    batch.targets[counts][:, None],
-  )
-  alpha, rate = alpha[:, 0], rate[:, 0]
-  below, upto = (
-    np.exp(remaining_length.log_gamma_cdf(alpha, rate * np.log(r)))
-    for r in (left.astype(np.float32), left + np.float32(1))
-  )
+  module = gamma_length.module(predictor.config)
+
+  @jax.jit
+  def laws(batch):
+    stack = transformer.hidden_stack(
+      policy.model,
+      policy.params,
+      batch.tokens,
+      batch.segments,
+      batch.positions,
+    )
+    alpha, rate = module.apply(
+      {"params": predictor.params},
+      stack.reshape(-1, *stack.shape[-2:]),
+      length_predictor.embedding_of(policy),
+      batch.targets.reshape(-1, 1),
+    )
+    alpha, rate = (x.reshape(batch.labels.shape) for x in (alpha, rate))
+    known = jnp.maximum(batch.labels, 1)
+    below, upto = (
+      jnp.exp(remaining_length.log_gamma_cdf(alpha, rate * jnp.log(r)))
+      for r in (known, known + 1)
+    )
+    nats = remaining_length.gamma_nll(alpha, rate, known)
+    return below, upto, nats
+
+  below, upto, nats = (np.asarray(x)[counts] for x in laws(batch))
   drawn = np.random.default_rng(seed).random(len(left))
   pit = np.float64(below + drawn * (upto - below))
   z = np.log1p(np.float64(left))
@@ -91,7 +104,7 @@ def calibration(
   return Calibration(
     pit=pit,
     distance=float(stats.kstest(pit, "uniform").statistic),
-    nats=float(remaining_length.gamma_nll(alpha, rate, left).mean()),
+    nats=float(nats.mean()),
     constant_nats=float(-stats.gamma.logpdf(z, shape, scale=scale).mean()),
   )
 

@@ -118,13 +118,13 @@ def by_enumeration(
   law: LineLaw, lines: int, budget: int
 ) -> tuple[float, float]:
   """Pr(L <= b), and Pr(right | L <= b), over all traces; nan if none fits."""
-  fits = right = 0.0
-  for trace in itertools.product(range(len(law.lengths)), repeat=lines):
-    if sum(law.lengths[kind] for kind in trace) <= budget:
-      weight = np.prod([law.shares[kind] for kind in trace])
-      fits += weight
-      right += weight * np.prod([law.right[kind] for kind in trace])
-  return fits, right / fits if fits else float("nan")
+  kinds = range(len(law.lengths))
+  traces = np.array(list(itertools.product(kinds, repeat=lines)))
+  fit = np.array(law.lengths)[traces].sum(axis=1) <= budget
+  weight = np.where(fit, np.array(law.shares)[traces].prod(axis=1), 0.0)
+  right = weight @ np.array(law.right)[traces].prod(axis=1)
+  fits = weight.sum()
+  return float(fits), float(right / fits) if fits else float("nan")
 
 
 def exact_law_error(law: LineLaw, lines: int) -> float:
