@@ -204,8 +204,8 @@ def overhead(
   batch: int,
   line_starts: float,
   top_k: int = 64,
-  steps: int = 16,
-  repeats: int = 3,
+  steps: int = 8,
+  repeats: int = 2,
 ) -> Overhead:
   """Times guidance beside decoding, both compiled, with random weights.
 
