@@ -25,6 +25,7 @@ _LOOKS = {
   "prompt hint": ("#7b6ba8", "--"),
   _GUIDED: ("#2171b5", "-"),
   _EVERY: ("#08306b", "-"),
+  guidance_study.PLAIN: ("#9ecae1", "-"),
 }
 
 

@@ -3,8 +3,8 @@
 
 Sums of digits are asked under each policy and budget. A question's budget is a
 fraction of what questions of its kind take by themselves. Policies with
-settings get those that did best on other questions, at each budget anew; the
-guided ones have none to choose.
+settings, guidance's strength among them, get those that did best on other
+questions, at each budget anew.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +28,7 @@ from jaxttc.tasks import problems as problems_lib
 _TOP_K = 16  # candidates; the model's own choices at a line start are two
 GUIDED = "guidance, line starts"
 EVERY = "guidance, every token"
+PLAIN = "guidance, strength 1"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -260,12 +261,12 @@ def run(recipe: GuidanceStudyRecipe) -> Found:
   recipe.check()
   policy = bundle_lib.load(recipe.policy)
   predictor = length_predictor.load(recipe.predictor)
-  chance = predictor.chance(policy)
+  predictor.chance(policy)  # refuses another model's
   bench = Bench(policy, recipe.limit)
   items = questions(recipe, recipe.items, "test")
   others = questions(recipe, recipe.tuning, "tuning")
   natural = natural_lengths(bench, others, recipe.limit)
-  menu = policies(policy, chance, bench.confidence(others))
+  menu = policies(policy, predictor, bench.confidence(others))
   runs = {}
   total = 2 + len(recipe.fractions) * len(menu)
   with progress.Progress(transient=True) as bar:
@@ -282,17 +283,31 @@ def run(recipe: GuidanceStudyRecipe) -> Found:
 
 def policies(
   policy: bundle_lib.Bundle,
-  chance: guidance.Chance,
+  predictor: length_predictor.LengthPredictor,
   confidence: thinking_policies.Confidence,
 ) -> dict[str, Candidates]:
-  """The policies with a budget, each with the settings to choose from."""
+  """The policies with a budget, each with the settings to choose from.
+
+  At every token, all candidates are believed: inside a line the model's one
+  choice may be one of which the predictor is unsure.
+  """
+  chance = predictor.chance(policy)
+  trusting = predictor.chance(policy, trust=None)
   words = policy.tokenizer
   end, lines = words.end_think_id, guidance.line_tokens(words)
   answer, wait = words.id_of("####"), words.id_of("Wait")
-  guided = lambda **how: {  # noqa: E731
-    "": thinking_policies.guided(
-      chance, end=end, lines=lines, top_k=_TOP_K, **how
+  guided = lambda strength, **how: (  # noqa: E731
+    thinking_policies.guided(
+      how.pop("chance", chance),
+      end=end,
+      lines=lines,
+      strength=strength,
+      top_k=_TOP_K,
+      **how,
     )
+  )
+  strengths = lambda some, **how: {  # noqa: E731
+    f"strength {strength:g}": guided(strength, **how) for strength in some
   }
   exits = {
     f"from {threshold:g}": thinking_policies.early_exit(
@@ -320,9 +335,10 @@ def policies(
     "budget forcing": forced,
     "prompt hint": {"terse": thinking_policies.hinted(end=end)},
     "early exit": exits,
-    GUIDED: guided(),
-    EVERY: guided(every_token=True),
-    f"{GUIDED}, no cap": guided(capped=False),
+    GUIDED: strengths((1.0, 2.0, 4.0)),
+    EVERY: strengths((1.0, 2.0), every_token=True, chance=trusting),
+    PLAIN: strengths((1.0,)),
+    f"{PLAIN}, no cap": strengths((1.0,), capped=False),
   }
 
 

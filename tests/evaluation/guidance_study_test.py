@@ -57,7 +57,7 @@ def natural(bench, items):
 
 def _menu(policy, predictor):
   never = lambda hidden: hidden[:, 0, 0] * 0.0  # noqa: E731
-  return guidance_study.policies(policy, predictor.chance(policy), never)
+  return guidance_study.policies(policy, predictor, never)
 
 
 def _sweep(bench, made, items, natural):
@@ -74,7 +74,7 @@ def test_guidance_is_far_ahead_of_a_cut_and_spends_no_more(
 ):
   menu = _menu(policy, predictor)
   cut, _ = _sweep(bench, menu["hard cap"]["end"], items, natural)
-  made = menu[guidance_study.GUIDED][""]
+  made = menu[guidance_study.GUIDED]["strength 4"]
   guided, generous = _sweep(bench, made, items, natural)
   given = guidance_study.budgets(items, natural, 0.6)
   assert guided.right.mean() > cut.right.mean() + 0.3
@@ -153,7 +153,7 @@ def test_a_report_claims_and_draws_what_was_found(tmp_path):
   asked = guidance_study.questions(_RECIPE, 8, "report")
   names = [
     *("hard cap", "budget forcing", "prompt hint", "early exit"),
-    *(guidance_study.GUIDED, guidance_study.EVERY),
+    *(guidance_study.GUIDED, guidance_study.EVERY, guidance_study.PLAIN),
   ]
   runs = {}
   for name, fraction in [
