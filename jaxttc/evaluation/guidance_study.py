@@ -277,7 +277,9 @@ def run(recipe: GuidanceStudyRecipe) -> Found:
       bar.advance(shown)
   prompts = bench.prompts(items, thinking_policies.full())
   logits, hidden = thoughts.next_token(policy, prompts)
-  expected = length_predictor.expected_length(predictor, policy, hidden, logits)
+  expected = length_predictor.expected_length(
+    predictor, policy, jnp.asarray(hidden), jnp.asarray(logits)
+  )
   return Found(items, natural, runs, np.asarray(expected), policy, predictor)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 import numpy as np
 
 from jaxttc.inference import bundle as bundle_lib
@@ -90,7 +90,7 @@ class Thinker:
   def __call__(
     self,
     prompts: Sequence[Sequence[int]],
-    budgets: Int[np.ndarray, " B"],
+    budgets: Num[np.ndarray, " _"],
     key: jax.Array,
   ) -> Thoughts:
     """Thinks about each prompt, and answers.

@@ -45,13 +45,13 @@ def test_greedy_thoughts_are_the_models_own_choices(policy, prompts):
   )
   found = thinker(prompts, np.full(3, 99), jax.random.key(0))
   for prompt, text in zip(prompts, _whole(found, prompts), strict=True):
-    ids = np.array([text])
+    ids = jnp.array([text])
     logits = transformer.forward(
       policy.model,
       policy.params,
       ids,
-      np.ones_like(ids),
-      np.arange(ids.size)[None],
+      jnp.ones_like(ids),
+      jnp.arange(ids.size)[None],
     )
     chosen = np.argmax(logits[0, len(prompt) - 1 : -1], axis=-1)
     np.testing.assert_array_equal(chosen, text[len(prompt) :])

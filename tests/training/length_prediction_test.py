@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.models import gamma_length
+from jaxttc.models import gamma_length, transformer
 from jaxttc.predictors import length_predictor, remaining_length
 from jaxttc.tasks import tokenizer
 from jaxttc.training import length_prediction, loop, thinking
@@ -62,13 +63,18 @@ def test_the_loss_is_the_mean_over_labelled_positions(bins):
   params = gamma_length.init(jax.random.key(0), config)
   batch = length_prediction.batches(_WORDS, _MIX, 2, 64, 0)(0)
   loss = length_prediction.objective(config, policy, longest=64)
-  value, metrics = loss(params, batch, jax.random.key(0))
-  stack = length_prediction.transformer.hidden_stack(
-    policy.model, policy.params, batch.tokens, batch.segments, batch.positions
+  value, metrics = jax.jit(loss)(params, batch, jax.random.key(0))
+  stack = transformer.hidden_stack(
+    policy.model,
+    policy.params,
+    *map(jnp.asarray, (batch.tokens, batch.segments, batch.positions)),
   )
   counted = batch.labels > 0
   out = gamma_length.module(config).apply(
-    {"params": params}, stack[counted], None, batch.targets[counted][:, None]
+    {"params": params},
+    stack[counted],
+    None,
+    jnp.asarray(batch.targets[counted][:, None]),
   )
   left = batch.labels[counted].astype(int)
   if bins:
@@ -96,10 +102,8 @@ def test_a_recipe_trains_saves_and_knows_its_model(tmp_path):
   loaded = length_predictor.load(path)
   policy = bundle_lib.load("thinking_lm")
   chance = loaded.chance(policy, trust=None)
-  hidden = np.ones((2, policy.config.layers + 1, policy.config.width))
-  near, far = (
-    chance(np.float32(hidden), None, np.full(2, left)) for left in (2, 50)
-  )
+  hidden = jnp.ones((2, policy.config.layers + 1, policy.config.width))
+  near, far = (chance(hidden, None, jnp.full(2, left)) for left in (2, 50))
   assert near.shape == (2, 704) and (near <= far).all()
   with pytest.raises(ValueError, match="made for vocabulary, width"):
     loaded.chance(bundle_lib.load("arithmetic_lm"))
