@@ -45,8 +45,9 @@ class Context(NamedTuple):
   """What `apply` may look at besides the logits.
 
   Attributes:
-    hidden: f[B, ...], the model's hidden states at the row's last token, for
-      controllers that predict from them; None if the engine keeps none.
+    hidden: f[B, N, D], the hidden states of all N layers at the row's last
+      token (`Transformer.stacked`), for controllers that predict from them;
+      None where no controller in the chain `reads_hidden`.
   """
 
   hidden: Float[Array, "b ..."] | None = None
@@ -71,11 +72,14 @@ class Controller(NamedTuple):
     commit: (state, token i32[B], active bool[B]) -> (token i32[B], state).
       Rows that are not active keep their token and their state. Token -1 is
       no token.
+    reads_hidden: whether `apply` needs `Context.hidden`; the decoding loop
+      then keeps the hidden states of all layers.
   """
 
   init: InitFn
   apply: ApplyFn
   commit: CommitFn
+  reads_hidden: bool = False
 
 
 def stateless(
@@ -146,7 +150,8 @@ def chain(*controllers: Controller) -> Controller:
       written.append(inner)
     return token, tuple(reversed(written))
 
-  return Controller(init, apply, commit)
+  reads_hidden = any(c.reads_hidden for c in controllers)
+  return Controller(init, apply, commit, reads_hidden)
 
 
 def reset(

@@ -330,13 +330,20 @@ def _step(model, params, cache, rows, rule, controller, draw) -> Rows:
     column=rows.column,
     arena_position=cache.position,
   )
-  hidden, scratch = model.apply(
-    {"params": params},
+  inputs = (
     request.token[..., None],
     request.position[..., None],
     own[..., None, :],
     context,
   )
+  seen = controllers.Context()
+  if controller.reads_hidden:
+    hidden, scratch, stack = model.apply(
+      {"params": params}, *inputs, method="stacked"
+    )
+    seen = controllers.Context(stack.reshape(-1, *stack.shape[-2:]))
+  else:
+    hidden, scratch = model.apply({"params": params}, *inputs)
   logits = model.apply({"params": params}, hidden[:, :, 0], method="logits")
   # Whole on every device, so that all draw the same token.
   logits = mesh_lib.constrain(logits, mesh_lib.REPLICATED)
@@ -345,7 +352,9 @@ def _step(model, params, cache, rows, rule, controller, draw) -> Rows:
   keys = jax.vmap(jax.random.fold_in)(
     request.key.reshape(-1), flat(rows.length)
   )
-  logits = controller.apply(rows.control, logits.reshape(-1, logits.shape[-1]))
+  logits = controller.apply(
+    rows.control, logits.reshape(-1, logits.shape[-1]), seen
+  )
   token, logprob = draw(keys, logits)
   token, control = controller.commit(rows.control, token, flat(rows.active))
   matching = stop.advance(

@@ -410,8 +410,11 @@ def _add_layers(module, first, count):
   module.final_norm = nn.RMSNorm(epsilon=cfg.norm_eps, dtype=dtype)
 
 
-def _run_layers(module, first, x, positions, own_mask, context):
-  """All layers of a module, whose caches are the context's from `first` on."""
+def _run_layers(module, first, x, positions, own_mask, context, seen=None):
+  """All layers of a module, whose caches are the context's from `first` on.
+
+  What comes out of each layer is put behind the list `seen`, if there is one.
+  """
   own = []
   for i in range(len(module.attention)):
     parts = (
@@ -423,6 +426,8 @@ def _run_layers(module, first, x, positions, own_mask, context):
       run = nn.remat(run)
     x, private = run(module, x, positions, own_mask, parts, context)
     own.append(private)
+    if seen is not None:
+      seen.append(x)
   return x, tuple(own)
 
 
@@ -485,11 +490,40 @@ class Transformer(nn.Module):
       Hidden states after the final norm, and per layer the private keys and
       values: the call's own, or the updated scratch.
     """
+    x, own = _run_layers(
+      self, 0, self._embedded(tokens), positions, own_mask, context
+    )
+    return self.final_norm(x), own
+
+  def stacked(
+    self,
+    tokens: Int[Array, "G R T"],
+    positions: Int[Array, "G R T"],
+    own_mask: Bool[Array, "G R T S"],
+    context: Context = _NO_CONTEXT,
+  ) -> tuple[
+    Float[Array, "G R T D"],
+    tuple[KeyValues, ...],
+    Float[Array, "G R T N D"],
+  ]:
+    """As a plain call, and the hidden states of all layers.
+
+    Returns:
+      What a call returns, and the N = `config.layers` + 1 hidden states of each
+      token: its embedding, and what comes out of each layer, of the last one
+      after the final norm.
+    """
+    x = self._embedded(tokens)
+    seen = [x]
+    x, own = _run_layers(self, 0, x, positions, own_mask, context, seen)
+    hidden = self.final_norm(x)
+    return hidden, own, jnp.stack([*seen[:-1], hidden], axis=-2)
+
+  def _embedded(self, tokens):
     x = self.embed(tokens)
     if self.config.embed_scale != 1.0:
       x = x * self.config.embed_scale
-    x, own = _run_layers(self, 0, x, positions, own_mask, context)
-    return self.final_norm(x), own
+    return x
 
   def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
     """Next-token logits of hidden states, in float32."""
@@ -660,6 +694,24 @@ def forward(
     method="everything",
   )
   return out[:, 0]
+
+
+def hidden_stack(
+  model: Transformer,
+  params: dict,
+  tokens: Int[Array, "B T"],
+  segments: Int[Array, "B T"],
+  positions: Int[Array, "B T"],
+) -> Float[Array, "B T N D"]:
+  """Hidden states of all layers (`Transformer.stacked`) of packed sequences."""
+  _, _, stack = model.apply(
+    {"params": params},
+    tokens[:, None],
+    positions[:, None],
+    causal_mask(segments),
+    method="stacked",
+  )
+  return stack[:, 0]
 
 
 # Which axes of a matrix parameter are summed over, and which come out.

@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Thinking policies side by side, at budgets from tight to generous.
+
+Sums of digits are asked under each policy and budget. A question's budget is a
+fraction of what questions of its kind take by themselves. Policies with
+settings, guidance's strength among them, get those that did best on other
+questions, at each budget anew.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import random
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
+import numpy as np
+from rich import progress
+
+from jaxttc.evaluation import guidance_checks
+from jaxttc.inference import bundle as bundle_lib
+from jaxttc.inference import guidance, thinking_policies, thoughts
+from jaxttc.predictors import length_predictor
+from jaxttc.tasks import digit_sums
+from jaxttc.tasks import problems as problems_lib
+
+_TOP_K = 16  # candidates; the model's own choices at a line start are two
+GUIDED = "guidance, line starts"
+EVERY = "guidance, every token"
+PLAIN = "guidance, strength 1"
+
+
+@dataclasses.dataclass(kw_only=True)
+class GuidanceStudyRecipe:
+  """Which models and questions, and how they are compared.
+
+  Attributes:
+    policy: the language model's file, or the name of one that ships.
+    predictor: likewise its length predictor's.
+    least_digits: of a question.
+    most_digits: of a question.
+    items: questions that figures are taken over.
+    tuning: other questions, for settings and natural lengths.
+    seeds: of the decoding.
+    fractions: budgets, over the natural length.
+    band: fractions that the claims of tight budgets are taken over.
+    generous: from which fraction on nothing should be lost.
+    tolerance: points within which an accuracy counts as equal.
+    resamples: of the bootstrap over questions.
+    limit: most tokens a row may write.
+  """
+
+  policy: str = "thinking_lm"
+  predictor: str = "thinking_length"
+  least_digits: int = 2
+  most_digits: int = 4
+  items: int = 80
+  tuning: int = 80
+  seeds: tuple[int, ...] = (0, 1, 2)
+  fractions: tuple[float, ...] = (0.4, 0.5, 0.6, 0.7, 1.0, 1.3)
+  band: tuple[float, ...] = (0.4, 0.5, 0.6, 0.7)
+  generous: float = 1.3
+  tolerance: float = 1.0
+  resamples: int = 1000
+  limit: int = 56
+
+  def check(self) -> None:
+    """Raises ValueError if the recipe cannot be run."""
+    for name in ("items", "tuning", "resamples", "limit"):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f"{name} must be at least 1, got {getattr(self, name)}"
+        )
+    if not 2 <= self.least_digits <= self.most_digits:
+      raise ValueError(
+        f"least_digits {self.least_digits} and most_digits "
+        f"{self.most_digits}; expected 2 <= least_digits <= most_digits"
+      )
+    if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+      raise ValueError(f"seeds {self.seeds}; expected different ones")
+    if not self.fractions or min(self.fractions) <= 0:
+      raise ValueError(f"fractions {self.fractions}; expected positive ones")
+    missing = set(self.band) - set(self.fractions)
+    if missing or not self.band:
+      raise ValueError(
+        f"band {self.band}; expected some of the fractions {self.fractions}"
+      )
+    if max(self.fractions) < self.generous:
+      raise ValueError(
+        f"generous is {self.generous}; expected at most the largest fraction"
+      )
+
+
+class Tally(NamedTuple):
+  """What came of B questions.
+
+  Attributes:
+    right: bool[B], the answer is.
+    spent: i32[B], tokens of the span.
+    lines: i32[B], whole lines written.
+    concise: i32[B], concise ones of them.
+    early: bool[B], closed by itself with lines missing.
+    cut: bool[B], closed at its budget with lines missing.
+  """
+
+  right: Bool[np.ndarray, " B"]
+  spent: Int[np.ndarray, " B"]
+  lines: Int[np.ndarray, " B"]
+  concise: Int[np.ndarray, " B"]
+  early: Bool[np.ndarray, " B"]
+  cut: Bool[np.ndarray, " B"]
+
+
+class Run(NamedTuple):
+  """One policy at one budget: tallies of all seeds, each array [S, B]."""
+
+  policy: str
+  fraction: float
+  setting: str
+  budgets: Int[np.ndarray, " B"]
+  tally: Tally
+
+
+class Found(NamedTuple):
+  """All that a study computes.
+
+  Attributes:
+    items: the questions.
+    natural: mean natural length by number of digits.
+    runs: by (policy, fraction); fraction 0 for policies without a budget.
+    expected: f64[B], predicted length before any thinking.
+    policy: the language model.
+    predictor: its length predictor.
+  """
+
+  items: tuple[problems_lib.Problem, ...]
+  natural: dict[int, float]
+  runs: dict[tuple[str, float], Run]
+  expected: Float[np.ndarray, " B"]
+  policy: bundle_lib.Bundle
+  predictor: length_predictor.LengthPredictor
+
+
+Candidates = Mapping[str, thinking_policies.ThinkingPolicy]
+
+
+class Bench:
+  """Asks questions under policies; programs are compiled once a policy."""
+
+  def __init__(self, policy: bundle_lib.Bundle, limit: int):
+    """Takes a model whose vocabulary is `tasks.tokenizer`'s."""
+    self.policy, self.limit = policy, limit
+    self._thinkers: dict[int, tuple[Any, thoughts.Thinker]] = {}
+
+  def prompts(
+    self,
+    items: Sequence[problems_lib.Problem],
+    policy: thinking_policies.ThinkingPolicy,
+  ) -> list[list[int]]:
+    """Token ids of each question as the policy has it put."""
+    mode = "think" if policy.thinks else "at_once"
+    return [
+      [
+        self.policy.tokenizer.bos_id,
+        *self.policy.tokenizer.encode(
+          digit_sums.prompt(item, policy.style, mode), specials=True
+        ),
+      ]
+      for item in items
+    ]
+
+  def ask(
+    self,
+    items: Sequence[problems_lib.Problem],
+    policy: thinking_policies.ThinkingPolicy,
+    budgets: Int[np.ndarray, " B"],
+    seed: int,
+  ) -> Tally:
+    """Asks each question once."""
+    found = self.think(items, policy, budgets, seed)
+    return tally(items, found.texts(self.policy), found.spent, budgets, policy)
+
+  def confidence(
+    self, items: Sequence[problems_lib.Problem]
+  ) -> thinking_policies.Confidence:
+    """A probe of whether an answer would be right, fitted on questions."""
+    full = thinking_policies.full()
+    unlimited = np.full(len(items), self.limit, np.int32)
+    traces = self.think(items, full, unlimited, 3_000).texts(self.policy)
+    weights, bias = guidance_checks.fit_confidence(
+      self.policy, items, self.prompts(items, full), traces
+    )
+    return thinking_policies.linear_confidence(
+      jnp.asarray(weights, jnp.float32), bias
+    )
+
+  def think(
+    self,
+    items: Sequence[problems_lib.Problem],
+    policy: thinking_policies.ThinkingPolicy,
+    budgets: Int[np.ndarray, " B"],
+    seed: int,
+  ) -> thoughts.Thoughts:
+    """What is written for each question."""
+    if id(policy) not in self._thinkers:
+      made = thoughts.Thinker(self.policy, policy.make, limit=self.limit)
+      self._thinkers[id(policy)] = policy, made
+    thinker = self._thinkers[id(policy)][1]
+    return thinker(self.prompts(items, policy), budgets, jax.random.key(seed))
+
+
+def tally(
+  items: Sequence[problems_lib.Problem],
+  texts: Sequence[str],
+  spent: Int[np.ndarray, " B"],
+  budgets: Int[np.ndarray, " B"],
+  policy: thinking_policies.ThinkingPolicy,
+) -> Tally:
+  """Judges what was written for each question."""
+  rows = []
+  for item, text, used, budget in zip(
+    items, texts, spent, budgets, strict=True
+  ):
+    thought = text.split(digit_sums.END_THINK)[0] if policy.thinks else ""
+    lines = thought.split("\n")[:-1]
+    missing = policy.thinks and len(lines) < item.steps
+    rows.append(
+      (
+        digit_sums.is_correct(item, text),
+        used if policy.thinks else 0,
+        len(lines),
+        sum(map(digit_sums.is_concise, lines)),
+        missing and used < budget,
+        missing and used >= budget,
+      )
+    )
+  return Tally(*map(np.array, zip(*rows, strict=True)))
+
+
+def questions(
+  recipe: GuidanceStudyRecipe, count: int, name: str
+) -> tuple[problems_lib.Problem, ...]:
+  """Questions of uniformly many digits, a pure function of the arguments."""
+  rng = random.Random(f"guidance-study-{name}")
+  return tuple(
+    digit_sums.generate(
+      rng, rng.randint(recipe.least_digits, recipe.most_digits)
+    )
+    for _ in range(count)
+  )
+
+
+def run(recipe: GuidanceStudyRecipe) -> Found:
+  """Asks everything.
+
+  Raises:
+    ValueError: if the recipe cannot be run, or the predictor was not trained
+      on the model.
+  """
+  recipe.check()
+  policy = bundle_lib.load(recipe.policy)
+  predictor = length_predictor.load(recipe.predictor)
+  predictor.chance(policy)  # refuses another model's
+  bench = Bench(policy, recipe.limit)
+  items = questions(recipe, recipe.items, "test")
+  others = questions(recipe, recipe.tuning, "tuning")
+  natural = natural_lengths(bench, others, recipe.limit)
+  menu = policies(policy, predictor, bench.confidence(others))
+  runs = {}
+  total = 2 + len(recipe.fractions) * len(menu)
+  with progress.Progress(transient=True) as bar:
+    shown = bar.add_task("policies", total=total)
+    for made in _runs(recipe, bench, menu, items, others, natural):
+      bar.update(shown, description=f"{made.policy}, {made.fraction:g}")
+      runs[made.policy, made.fraction] = made
+      bar.advance(shown)
+  prompts = bench.prompts(items, thinking_policies.full())
+  logits, hidden = thoughts.next_token(policy, prompts)
+  expected = length_predictor.expected_length(
+    predictor, policy, jnp.asarray(hidden), jnp.asarray(logits)
+  )
+  return Found(items, natural, runs, np.asarray(expected), policy, predictor)
+
+
+def policies(
+  policy: bundle_lib.Bundle,
+  predictor: length_predictor.LengthPredictor,
+  confidence: thinking_policies.Confidence,
+) -> dict[str, Candidates]:
+  """The policies with a budget, each with the settings to choose from.
+
+  At every token, all candidates are believed: inside a line the model's one
+  choice may be one of which the predictor is unsure.
+  """
+  chance = predictor.chance(policy)
+  trusting = predictor.chance(policy, trust=None)
+  words = policy.tokenizer
+  end, lines = words.end_think_id, guidance.line_tokens(words)
+  answer, wait = words.id_of("####"), words.id_of("Wait")
+  guided = lambda strength, **how: (  # noqa: E731
+    thinking_policies.guided(
+      how.pop("chance", chance),
+      end=end,
+      lines=lines,
+      strength=strength,
+      top_k=_TOP_K,
+      **how,
+    )
+  )
+  strengths = lambda some, **how: {  # noqa: E731
+    f"strength {strength:g}": guided(strength, **how) for strength in some
+  }
+  exits = {
+    f"from {threshold:g}": thinking_policies.early_exit(
+      confidence,
+      threshold=threshold,
+      end=end,
+      lines=lines,
+      vocab_size=policy.config.vocab_size,
+    )
+    for threshold in (0.5, 0.9)
+  }
+  forced = {
+    f"least {share:g}": thinking_policies.forced(
+      end=end, wait=[wait], least_share=share, ignores=1
+    )
+    for share in (0.5, 1.0)
+  }
+  return {
+    "hard cap": {
+      "end": thinking_policies.hard_cap(end=end),
+      "end and marker": thinking_policies.hard_cap(
+        end=end, close=[end, answer]
+      ),
+    },
+    "budget forcing": forced,
+    "prompt hint": {"terse": thinking_policies.hinted(end=end)},
+    "early exit": exits,
+    GUIDED: strengths((1.0, 2.0, 4.0)),
+    EVERY: strengths((1.0, 2.0), every_token=True, chance=trusting),
+    PLAIN: strengths((1.0,)),
+    f"{PLAIN}, no cap": strengths((1.0,), capped=False),
+  }
+
+
+def _runs(recipe, bench, menu, items, others, natural) -> Iterator[Run]:
+  unlimited = np.full(len(items), recipe.limit, np.int32)
+  for made in (thinking_policies.full(), thinking_policies.no_thinking()):
+    found = [bench.ask(items, made, unlimited, s) for s in recipe.seeds]
+    yield Run(made.name, 0.0, "", unlimited, _stacked(found))
+  fractions = recipe.fractions
+  for name, candidates in menu.items():
+    chosen = choose(bench, candidates, others, natural, fractions)
+    swept = {
+      setting: [
+        sweep(bench, candidates[setting], items, natural, fractions, seed)
+        for seed in recipe.seeds
+      ]
+      for setting in dict.fromkeys(chosen)
+    }
+    for at, (fraction, setting) in enumerate(
+      zip(fractions, chosen, strict=True)
+    ):
+      yield Run(
+        name,
+        fraction,
+        setting,
+        budgets(items, natural, fraction),
+        _stacked([tallies[at] for tallies in swept[setting]]),
+      )
+
+
+def sweep(
+  bench: Bench,
+  policy: thinking_policies.ThinkingPolicy,
+  items: Sequence[problems_lib.Problem],
+  natural: Mapping[int, float],
+  fractions: Sequence[float],
+  seed: int,
+) -> list[Tally]:
+  """Asks each question once at each fraction, all in one batch."""
+  given = [budgets(items, natural, fraction) for fraction in fractions]
+  whole = bench.ask(
+    [*items] * len(fractions), policy, np.concatenate(given), seed
+  )
+  parts = [np.split(field, len(fractions)) for field in whole]
+  return [Tally(*fields) for fields in zip(*parts, strict=True)]
+
+
+def choose(
+  bench: Bench,
+  candidates: Candidates,
+  items: Sequence[problems_lib.Problem],
+  natural: Mapping[int, float],
+  fractions: Sequence[float],
+) -> list[str]:
+  """At each fraction, the setting that is right most often; first on ties."""
+  names = list(candidates)
+  if len(names) == 1:
+    return names * len(fractions)
+  right = [
+    [
+      found.right.mean()
+      for found in sweep(bench, policy, items, natural, fractions, 1_000)
+    ]
+    for policy in candidates.values()
+  ]
+  return [names[best] for best in np.argmax(right, axis=0)]
+
+
+def natural_lengths(
+  bench: Bench, items: Sequence[problems_lib.Problem], limit: int
+) -> dict[int, float]:
+  """Mean tokens of unguided thinking, by number of digits."""
+  full = thinking_policies.full()
+  unlimited = np.full(len(items), limit, np.int32)
+  spent = np.stack(
+    [bench.ask(items, full, unlimited, 2_000 + s).spent for s in range(3)]
+  ).mean(axis=0)
+  steps = np.array([item.steps for item in items])
+  return {int(n): float(spent[steps == n].mean()) for n in np.unique(steps)}
+
+
+def budgets(
+  items: Sequence[problems_lib.Problem],
+  natural: Mapping[int, float],
+  fraction: float,
+) -> Int[np.ndarray, " B"]:
+  """Whole tokens of each question's span: a fraction of its natural length.
+
+  Raises:
+    ValueError: if no length is known of a question's kind.
+  """
+  unknown = {item.steps for item in items} - set(natural)
+  if unknown:
+    raise ValueError(
+      f"no natural length of {sorted(unknown)} digits; ask more questions"
+    )
+  given = [fraction * natural[item.steps] for item in items]
+  return np.maximum(np.floor(given), 1).astype(np.int32)
+
+
+def _stacked(found: Sequence[Tally]) -> Tally:
+  """Tallies of all seeds, each array [S, B]."""
+  return Tally(*(np.stack(x) for x in zip(*found, strict=True)))

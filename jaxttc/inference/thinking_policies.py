@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ways to keep thinking within a budget, behind one interface.
+
+A policy says how a question is put and under which controller it is decoded.
+Budgets count the tokens of the thinking span, its closing one included (see
+`guidance`), and are arrays, so one compiled program serves them all.
+
+`full` and `no_thinking` know no budget. `hard_cap` cuts (Muennighoff et al.
+2025, s1); `forced` cuts and, where the model would stop early, makes it go on;
+`hinted` asks for short lines in the prompt, and cuts; `early_exit` closes once
+it is confident (Yang et al. 2025, DEER); `guided` bends every choice by the
+chance to finish in time (Li et al. 2025), with a cap as a net or without.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxttc.inference import budget_forcing, controllers, guidance, thoughts
+
+Confidence = Callable[[Float[Array, "B N D"]], Float[Array, " B"]]
+
+
+class ThinkingPolicy(NamedTuple):
+  """One way to think under a budget.
+
+  Attributes:
+    name: for tables.
+    make: budgets i32[B] to the controller of the rows.
+    style: how solutions are asked for (`tasks.problems.STYLES`).
+    thinks: whether the span is opened; else it is left empty.
+  """
+
+  name: str
+  make: thoughts.Make
+  style: str = "free"
+  thinks: bool = True
+
+
+def full() -> ThinkingPolicy:
+  """Thinks as long as the model likes."""
+  return ThinkingPolicy("full", lambda budgets: controllers.identity())
+
+
+def no_thinking() -> ThinkingPolicy:
+  """Answers at once, after an empty span."""
+  return full()._replace(name="no thinking", thinks=False)
+
+
+def hard_cap(*, end: int, close: Sequence[int] | None = None) -> ThinkingPolicy:
+  """Closes the span when its budget is spent, wherever that is.
+
+  Args:
+    end: the closing token.
+    close: what is written, by default the closing token.
+  """
+  make = lambda budgets: guidance.cap(  # noqa: E731
+    budgets, end=end, close=close
+  )
+  return ThinkingPolicy("hard cap", make)
+
+
+def forced(
+  *,
+  end: int,
+  wait: Sequence[int],
+  least_share: float,
+  ignores: int,
+  close: Sequence[int] | None = None,
+) -> ThinkingPolicy:
+  """Budget forcing: cuts at the budget, and goes on where it ends early.
+
+  Args:
+    end: the closing token.
+    wait: what is written in its place before the least length.
+    least_share: least length as a share of the budget, in [0, 1].
+    ignores: how often an early end may be ignored.
+    close: what is written at the budget, by default the closing token.
+
+  Raises:
+    ValueError: if the share is out of range.
+  """
+  if not 0 <= least_share <= 1:
+    raise ValueError(f"least_share is {least_share}; expected 0..1")
+
+  def make(budgets: Int[Array, " B"]) -> controllers.Controller:
+    most = jnp.asarray(budgets) - 1
+    return budget_forcing.budget_forcing(
+      ends=[[end]],
+      wait=wait,
+      close=close,
+      min_tokens=jnp.int32(jnp.floor(least_share * most)),
+      max_tokens=most,
+      num_ignore=ignores,
+    )
+
+  return ThinkingPolicy("budget forcing", make)
+
+
+def hinted(*, end: int, style: str = "terse") -> ThinkingPolicy:
+  """Asks for a style in the prompt; cuts at the budget."""
+  return hard_cap(end=end)._replace(name="prompt hint", style=style)
+
+
+def guided(
+  chance: guidance.Chance,
+  *,
+  end: int,
+  lines: Sequence[int],
+  every_token: bool = False,
+  strength: float = 1.0,
+  top_k: int | None = None,
+  capped: bool = True,
+) -> ThinkingPolicy:
+  """Budget guidance.
+
+  Args:
+    chance: see `guidance.Chance`.
+    end: the closing token.
+    lines: tokens that end a line.
+    every_token: guides every token, not line starts alone.
+    strength: power of the chance.
+    top_k: candidates a row; None for all.
+    capped: closes the span at its budget if it has not closed by then, so that
+      nothing is overspent.
+  """
+
+  def make(budgets: Int[Array, " B"]) -> controllers.Controller:
+    bend = guidance.guidance(
+      chance,
+      budget=budgets,
+      end=end,
+      lines=lines,
+      every_token=every_token,
+      strength=strength,
+      top_k=top_k,
+    )
+    if not capped:
+      return bend
+    return controllers.chain(bend, guidance.cap(budgets, end=end))
+
+  where = "every token" if every_token else "line starts"
+  name = f"guidance, {where}" + ("" if capped else ", no cap")
+  return ThinkingPolicy(name, make)
+
+
+def early_exit(
+  confidence: Confidence,
+  *,
+  threshold: float,
+  end: int,
+  lines: Sequence[int],
+  vocab_size: int,
+) -> ThinkingPolicy:
+  """Closes the span at the first line start where it is confident; caps it.
+
+  Args:
+    confidence: hidden states f[B, N, D] to [0, 1], f32[B]: that an answer
+      given now would be right.
+    threshold: from which the span is closed.
+    end: the closing token.
+    lines: tokens that end a line.
+    vocab_size: V.
+  """
+  closing = jnp.where(jnp.arange(vocab_size) == end, 0.0, -jnp.inf)[None]
+
+  def weights(hidden, candidates, remaining):
+    del candidates, remaining
+    sure = confidence(hidden) >= threshold
+    return jnp.where(sure[:, None], closing, 0.0)
+
+  policy = guided(weights, end=end, lines=lines)
+  return policy._replace(name="early exit")
+
+
+def linear_confidence(weights: Float[Array, " D"], bias: float) -> Confidence:
+  """A logistic probe of the last hidden state."""
+  return lambda hidden: jax.nn.sigmoid(hidden[:, -1] @ weights + bias)

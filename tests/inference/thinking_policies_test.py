@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+import random
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxttc.inference import bundle as bundle_lib
+from jaxttc.inference import guidance, thinking_policies, thoughts
+from jaxttc.tasks import digit_sums
+
+_END = 4
+_BUDGETS = np.array([1, 4, 10, 18, 25, 50])
+
+
+@pytest.fixture(scope="module")
+def policy():
+  return bundle_lib.load("thinking_lm")
+
+
+def _think(policy, made, budgets=_BUDGETS):
+  rng = random.Random(1)
+  words = policy.tokenizer
+  mode = "think" if made.thinks else "at_once"
+  prompts = [
+    [
+      words.bos_id,
+      *words.encode(
+        digit_sums.prompt(digit_sums.generate(rng, 3), made.style, mode),
+        specials=True,
+      ),
+    ]
+    for _ in budgets
+  ]
+  thinker = thoughts.Thinker(policy, made.make, limit=64)
+  return thinker(prompts, budgets, jax.random.key(0))
+
+
+def _lines(policy):
+  return guidance.line_tokens(policy.tokenizer)
+
+
+def _exit(policy, sure):
+  return thinking_policies.early_exit(
+    lambda hidden: jnp.full(hidden.shape[0], sure),
+    threshold=0.5,
+    end=_END,
+    lines=_lines(policy),
+    vocab_size=policy.config.vocab_size,
+  )
+
+
+def test_capped_policies_never_overspend(policy):
+  wait = [policy.tokenizer.id_of("Wait")]
+  chance = lambda hidden, ids, left: jnp.zeros(  # noqa: E731
+    (hidden.shape[0], policy.config.vocab_size)
+  )
+  for made in (
+    thinking_policies.hard_cap(end=_END),
+    thinking_policies.forced(end=_END, wait=wait, least_share=1.0, ignores=2),
+    thinking_policies.hinted(end=_END),
+    thinking_policies.guided(chance, end=_END, lines=_lines(policy)),
+  ):
+    found = _think(policy, made)
+    assert (found.spent <= _BUDGETS).all(), made.name
+    assert found.closed.all(), made.name
+
+
+def test_an_early_end_is_ignored_once(policy):
+  wait = policy.tokenizer.id_of("Wait")
+  forced = thinking_policies.forced(
+    end=_END, wait=[wait], least_share=1.0, ignores=1
+  )
+  found = _think(policy, forced, np.full(3, 60))
+  assert ((found.tokens == wait).sum(axis=1) == 1).all()
+  full = _think(policy, thinking_policies.full(), np.full(3, 60))
+  assert not (full.tokens == wait).any()
+
+
+def test_an_empty_span_is_answered_at_once(policy):
+  found = _think(policy, thinking_policies.no_thinking(), np.full(3, 60))
+  assert not found.closed.any()
+  marker = policy.tokenizer.answer_marker_id
+  assert (found.tokens[:, 0] == marker).all()
+
+
+def test_confidence_closes_the_span(policy):
+  sure = _think(policy, _exit(policy, 1.0))
+  np.testing.assert_array_equal(sure.spent, 1)
+  unsure = _think(policy, _exit(policy, 0.0))
+  capped = _think(policy, thinking_policies.hard_cap(end=_END))
+  np.testing.assert_array_equal(unsure.tokens, capped.tokens)
+
+
+def test_a_probe_is_logistic():
+  probe = thinking_policies.linear_confidence(jnp.array([1.0, -2.0]), 0.5)
+  hidden = jnp.array([[[9.0, 9.0], [1.0, 1.0]], [[0.0, 0.0], [3.0, 0.0]]])
+  np.testing.assert_allclose(
+    probe(hidden), 1 / (1 + np.exp([0.5, -3.5])), rtol=1e-6
+  )
+
+
+def test_shares_that_cannot_be():
+  with pytest.raises(ValueError, match="least_share is 1.5"):
+    thinking_policies.forced(end=_END, wait=[7], least_share=1.5, ignores=1)
