@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chains of digit sums, whose steps can be answered at once or worked out.
+
+A chain is n steps, each a sum of digits modulo 10. "that" is the answer of the
+step before:
+
+    Step 1: 4+3+7
+    #### 4
+    Step 2: that+5
+    Answer only.
+    #### 9
+
+The line before an answer asks for a mode. Told to answer only, a model answers
+at once (System 1); told to solve, it writes running sums first (System 2),
+each from the last digit of the one before: "4+3=7", "7+7=14". A step of more
+digits is harder to answer at once, and longer to work out. What a chain carries
+from step to step is answers only, so a wrong one spoils all that follow; an
+independent chain has no "that".
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import random
+from typing import NamedTuple
+
+from jaxttc.tasks import problems as problems_lib
+
+MODES = ("fast", "slow")
+INSTRUCTIONS = {"fast": "Answer only.\n", "slow": "Solve tersely.\n"}
+MOST_STEPS, MOST_DIGITS = 8, 8
+_BASE = 10
+
+
+class Step(NamedTuple):
+  """One sum.
+
+  Attributes:
+    digits: to add, at least one; to `that` if `chained`.
+    chained: whether it begins with the answer before.
+  """
+
+  digits: tuple[int, ...]
+  chained: bool
+
+  @property
+  def text(self) -> str:
+    """As it is asked."""
+    head = ("that",) if self.chained else ()
+    return "+".join((*head, *map(str, self.digits)))
+
+  @property
+  def additions(self) -> int:
+    """How many sums it takes: its difficulty."""
+    return len(self.digits) - (not self.chained)
+
+
+class Chain(NamedTuple):
+  """Steps in order; the last one's answer is the chain's."""
+
+  steps: tuple[Step, ...]
+
+  @property
+  def text(self) -> str:
+    """The whole question, a line a step."""
+    return "".join(
+      step_line(number, step.text) for number, step in enumerate(self.steps)
+    )
+
+  @property
+  def outline(self) -> tuple[str, ...]:
+    """The texts of the steps."""
+    return tuple(step.text for step in self.steps)
+
+  @property
+  def answers(self) -> tuple[int, ...]:
+    """Of each step, when all before it are right."""
+    found, that = [], 0
+    for step in self.steps:
+      that = answer(step, that)
+      found.append(that)
+    return tuple(found)
+
+
+def draw(
+  rng: random.Random,
+  steps: int,
+  additions: Sequence[int] = (1, 2, 3, 4, 5),
+  *,
+  chained: bool = True,
+) -> Chain:
+  """Draws a chain.
+
+  Args:
+    rng: source of randomness; it is advanced.
+    steps: in the chain, 1 to `MOST_STEPS`.
+    additions: of a step, drawn uniformly; repeat one to favour it.
+    chained: whether each step but the first begins with the answer before.
+
+  Raises:
+    ValueError: if `steps` or a number of additions is out of range.
+  """
+  if not 1 <= steps <= MOST_STEPS:
+    raise ValueError(f"digit_chains: {steps} steps, expected 1 to {MOST_STEPS}")
+  if not additions or not all(1 <= n < MOST_DIGITS for n in additions):
+    raise ValueError(
+      f"digit_chains: additions {tuple(additions)}, expected numbers from 1 to"
+      f" {MOST_DIGITS - 1}"
+    )
+  drawn = []
+  for number in range(steps):
+    follows = chained and number > 0
+    count = rng.choice(additions) + (not follows)
+    digits = tuple(rng.randrange(_BASE) for _ in range(count))
+    drawn.append(Step(digits, follows))
+  return Chain(tuple(drawn))
+
+
+def answer(step: Step, that: int) -> int:
+  """The sum of a step after the answer `that`, modulo 10."""
+  return (sum(step.digits) + that * step.chained) % _BASE
+
+
+def step_line(number: int, text: str) -> str:
+  """How step `number`, from 0, is asked."""
+  return f"Step {number + 1}: {text}\n"
+
+
+def solution(step: Step, that: int, mode: str) -> str:
+  """The right completion of a step in a mode.
+
+  Raises:
+    ValueError: if the mode is not one of `MODES`.
+  """
+  problems_lib.require_name(mode, MODES, "mode")
+  value, *rest = (*((that,) if step.chained else ()), *step.digits)
+  lines = []
+  for digit in rest:
+    lines.append(f"{value}+{digit}={value + digit}")
+    value = (value + digit) % _BASE
+  return problems_lib.write_solution(
+    lines if mode == "slow" else (), str(value)
+  )
+
+
+def query(chain: str, solved: Sequence[tuple[str, str]], step: str) -> str:
+  """How a step is asked after others; an instruction follows.
+
+  Args:
+    chain: its text; not shown, since the steps say all.
+    solved: (text, answer) of the steps before; "" leaves the answer out.
+    step: its text.
+  """
+  del chain
+  history = "".join(
+    step_line(number, text)
+    + (problems_lib.write_solution((), said) if said else "")
+    for number, (text, said) in enumerate(solved)
+  )
+  return history + step_line(len(solved), step)
+
+
+def content(completion: str) -> str | None:
+  """What of a completion is carried on: its answer; None if it has none."""
+  return problems_lib.find_answer(completion)
+
+
+# Not frozen, since flags override the fields of a recipe's mix.
+@dataclasses.dataclass(kw_only=True)
+class ChainMix:
+  """What training text is made of.
+
+  Attributes:
+    additions: of a step; repeat one to favour it.
+    steps: most steps before the one that is answered.
+    fast: share of steps answered at once.
+    chained: share of chains whose steps begin with the answer before.
+  """
+
+  additions: tuple[int, ...] = (1, 2, 3, 4, 5)
+  steps: int = 5
+  fast: float = 0.4
+  chained: float = 0.8
+
+  def validate(self) -> None:
+    """Refuses what cannot be drawn from.
+
+    Raises:
+      ValueError: naming the field.
+    """
+    for name in ("fast", "chained"):
+      if not 0 <= getattr(self, name) <= 1:
+        raise ValueError(
+          f"ChainMix: {name} is {getattr(self, name)}, expected 0..1"
+        )
+    draw(random.Random(0), self.steps, self.additions)
+
+  def example(self, index: int, *, seed: int = 0) -> tuple[str, str]:
+    """One (prompt, completion) pair: steps with answers, and one to answer.
+
+    Earlier answers are any digits, not the right ones: a model that has to
+    read them learns to.
+
+    Args:
+      index: which example of the endless stream, from 0.
+      seed: which stream.
+    """
+    rng = random.Random(f"chains-{seed}-{index}")
+    count = rng.randint(1, rng.randint(1, self.steps))  # rather few
+    chained = rng.random() < self.chained
+    chain = draw(rng, count, self.additions, chained=chained)
+    said = [rng.randrange(_BASE) for _ in chain.steps[:-1]]
+    mode = "fast" if rng.random() < self.fast else "slow"
+    last = chain.steps[-1]
+    solved = [
+      (step.text, str(that))
+      for step, that in zip(chain.steps[:-1], said, strict=True)
+    ]
+    prompt = query(chain.text, solved, last.text) + INSTRUCTIONS[mode]
+    return prompt, solution(last, said[-1] if said else 0, mode)
