@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small model with two modes: it answers a sum at once, or works it out.
 
-Sums of digits modulo 10, in chains (`tasks.digit_chains`). About five minutes
+Sums of digits, in chains (`tasks.digit_chains`). About five minutes
 on one CPU core.
 
     python scripts/train.py --config=configs/two_speed_lm.py \
@@ -27,9 +27,9 @@ def get_config() -> recipes.LanguageModelRecipe:
       mlp_width=192,
       max_length=256,
     ),
-    mix=digit_chains.ChainMix(fast=0.7),
+    mix=digit_chains.ChainMix(fast=0.6),
     train=loop.TrainConfig(
-      steps=2000,
+      steps=1500,
       batch_size=32,
       length=128,
       learning_rate=6e-3,

@@ -207,8 +207,6 @@ def _draw_gate(axes, steps) -> None:
       markersize=4,
       label=label,
     )
-  axes.axhline(0.1, color="#BBBBBB", linewidth=1, linestyle=(0, (4, 2)))
-  axes.text(x[0], 0.12, "chance", color="#777777", fontsize=8.5)
   axes.set_xticks(x)
   axes.set_ylim(0, 1.03)
   axes.set_xlabel("additions in the step")

@@ -380,7 +380,7 @@ def _graded(chain: digit_chains.Chain, done: programs.Done) -> Sequence[float]:
   run: two_speed.Run = done.value
   that, right = "0", []
   for step, said in zip(chain.steps, run.contents, strict=True):
-    known = that.isdigit() and len(that) == 1
+    known = that.isdecimal()
     expected = digit_chains.answer(step, int(that)) if known else None
     right.append(said == str(expected))
     that = said

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chains of digit sums, whose steps can be answered at once or worked out.
 
-A chain is n steps, each a sum of digits modulo 10. "that" is the answer of the
+A chain is n steps, each a sum of small digits. "that" is the answer of the
 step before:
 
-    Step 1: 4+3+7
-    #### 4
-    Step 2: that+5
-    Answer only.
+    Step 1: 4+3+2
     #### 9
+    Step 2: that+3
+    Answer only.
+    #### 12
 
 The line before an answer asks for a mode. Told to answer only, a model answers
 at once (System 1); told to solve, it writes running sums first (System 2),
-each from the last digit of the one before: "4+3=7", "7+7=14". A step of more
-digits is harder to answer at once, and longer to work out. What a chain carries
-from step to step is answers only, so a wrong one spoils all that follow; an
-independent chain has no "that".
+"4+3=7", "7+2=9". A step of more digits is harder to answer at once, and longer
+to work out. What a chain carries from step to step is answers only, so a wrong
+one spoils all that follow; an independent chain has no "that". No sum of a
+chain exceeds 99, so that each number is one token.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from jaxttc.tasks import problems as problems_lib
 MODES = ("fast", "slow")
 INSTRUCTIONS = {"fast": "Answer only.\n", "slow": "Solve tersely.\n"}
 MOST_STEPS, MOST_DIGITS = 8, 8
-_BASE = 10
+_DIGITS, _LARGEST = 5, 99  # digits are 0 to 4
 
 
 class Step(NamedTuple):
@@ -106,18 +106,21 @@ def draw(
       f"digit_chains: additions {tuple(additions)}, expected numbers from 1 to"
       f" {MOST_DIGITS - 1}"
     )
-  drawn = []
-  for number in range(steps):
-    follows = chained and number > 0
-    count = rng.choice(additions) + (not follows)
-    digits = tuple(rng.randrange(_BASE) for _ in range(count))
-    drawn.append(Step(digits, follows))
-  return Chain(tuple(drawn))
+  while True:
+    drawn = []
+    for number in range(steps):
+      follows = chained and number > 0
+      count = rng.choice(additions) + (not follows)
+      digits = tuple(rng.randrange(_DIGITS) for _ in range(count))
+      drawn.append(Step(digits, follows))
+    chain = Chain(tuple(drawn))
+    if max(chain.answers) <= _LARGEST:
+      return chain
 
 
 def answer(step: Step, that: int) -> int:
-  """The sum of a step after the answer `that`, modulo 10."""
-  return (sum(step.digits) + that * step.chained) % _BASE
+  """The sum of a step after the answer `that`."""
+  return sum(step.digits) + that * step.chained
 
 
 def step_line(number: int, text: str) -> str:
@@ -136,7 +139,7 @@ def solution(step: Step, that: int, mode: str) -> str:
   lines = []
   for digit in rest:
     lines.append(f"{value}+{digit}={value + digit}")
-    value = (value + digit) % _BASE
+    value += digit
   return problems_lib.write_solution(
     lines if mode == "slow" else (), str(value)
   )
@@ -197,7 +200,7 @@ class ChainMix:
   def example(self, index: int, *, seed: int = 0) -> tuple[str, str]:
     """One (prompt, completion) pair: steps with answers, and one to answer.
 
-    Earlier answers are any digits, not the right ones: a model that has to
+    Earlier answers are any numbers, not the right ones: a model that has to
     read them learns to.
 
     Args:
@@ -208,9 +211,10 @@ class ChainMix:
     count = rng.randint(1, rng.randint(1, self.steps))  # rather few
     chained = rng.random() < self.chained
     chain = draw(rng, count, self.additions, chained=chained)
-    said = [rng.randrange(_BASE) for _ in chain.steps[:-1]]
-    mode = "fast" if rng.random() < self.fast else "slow"
     last = chain.steps[-1]
+    room = _LARGEST - sum(last.digits)
+    said = [rng.randint(0, room) for _ in chain.steps[:-1]]
+    mode = "fast" if rng.random() < self.fast else "slow"
     solved = [
       (step.text, str(that))
       for step, that in zip(chain.steps[:-1], said, strict=True)

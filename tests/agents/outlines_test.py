@@ -62,7 +62,7 @@ def test_decompose_picks_the_named_one():
   done = _run(script, versions=6)
   assert done.value.steps[0] == "common"
   assert done.tokens["selection"] == 2
-  assert done.tokens["outline"] == 6 * 5  # words of an outline
+  assert done.tokens["outline"] == 6 * 6  # words of an outline
 
 
 def test_decompose_needs_no_pick_among_equals():
