@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chains of digit sums, whose steps can be answered at once or worked out.
 
-A chain is n steps, each a sum of small digits. "that" is the answer of the
+A chain is n steps, each a sum of digits. "that" is the answer of the
 step before:
 
     Step 1: 4+3+2
@@ -28,7 +28,8 @@ from jaxttc.tasks import problems as problems_lib
 MODES = ("fast", "slow")
 INSTRUCTIONS = {"fast": "Answer only.\n", "slow": "Solve tersely.\n"}
 MOST_STEPS, MOST_DIGITS = 8, 8
-_DIGITS, _LARGEST = 5, 99  # digits are 0 to 4
+_LARGEST = 99
+_TRIES = 1000  # draws before a kind of chain is called impossible
 
 
 class Step(NamedTuple):
@@ -97,7 +98,8 @@ def draw(
     chained: whether each step but the first begins with the answer before.
 
   Raises:
-    ValueError: if `steps` or a number of additions is out of range.
+    ValueError: if `steps` or a number of additions is out of range, or the
+      chain would be too long for sums below 100.
   """
   if not 1 <= steps <= MOST_STEPS:
     raise ValueError(f"digit_chains: {steps} steps, expected 1 to {MOST_STEPS}")
@@ -106,16 +108,20 @@ def draw(
       f"digit_chains: additions {tuple(additions)}, expected numbers from 1 to"
       f" {MOST_DIGITS - 1}"
     )
-  while True:
+  for _ in range(_TRIES):
     drawn = []
     for number in range(steps):
       follows = chained and number > 0
       count = rng.choice(additions) + (not follows)
-      digits = tuple(rng.randrange(_DIGITS) for _ in range(count))
+      digits = tuple(rng.randrange(10) for _ in range(count))
       drawn.append(Step(digits, follows))
     chain = Chain(tuple(drawn))
     if max(chain.answers) <= _LARGEST:
       return chain
+  raise ValueError(
+    f"digit_chains: hardly a chain of {steps} steps of {tuple(additions)}"
+    f" additions stays below {_LARGEST + 1}; expected fewer or shorter steps"
+  )
 
 
 def answer(step: Step, that: int) -> int:
@@ -208,7 +214,7 @@ class ChainMix:
       seed: which stream.
     """
     rng = random.Random(f"chains-{seed}-{index}")
-    count = rng.randint(1, rng.randint(1, self.steps))  # rather few
+    count = rng.randint(1, self.steps)
     chained = rng.random() < self.chained
     chain = draw(rng, count, self.additions, chained=chained)
     last = chain.steps[-1]

@@ -2,7 +2,7 @@
 """Next-token prediction: the objective, and its batches of worked problems."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jaxttc.training import packing
 _EXAMPLES_A_BATCH = 100_000  # index space of one step; never used up
 
 
+@runtime_checkable
 class Mix(Protocol):
   """An endless stream of training text."""
 

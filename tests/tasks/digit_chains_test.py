@@ -62,6 +62,11 @@ def test_example_follows_the_answer_before():
     assert digit_chains.content(completion) == str(total)
 
 
+def test_chains_that_would_grow_too_large():
+  with pytest.raises(ValueError, match="hardly a chain of 8 steps"):
+    digit_chains.draw(random.Random(0), 8, (7,))
+
+
 @pytest.mark.parametrize(
   ("field", "value", "said"),
   [
