@@ -53,7 +53,7 @@ class StudyRecipe:
   model: str = "two_speed_lm"
   chains: int = 200
   steps: int = 5
-  additions: tuple[int, ...] = (1, 2, 3, 4, 5)
+  additions: tuple[int, ...] = (1, 2, 3, 4, 6)
   seeds: tuple[int, ...] = (0, 1, 2)
   temperature: float = 0.6
   fast_limit: int = 6

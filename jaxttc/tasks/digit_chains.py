@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chains of digit sums, whose steps can be answered at once or worked out.
 
-A chain is n steps, each a sum of digits. "that" is the answer of the
-step before:
+A chain is n steps, each a sum of digits. "that" is the answer of the step
+before, which is filled in when the step is asked:
 
-    Step 1: 4+3+2
-    #### 9
-    Step 2: that+3
-    Answer only.
-    #### 12
+    4+3+2                 47+3+5
+    Answer only.          Solve tersely.
+    #### 9                47+3=50
+                          50+5=55
+                          #### 55
 
 The line before an answer asks for a mode. Told to answer only, a model answers
-at once (System 1); told to solve, it writes running sums first (System 2),
-"4+3=7", "7+2=9". A step of more digits is harder to answer at once, and longer
-to work out. What a chain carries from step to step is answers only, so a wrong
-one spoils all that follow; an independent chain has no "that". No sum of a
-chain exceeds 99, so that each number is one token.
+at once (System 1); told to solve, it writes running sums first (System 2). A
+step of more digits is harder to answer at once, and longer to work out. What a
+chain carries from step to step is answers only, so a wrong one spoils all that
+follow; an independent chain has no "that". No sum of a chain exceeds 99, so
+that each number is one token.
 """
 
 from collections.abc import Sequence
@@ -63,9 +63,7 @@ class Chain(NamedTuple):
   @property
   def text(self) -> str:
     """The whole question, a line a step."""
-    return "".join(
-      step_line(number, step.text) for number, step in enumerate(self.steps)
-    )
+    return "".join(f"{step.text}\n" for step in self.steps)
 
   @property
   def outline(self) -> tuple[str, ...]:
@@ -129,11 +127,6 @@ def answer(step: Step, that: int) -> int:
   return sum(step.digits) + that * step.chained
 
 
-def step_line(number: int, text: str) -> str:
-  """How step `number`, from 0, is asked."""
-  return f"Step {number + 1}: {text}\n"
-
-
 def solution(step: Step, that: int, mode: str) -> str:
   """The right completion of a step in a mode.
 
@@ -155,17 +148,14 @@ def query(chain: str, solved: Sequence[tuple[str, str]], step: str) -> str:
   """How a step is asked after others; an instruction follows.
 
   Args:
-    chain: its text; not shown, since the steps say all.
-    solved: (text, answer) of the steps before; "" leaves the answer out.
+    chain: its text; not shown, since the step says all.
+    solved: (text, answer) of the steps before; the last answer is filled in
+      for "that", unless it is "".
     step: its text.
   """
   del chain
-  history = "".join(
-    step_line(number, text)
-    + (problems_lib.write_solution((), said) if said else "")
-    for number, (text, said) in enumerate(solved)
-  )
-  return history + step_line(len(solved), step)
+  that = solved[-1][1] if solved else ""
+  return (step.replace("that", that) if that else step) + "\n"
 
 
 def content(completion: str) -> str | None:
@@ -180,13 +170,11 @@ class ChainMix:
 
   Attributes:
     additions: of a step; repeat one to favour it.
-    steps: most steps before the one that is answered.
     fast: share of steps answered at once.
-    chained: share of chains whose steps begin with the answer before.
+    chained: share of steps that begin with the answer before.
   """
 
   additions: tuple[int, ...] = (1, 2, 3, 4, 5)
-  steps: int = 5
   fast: float = 0.4
   chained: float = 0.8
 
@@ -201,29 +189,21 @@ class ChainMix:
         raise ValueError(
           f"ChainMix: {name} is {getattr(self, name)}, expected 0..1"
         )
-    draw(random.Random(0), self.steps, self.additions)
+    draw(random.Random(0), 1, self.additions)
 
   def example(self, index: int, *, seed: int = 0) -> tuple[str, str]:
-    """One (prompt, completion) pair: steps with answers, and one to answer.
-
-    Earlier answers are any numbers, not the right ones: a model that has to
-    read them learns to.
+    """One (prompt, completion) pair: a step after any answer.
 
     Args:
       index: which example of the endless stream, from 0.
       seed: which stream.
     """
     rng = random.Random(f"chains-{seed}-{index}")
-    count = rng.randint(1, self.steps)
-    chained = rng.random() < self.chained
-    chain = draw(rng, count, self.additions, chained=chained)
-    last = chain.steps[-1]
-    room = _LARGEST - sum(last.digits)
-    said = [rng.randint(0, room) for _ in chain.steps[:-1]]
+    (step,) = draw(rng, 1, self.additions).steps
+    that = 0
+    if rng.random() < self.chained:
+      step = Step(step.digits[1:], True)
+      that = rng.randint(0, _LARGEST - sum(step.digits))
     mode = "fast" if rng.random() < self.fast else "slow"
-    solved = [
-      (step.text, str(that))
-      for step, that in zip(chain.steps[:-1], said, strict=True)
-    ]
-    prompt = query(chain.text, solved, last.text) + INSTRUCTIONS[mode]
-    return prompt, solution(last, said[-1] if said else 0, mode)
+    asked = query("", [("", str(that))], step.text)
+    return asked + INSTRUCTIONS[mode], solution(step, that, mode)
