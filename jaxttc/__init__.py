@@ -15,6 +15,7 @@ import types
 __version__ = "0.1.0"
 
 __all__ = [
+  "agents",
   "allocators",
   "checkpoints",
   "compilation",

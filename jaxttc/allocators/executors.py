@@ -164,6 +164,7 @@ def sequential(
   plan: plans.Plan,
   shares: Sequence[Any] | np.ndarray,
   roll_over: str = "next",
+  prompt: Callable[[int, Sequence[StepOutcome]], str] | None = None,
 ) -> Executor:
   """A decode a step, each held to its cap, with all that came before as text.
 
@@ -172,6 +173,8 @@ def sequential(
     plan: of it.
     shares: tokens of each step, whole and not negative.
     roll_over: one of `local_budgets.ROLL_OVERS`.
+    prompt: a step's number, from 0, and the outcomes before it -> what is
+      asked; by default question, steps and texts in plain words.
 
   Raises:
     ValueError: if there is not one share a step, a share cannot be, the rule
@@ -187,7 +190,12 @@ def sequential(
   outcomes: list[StepOutcome] = []
   for at in range(len(plan.steps)):
     cap = int(local_budgets.cap(budgets, roll_over))
-    request = StepRequest(at, _step_prompt(question, plan, at, outcomes), cap)
+    asked = (
+      _step_prompt(question, plan, at, outcomes)
+      if prompt is None
+      else prompt(at, outcomes)
+    )
+    request = StepRequest(at, asked, cap)
     outcome = yield request
     _check_spent(request, outcome)
     budgets = local_budgets.charge(budgets, jnp.int32(outcome.tokens))

@@ -222,6 +222,10 @@ class TrainingMix:
     """The weights of terse, verbose and direct solutions."""
     return float(self.terse), float(self.verbose), float(self.direct)
 
+  def example(self, index: int, *, seed: int = 0) -> tuple[str, str]:
+    """`training_example` of this mix."""
+    return training_example(index, seed=seed, mix=self)
+
 
 def training_example(
   index: int, *, seed: int = 0, mix: TrainingMix | None = None

@@ -2,17 +2,30 @@
 """Next-token prediction: the objective, and its batches of worked problems."""
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxttc.models import transformer
-from jaxttc.tasks import arithmetic
 from jaxttc.tasks import tokenizer as tokenizer_lib
 from jaxttc.training import accumulation, packing
 
 _EXAMPLES_A_BATCH = 100_000  # index space of one step; never used up
+
+
+@runtime_checkable
+class Mix(Protocol):
+  """An endless stream of training text."""
+
+  def validate(self) -> None:
+    """Raises ValueError for what cannot be drawn from."""
+    ...
+
+  def example(self, index: int, *, seed: int) -> tuple[str, str]:
+    """The (prompt, completion) of an index and a stream."""
+    ...
 
 
 def objective(model: transformer.Transformer) -> Callable:
@@ -62,9 +75,9 @@ def example(
   )
 
 
-def arithmetic_batches(
+def generated_batches(
   tokenizer: tokenizer_lib.WordTokenizer,
-  mix: arithmetic.TrainingMix,
+  mix: Mix,
   rows: int,
   length: int,
   seed: int,
@@ -79,10 +92,7 @@ def arithmetic_batches(
 
   def batch(step: int) -> packing.Packed:
     indices = range(step * _EXAMPLES_A_BATCH, (step + 1) * _EXAMPLES_A_BATCH)
-    examples = (
-      example(tokenizer, *arithmetic.training_example(i, seed=seed, mix=mix))
-      for i in indices
-    )
+    examples = (example(tokenizer, *mix.example(i, seed=seed)) for i in indices)
     packed = packing.pack(examples, rows, length)
     if not packed.segments.any():
       raise ValueError(f"no worked problem fits train.length={length}")

@@ -27,11 +27,11 @@ from jaxttc.training import (
 
 @dataclasses.dataclass(kw_only=True)
 class LanguageModelRecipe:
-  """Trains a language model on generated worked problems.
+  """Trains a language model on generated text.
 
   Attributes:
     model: the transformer's sizes.
-    mix: shares of solution styles in the training text.
+    mix: what the training text is drawn from.
     train: length, rate and bookkeeping of the run.
     start: a language model's file, or the name of one that ships, to go on
       from; random parameters if None.
@@ -44,7 +44,7 @@ class LanguageModelRecipe:
   """
 
   model: config_lib.TransformerConfig
-  mix: arithmetic.TrainingMix
+  mix: language_model.Mix
   train: loop.TrainConfig
   start: str | None = None
   widths: tuple[float, ...] = ()
@@ -75,7 +75,7 @@ class LanguageModelRecipe:
       self.train,
       objective,
       self._initial(),
-      language_model.arithmetic_batches(
+      language_model.generated_batches(
         tokenizer,
         self.mix,
         self.train.batch_size,
@@ -132,7 +132,7 @@ class LanguageModelRecipe:
 
   def _evaluate(self, objective, tokenizer):
     """Loss on problems whose texts training never sees."""
-    held_out = language_model.arithmetic_batches(
+    held_out = language_model.generated_batches(
       tokenizer,
       self.mix,
       self.train.batch_size,

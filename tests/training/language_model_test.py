@@ -75,7 +75,7 @@ def test_batches_are_a_function_of_the_step_and_the_seed():
 
   def batches(seed):
     mix = arithmetic.TrainingMix()
-    return language_model.arithmetic_batches(tokenizer, mix, 2, 200, seed)
+    return language_model.generated_batches(tokenizer, mix, 2, 200, seed)
 
   first = batches(0)(3)
   for a, b in zip(first, batches(0)(3), strict=True):
@@ -87,7 +87,7 @@ def test_batches_are_a_function_of_the_step_and_the_seed():
 
 def test_rows_too_short_for_any_problem_are_refused(monkeypatch):
   monkeypatch.setattr(language_model, "_EXAMPLES_A_BATCH", 50)
-  batch = language_model.arithmetic_batches(
+  batch = language_model.generated_batches(
     tokenizer_lib.WordTokenizer(), arithmetic.TrainingMix(), 2, 4, 0
   )
   with pytest.raises(ValueError, match="train.length=4"):

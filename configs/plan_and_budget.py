@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Budgets split over five sums, bought as votes and as hard caps.
+
+    python scripts/study_plans.py --config=configs/plan_and_budget.py \
+      --out=docs/results/plan_and_budget
+
+A few minutes on one CPU core.
+"""
+
+from jaxttc.evaluation import plan_study
+
+
+def get_config() -> plan_study.StudyRecipe:
+  """The study; every field can be overridden with `--config.field=value`."""
+  return plan_study.StudyRecipe()

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SCALE on chains of digit sums: 200 chains of 5 steps for each of 3 seeds.
+
+    python scripts/study_scale.py --config=configs/scale.py \
+      --workdir=runs/scale --out=docs/results/scale
+
+A few minutes on one CPU core.
+"""
+
+from jaxttc.evaluation import two_speed_study
+
+
+def get_config() -> two_speed_study.StudyRecipe:
+  """The study; every field can be overridden with `--config.field=value`."""
+  return two_speed_study.StudyRecipe()

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs that talk to models, plan and check themselves under a budget."""
+
+from jaxttc.agents.outlines import Outline, decompose
+from jaxttc.agents.rounds import reason
+from jaxttc.agents.two_speed import System, carry_out, scale
+
+__all__ = [
+  "Outline",
+  "System",
+  "carry_out",
+  "decompose",
+  "reason",
+  "scale",
+]
