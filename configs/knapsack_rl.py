@@ -8,7 +8,7 @@ then goes on from rewards of right and wrong. Any strategy by a flag, such as
     python scripts/train.py --config=configs/knapsack_rl.py \
       --workdir=runs/knapsack_rl
 
-The strategies side by side, over seeds:
+The strategies side by side, over seeds; a quarter of an hour on one CPU core:
 
     python scripts/study_rollouts.py --config=configs/knapsack_rl.py:study \
       --workdir=runs/knapsack_study --out=docs/results/knapsack_rl

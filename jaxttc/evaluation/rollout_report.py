@@ -18,6 +18,7 @@ from jaxttc.evaluation import rollout_study
 Axes = Any
 
 _TASKS, _TOTAL, _TURNS = 512, 4096, 30
+_POSTERIOR = "posterior"
 _LOOK = {
   "uniform": ("#777777", "uniform"),
   "knapsack": ("#0072B2", "knapsack"),
@@ -100,80 +101,78 @@ def claims(
   since those are what rollouts were given out for; on held-out ones it is a
   claim of its own.
   """
-  final = lambda arm, name="train_success": np.array(  # noqa: E731
-    [run.final(name, recipe.last) for run in found.runs[arm]]
-  )
-  effective = lambda arm: np.array(  # noqa: E731
-    [run.steps["effective_gradient_ratio"].mean() for run in found.runs[arm]]
-  )
-  once, ours, twice = (
-    final(arm)
-    for arm in (
-      rollout_study.UNIFORM,
-      rollout_study.KNAPSACK,
-      rollout_study.TWICE,
+  final = _final(found, "train_success", recipe.last)
+  unseen = _final(found, "held_out_success", recipe.last)
+  effective = {
+    arm: np.array(
+      [run.steps["effective_gradient_ratio"].mean() for run in runs]
     )
+    for arm, runs in found.runs.items()
+  }
+  uniform, ours, twice = (
+    rollout_study.UNIFORM,
+    rollout_study.KNAPSACK,
+    rollout_study.TWICE,
   )
-  gain = effective(rollout_study.KNAPSACK) - effective(rollout_study.UNIFORM)
-  matched = [
-    budget_to_match(*levels) for levels in zip(once, twice, ours, strict=True)
-  ]
-  overall = budget_to_match(once.mean(), twice.mean(), ours.mean())
+  over = lambda what, arm=ours: 100 * (what[arm] - what[uniform])  # noqa: E731
+  match = lambda name, arm, bar=None: _matched(  # noqa: E731
+    name, final[uniform], final[twice], final[arm], bar
+  )
   made = [
-    _spanned("effective_ratio_gain_points", 100 * gain, 15.0),
-    _spanned("points_over_uniform", 100 * (ours - once), 0.0, ">"),
-    results.Claim(
-      "uniform_budget_to_match",
-      overall,
-      min([overall, *matched]),
-      max([overall, *matched]),
-      bar=1.5,
-    ),
-    results.Claim(
-      f"allocate_ms_{_TASKS}x{_TOTAL}",
-      float(np.median(ms)),
-      min(ms),
-      max(ms),
-      bar=10.0,
-      comparison="<=",
-    ),
+    _spanned("effective_ratio_gain_points", over(effective), 15.0),
+    _spanned("points_over_uniform", over(final), 0.0, ">"),
+    match("uniform_budget_to_match", ours, 1.5),
+    _spanned(f"allocate_ms_{_TASKS}x{_TOTAL}", ms, 10.0, "<=", np.median),
+    _spanned("held_out_points_over_uniform", over(unseen), 0.0, ">"),
   ]
-  unseen = lambda arm: final(arm, "held_out_success")  # noqa: E731
-  made.append(
-    _spanned(
-      "held_out_points_over_uniform",
-      100 * (unseen(rollout_study.KNAPSACK) - unseen(rollout_study.UNIFORM)),
-      0.0,
-      ">",
-    )
-  )
   for arm in found.runs:
     made += [
-      _spanned(f"{arm}_effective_ratio", effective(arm)),
-      _spanned(f"{arm}_success", final(arm)),
-      _spanned(f"{arm}_held_out_success", unseen(arm)),
+      _spanned(f"{arm}_effective_ratio", effective[arm]),
+      _spanned(f"{arm}_success", final[arm]),
+      _spanned(f"{arm}_held_out_success", unseen[arm]),
     ]
-  gaps = [
-    run.steps["logprob_difference"].max()
-    for runs in found.runs.values()
-    for run in runs
-  ]
-  largest = [
-    run.steps["allocation_max"].max()
-    for run in found.runs[rollout_study.KNAPSACK]
-  ]
+  if _POSTERIOR in found.runs:
+    made += [
+      _spanned("posterior_points_over_uniform", over(final, _POSTERIOR)),
+      match("uniform_budget_to_match_posterior", _POSTERIOR),
+    ]
+  return made + _checks(found)
+
+
+def _final(found, name, last) -> dict[str, np.ndarray]:
+  """Success at the end of each seed's run, by arm."""
+  return {
+    arm: np.array([run.final(name, last) for run in runs])
+    for arm, runs in found.runs.items()
+  }
+
+
+def _checks(found) -> list[results.Claim]:
+  runs = [run for runs in found.runs.values() for run in runs]
+  ours = found.runs[rollout_study.KNAPSACK]
+  largest = max(run.steps["allocation_max"].max() for run in ours)
+  gap = max(run.steps["logprob_difference"].max() for run in runs)
   return [
-    *made,
-    results.Claim("largest_group", max(largest)),
+    results.Claim("largest_group", largest),
     results.Claim(
-      "logprob_difference_engine_trainer", max(gaps), bar=1e-4, comparison="<="
+      "logprob_difference_engine_trainer", gap, bar=1e-4, comparison="<="
     ),
   ]
 
 
-def _spanned(name, numbers, bar=None, comparison=">="):
+def _matched(name, once, twice, wanted, bar=None):
+  """Of the means over seeds, and the range of the seeds' own."""
+  each = [
+    budget_to_match(*levels) for levels in zip(once, twice, wanted, strict=True)
+  ]
+  whole = budget_to_match(once.mean(), twice.mean(), wanted.mean())
+  low, high = min(whole, *each), max(whole, *each)
+  return results.Claim(name, whole, low, high, bar=bar)
+
+
+def _spanned(name, numbers, bar=None, comparison=">=", middle=np.mean):
   least, most = float(np.min(numbers)), float(np.max(numbers))
-  mean = float(np.clip(np.mean(numbers), least, most))
+  mean = float(np.clip(middle(numbers), least, most))
   return results.Claim(name, mean, least, most, bar, comparison)
 
 
