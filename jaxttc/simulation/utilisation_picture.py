@@ -11,9 +11,13 @@ from jaxttc import page
 
 _COLOURS = ("#333333", "#d62728", "#1f77b4")
 _PANELS = (
-  ("ttft_slowdown", "first token over an idle A100's", (0.5, 1, 2, 5, 10)),
-  ("e2e_slowdown", "last token over an idle A100's", (0.5, 1, 2, 4)),
-  ("gap_s", "longest gap between tokens, s", (0.05, 0.1, 0.2, 0.5, 1)),
+  (
+    "ttft_slowdown",
+    "first token over an idle A100's",
+    (0.5, 1.0, 2.0, 5.0, 10.0),
+  ),
+  ("e2e_slowdown", "last token over an idle A100's", (0.5, 1.0, 2.0, 4.0)),
+  ("gap_s", "longest gap between tokens, s", (0.05, 0.1, 0.2, 0.5, 1.0)),
 )
 
 
