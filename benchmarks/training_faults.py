@@ -55,6 +55,7 @@ KILLED = {
   "length": 128,
   "learning_rate": 0.01,
   "warmup_steps": 5,
+  "weight_decay": 0.02,
   "log_every": 1,
   "evaluate_every": 25,
   "checkpoint_every": 4,
