@@ -55,6 +55,7 @@ KILLED = {
   "length": 128,
   "learning_rate": 0.01,
   "warmup_steps": 5,
+  "weight_decay": 0.02,
   "log_every": 1,
   "evaluate_every": 25,
   "checkpoint_every": 4,
@@ -98,8 +99,8 @@ def until_done(
     seed: of the moments.
 
   Returns:
-    A row a kill: steps recorded, the last checkpoint, whether one was being
-    written, and steps that the next run has to take again.
+    A row a kill: steps recorded, the last checkpoint, whether it cut a save
+    short, and steps that the next run has to take again.
 
   Raises:
     RuntimeError: if the command fails of itself; with its last line.
@@ -109,6 +110,7 @@ def until_done(
   while True:
     doomed, starting = len(rows) < kills, len(rows) % 4 == 3
     began, recorded = time.monotonic(), _recorded(workdir)
+    before = _unfinished(workdir)
     process = _CONTEXT.Process(
       target=_train, args=(command(workdir, train), str(workdir) + ".log")
     )
@@ -133,7 +135,7 @@ def until_done(
     if process.exitcode != -signal.SIGKILL:
       said = pathlib.Path(str(workdir) + ".log").read_text().strip()
       raise RuntimeError(f"train.py failed: {said[-300:]}")
-    rows.append(_state(workdir, starting))
+    rows.append(_state(workdir, starting, before))
     print(rows[-1], f"({time.monotonic() - began:.0f} s)", flush=True)
 
 
@@ -218,7 +220,7 @@ def claims(
     none("lost_or_repeated_steps", after["lost"] + after["repeated"]),
     none("different_records", after["different_records"]),
     none("different_models", after["different_models"]),
-    results.Claim("kills_during_a_save", sum(row["saving"] for row in rows)),
+    results.Claim("saves_cut_short", sum(row["cut_short"] for row in rows)),
     results.Claim("steps_computed_again_a_kill", float(np.mean(again))),
   ]
   if losses:
@@ -245,7 +247,18 @@ def _recorded(workdir: pathlib.Path) -> int:
   return max((json.loads(line)["step"] for line in lines), default=0)
 
 
-def _state(workdir: pathlib.Path, starting: bool) -> dict[str, Any]:
+def _unfinished(workdir: pathlib.Path) -> set[tuple[str, int]]:
+  """Saves that are not complete, by name and by when they were begun."""
+  return {
+    (path.name, path.stat().st_ctime_ns)
+    for path in workdir.glob("*orbax-checkpoint-tmp*")
+  }
+
+
+def _state(
+  workdir: pathlib.Path, starting: bool, before: set[tuple[str, int]]
+) -> dict[str, Any]:
+  unfinished = _unfinished(workdir)
   names = [path.name for path in workdir.iterdir()] if workdir.exists() else []
   last = max((int(name) for name in names if name.isdigit()), default=0)
   recorded = _recorded(workdir)
@@ -253,7 +266,7 @@ def _state(workdir: pathlib.Path, starting: bool) -> dict[str, Any]:
     "while": "starting" if starting else "training",
     "recorded": recorded,
     "checkpoint": last,
-    "saving": any("orbax-checkpoint-tmp" in name for name in names),
+    "cut_short": bool(unfinished - before),
     "steps_again": max(recorded - last, 0),
   }
 
