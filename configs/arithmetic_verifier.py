@@ -2,8 +2,8 @@
 """The embedded generative verifier: it writes checks, then yes or no.
 
 The embedded policy solves modular problems tersely, and goes on training on
-gold verifications of what it wrote. Stopped while it still errs, so that a
-second verification has something to add. About 10 minutes on one CPU core.
+gold verifications of what it wrote. Stopped early, well before it checks as
+well as it could. About 10 minutes on one CPU core.
 
     python scripts/train.py --config=configs/arithmetic_verifier.py \
       --workdir=runs/arithmetic_verifier \

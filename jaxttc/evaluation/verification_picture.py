@@ -93,7 +93,9 @@ def _draw_curves(axes: Axes, data) -> None:
   _dress(axes, "compute, in solutions", _powers(x[-1]))
   axes.set_ylabel("accuracy")
   axes.set_title("At equal compute")
-  axes.legend(loc="lower right", fontsize=8.5)
+  bottom, top = axes.get_ylim()
+  axes.set_ylim(bottom, top + 0.35 * (top - bottom))  # room for the legend
+  axes.legend(loc="upper left", fontsize=8.5)
 
 
 def _draw_surface(axes: Axes, data, figure) -> None:
@@ -137,7 +139,7 @@ def _draw_splits(axes: Axes, data) -> None:
   axes.set_yticks(marks, [f"{mark}" for mark in marks])
   axes.set_ylabel("best split")
   _dress(axes, "compute, in solutions", [8, 16, 32, 64, 128])
-  axes.set_title("Law from small budgets; crosses: best, held out")
+  axes.set_title("Best splits; crosses: held out, by half")
   axes.legend(loc="upper left", fontsize=8.5)
 
 
@@ -170,4 +172,6 @@ def _draw_controls(axes: Axes, data) -> None:
   )
   _dress(axes, "solutions, verified or not", _powers(x[-1]))
   axes.set_title("At equal numbers of solutions")
+  bottom, top = axes.get_ylim()
+  axes.set_ylim(bottom, top + 0.7 * (top - bottom))  # room for the legend
   axes.legend(loc="upper left", fontsize=8)

@@ -28,7 +28,7 @@ from jaxttc.evaluation import (
 )
 from jaxttc.simulation import study as study_lib
 
-_FRESH = 200  # fresh votes a problem and size
+_FRESH = 100  # fresh votes a problem and size
 
 
 class Simulated(NamedTuple):
@@ -73,9 +73,9 @@ class SimulationRecipe:
     seed: of all draws.
   """
 
-  problems: int = 400
+  problems: int = 300
   solutions: int = 256
-  verifications: int = 32
+  verifications: int = 16
   chance: tuple[float, float] = (0.9, 1.6)
   wrong_answers: int = 40
   concentration: float = 0.15
@@ -84,8 +84,8 @@ class SimulationRecipe:
   problem_noise: float = 0.6
   solution_noise: float = 0.9
   ratio: float = 1.0
-  qualities: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0)
-  budgets: tuple[float, ...] = tuple(2.0**i for i in range(12))
+  qualities: tuple[float, ...] = (0.0, 1.0, 2.0)
+  budgets: tuple[float, ...] = tuple(2.0**i for i in range(11))
   fit_budgets: tuple[float, ...] = (16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
   small_budget: float = 32.0
   resamples: int = 500
@@ -223,6 +223,7 @@ def _study(recipe) -> tuple[dict[str, Any], list[results.Claim]]:
   )
   law = verification_scaling.fit_scaling(optima)
   limit = float(drawn.vote_limit.mean())
+  told_limit = float(drawn.vote_limit[told].mean())
   last = float(drawn.voted.values[:, -1].mean())
   small = (budgets > 1) & (budgets <= recipe.small_budget)
   lead = 100 * (curves["vote"] - curves["verified"])[small].mean(0)
@@ -230,7 +231,7 @@ def _study(recipe) -> tuple[dict[str, Any], list[results.Claim]]:
     "budgets": budgets,
     "vote": curves["vote"].mean(1),
     "verified": curves["verified"].mean(1),
-    "vote_limit": limit,
+    "vote_limit": told_limit,
     "sweep": sweep,
     "law": law._asdict(),
     "optima": {

@@ -72,7 +72,19 @@ def test_it_is_a_verifier(scored):
   assert verifier.tariff.price(10, 10).verifier_calls == 4
   for verdict in found:
     assert verdict.reward * 4 == pytest.approx(round(verdict.reward * 4))
-  assert found[0].reward > found[1].reward
+    assert 0 <= verdict.reward <= 1
+
+
+def test_the_reward_is_the_mean_of_the_verdicts_that_there_are(judge):
+  told = iter([True, None, False, True, None, None, None, None])
+  engine = local_engine.LocalEngine(judge, groups=1, rows=4)
+  verifier = generative_verifier.GenerativeVerifier(
+    engine, _ask, samples=4, limit=96, read=lambda _: next(told)
+  )
+  verifier.open({0: engine_lib.Prompt(text="1+1\n", tokens=(1,))})
+  some, none = verifier.score([_span("#### 2\n", 0), _span("#### 3\n", 1)])
+  assert some.reward == pytest.approx(2 / 3)
+  assert none.reward == 0.0
 
 
 def test_equal_solutions_are_paid_once(scored):
