@@ -679,14 +679,14 @@ def hidden_stack(
   positions: Int[Array, "B T"],
 ) -> Float[Array, "B T N D"]:
   """Hidden states of all layers (`Transformer.stacked`) of packed sequences."""
-  _, _, stack = model.apply(
+  out = model.apply(
     {"params": params},
     tokens[:, None],
     positions[:, None],
     causal_mask(segments),
     method="stacked",
   )
-  return stack[:, 0]
+  return out[2][:, 0]
 
 
 # Which axes of a matrix parameter are summed over, and which come out.
