@@ -19,7 +19,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -42,7 +42,6 @@ from jaxttc.tasks import problems as problems_lib
 NOT_TRIED = "not tried"  # the `stop` of problems that the budget left out
 STAGES = ("prompt", "answer", "search", "verify")
 Engine = tuple[bundle_lib.Bundle, bundle_lib.Bundle | None]
-Per = Literal["problem", "set"]
 
 
 class _Job(NamedTuple):
@@ -64,7 +63,7 @@ def solve(
   budget: budget_lib.Budget,
   *,
   policy: str | budget_policies.BudgetPolicy = budget_policies.AUTO,
-  per: Per = "problem",
+  per: str = "problem",
   seed: int = 0,
   batch: int = 16,
 ) -> list[dict[str, Any]]:
@@ -173,7 +172,7 @@ def _loaded(
   return budget_policies.load(policy)
 
 
-def _amount(budget: budget_lib.Budget, per: Per, problems: int) -> int:
+def _amount(budget: budget_lib.Budget, per: str, problems: int) -> int:
   """Generated tokens of all problems together."""
   limits = budget.validate().as_dict()
   if set(limits) != {"generated_tokens"}:
