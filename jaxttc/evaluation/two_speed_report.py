@@ -10,7 +10,7 @@ import numpy as np
 from jaxttc import page, results, simulation
 from jaxttc.evaluation import statistics, two_speed_study
 
-_SLIGHT, _STRONG = "probe-0.2", "probe-0.4"  # thresholds fixed beforehand
+_STRONG = "probe-0.4"  # a threshold fixed beforehand
 
 _FRONTS = {
   "probe": ("difficulty read off the state", "#D55E00", "o"),
@@ -56,6 +56,7 @@ def report(
       for row, kind in enumerate(kinds)
     ],
     "probe_auc": calibration.auc,
+    "calibrated_tau": calibration.tau,
     "arms": [
       _figures(name, by_seed, recipe, rng)
       for name, by_seed in found.arms.items()
@@ -102,8 +103,9 @@ def _claims(recipe, found, rng) -> list[results.Claim]:
   def claim(name, interval, bar=None, comparison=">="):
     return results.Claim(name, *interval, bar=bar, comparison=comparison)
 
+  slight = f"probe-{found.calibration.tau}"
   share = statistics.ratio_of_means(
-    _column(found.arms[_SLIGHT], "tokens"),
+    _column(found.arms[slight], "tokens"),
     _column(found.arms["slow"], "tokens"),
     resamples=recipe.resamples,
     rng=rng,
@@ -112,7 +114,7 @@ def _claims(recipe, found, rng) -> list[results.Claim]:
   return [
     claim("points_over_random_routing", points(_STRONG, "random-0.4"), 15),
     claim("tokens_over_uniform_system2", share, 0.9, "<="),
-    claim("points_below_uniform_system2", points("slow", _SLIGHT), 3, "<="),
+    claim("points_below_uniform_system2", points("slow", slight), 3, "<="),
     claim("points_over_uniform_system1", points(_STRONG, "fast")),
     claim("points_over_voting_system1", points(_STRONG, "vote")),
     claim("points_below_oracle_difficulty", points("oracle-0.4", _STRONG)),
@@ -123,6 +125,7 @@ def _claims(recipe, found, rng) -> list[results.Claim]:
       "points_lost_without_answers_independent",
       points("slow_independent", "slow_independent_without_answers"),
     ),
+    results.Claim("calibrated_tau", found.calibration.tau),
     results.Claim("probe_auc", found.calibration.auc),
     results.Claim("fast_accuracy_easiest", rates[0, 0]),
     results.Claim("fast_accuracy_hardest", rates[-1, 0]),
