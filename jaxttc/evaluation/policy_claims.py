@@ -215,7 +215,7 @@ def _overspent(recipe, found) -> results.Claim:
   )
 
 
-def _spent(row) -> float:
+def _spent(row) -> int:
   return row["cost"][_TOKENS]
 
 
