@@ -69,7 +69,7 @@ class StudyRecipe:
 
   model: str = "two_speed_lm"
   problems: int = 200
-  additions: tuple[int, ...] = (1, 2, 4, 5, 6)
+  additions: tuple[int, ...] = (1, 2, 3, 4, 5)
   seeds: tuple[int, ...] = (0, 1, 2)
   pool: int = 48
   vanilla: int = 24

@@ -8,8 +8,6 @@ one method a run; seeds and learning rates are mapped in one program.
 *  outcome: GRPO on whether the final answer is right.
 *  outcome, equal compute: the same, with as many traces more as the forced
    answers of the others cost; an episode and a forced answer cost one unit.
-*  length penalty: the outcome less a price on every episode that came after the
-   right candidate was tested.
 *  telescoped: progress credited to an episode and all before it.
 *  progress: progress credited to its own episode (MRT). Success rates of forced
    answers are estimated by a few samples each.
@@ -36,7 +34,6 @@ from jaxttc.training import episode_credit
 METHODS = (
   "outcome",
   "outcome, equal compute",
-  "length penalty",
   "telescoped",
   "progress",
 )
@@ -54,7 +51,6 @@ class StudyRecipe:
     rollouts: a query.
     branches: forced answers that estimate a success rate.
     alpha: weight of the bonus.
-    price: of the length penalty, a late episode.
     steps: of training.
     rates: learning rates to choose from.
     seeds: reported.
@@ -71,7 +67,6 @@ class StudyRecipe:
   rollouts: int = 16
   branches: int = 4
   alpha: float = 1.0
-  price: float = 0.05
   steps: int = 400
   rates: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
   seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -88,8 +83,8 @@ class StudyRecipe:
         raise ValueError(f"{name} is {getattr(self, name)}; expected >= 1")
     if self.rollouts < 2:
       raise ValueError(f"rollouts is {self.rollouts}; expected >= 2")
-    if self.alpha < 0 or self.price < 0:
-      raise ValueError("alpha and price must not be negative")
+    if self.alpha < 0:
+      raise ValueError(f"alpha is {self.alpha}; expected 0 or more")
     if set(self.seeds) & set(self.tuning_seeds):
       raise ValueError("seeds and tuning_seeds overlap; expected none in both")
     if not self.rates or not all(rate > 0 for rate in self.rates):
@@ -105,12 +100,10 @@ class Method(NamedTuple):
   Attributes:
     credit: of progress; "" for none.
     rollouts: traces a query.
-    price: of an episode after the right candidate.
   """
 
   credit: str
   rollouts: int
-  price: float
 
 
 def methods(recipe: StudyRecipe) -> dict[str, Method]:
@@ -119,11 +112,10 @@ def methods(recipe: StudyRecipe) -> dict[str, Method]:
   branched = recipe.episodes + recipe.branches * recipe.episodes
   more = round(recipe.rollouts * branched / plain)
   return {
-    "outcome": Method("", recipe.rollouts, 0.0),
-    "outcome, equal compute": Method("", more, 0.0),
-    "length penalty": Method("", recipe.rollouts, recipe.price),
-    "telescoped": Method("telescoped", recipe.rollouts, 0.0),
-    "progress": Method("episode", recipe.rollouts, 0.0),
+    "outcome": Method("", recipe.rollouts),
+    "outcome, equal compute": Method("", more),
+    "telescoped": Method("telescoped", recipe.rollouts),
+    "progress": Method("episode", recipe.rollouts),
   }
 
 
@@ -155,9 +147,6 @@ def step_gradient(
   outcome = episode_credit.sampled_values(answer_key, values[..., -1:], 1)[
     ..., 0
   ]
-  if method.price:
-    late = (values[..., :-1] >= 1).sum(-1)
-    outcome = outcome - method.price * late
   alpha, bonuses = 0.0, jnp.zeros(tested.shape)
   if method.credit:
     alpha = recipe.alpha
@@ -297,11 +286,14 @@ def report(recipe: StudyRecipe, data: Mapping[str, Any]) -> simulation.Study:
   }
   peer = "outcome, equal compute"
 
-  def efficiency(other):
+  def efficiency(other, best=False):
+    known = np.array(data["oracle"])
     return np.array(
       [
         regret.token_efficiency(
-          (episodes, mine[1:]), (episodes, theirs[1:]), recipe.level
+          (episodes, (known if best else mine)[1:]),
+          (episodes, theirs[1:]),
+          recipe.level,
         )
         for mine, theirs in zip(curves["progress"], curves[other], strict=True)
       ]
@@ -327,9 +319,7 @@ def report(recipe: StudyRecipe, data: Mapping[str, Any]) -> simulation.Study:
     _spanned("regret_over_outcome_reward", rival.max(1), 1.0, "<"),
     _spanned("token_efficiency_at_equal_rollouts", efficiency("outcome"), None),
     _spanned(
-      "token_efficiency_over_length_penalty",
-      efficiency("length penalty"),
-      None,
+      "token_efficiency_of_best_order", efficiency(peer, best=True), None
     ),
     _spanned(
       "regret_over_telescoped",
@@ -361,7 +351,6 @@ def _spanned(name, numbers, bar, comparison=">=") -> results.Claim:
 _COLOURS = {
   "outcome": "#999999",
   "outcome, equal compute": "#0072B2",
-  "length penalty": "#E69F00",
   "telescoped": "#009E73",
   "progress": "#D55E00",
 }

@@ -52,11 +52,11 @@ class StudyRecipe:
   """
 
   model: str = "two_speed_lm"
-  chains: int = 200
+  chains: int = 120
   steps: int = 5
-  additions: tuple[int, ...] = (1, 2, 4, 5, 6)
+  additions: tuple[int, ...] = (1, 2, 3, 4, 5)
   seeds: tuple[int, ...] = (0, 1, 2)
-  temperature: float = 0.2
+  temperature: float = 0.6
   fast_limit: int = 6
   slow_limit: int = 48
   calibration: int = 2000

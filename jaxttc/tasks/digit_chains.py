@@ -169,12 +169,14 @@ class ChainMix:
   """What training text is made of.
 
   Attributes:
-    additions: of a step; repeat one to favour it.
+    additions: of a step that is worked out; repeat one to favour it.
+    fast_additions: of a step that is answered at once.
     fast: share of steps answered at once.
     chained: share of steps that begin with the answer before.
   """
 
   additions: tuple[int, ...] = (1, 2, 3, 4, 5)
+  fast_additions: tuple[int, ...] = (1, 2, 3, 4, 5)
   fast: float = 0.4
   chained: float = 0.8
 
@@ -189,7 +191,8 @@ class ChainMix:
         raise ValueError(
           f"ChainMix: {name} is {getattr(self, name)}, expected 0..1"
         )
-    draw(random.Random(0), 1, self.additions)
+    for additions in (self.additions, self.fast_additions):
+      draw(random.Random(0), 1, additions)
 
   def example(self, index: int, *, seed: int = 0) -> tuple[str, str]:
     """One (prompt, completion) pair: a step after any answer.
@@ -199,11 +202,12 @@ class ChainMix:
       seed: which stream.
     """
     rng = random.Random(f"chains-{seed}-{index}")
-    (step,) = draw(rng, 1, self.additions).steps
+    mode = "fast" if rng.random() < self.fast else "slow"
+    additions = self.fast_additions if mode == "fast" else self.additions
+    (step,) = draw(rng, 1, additions).steps
     that = 0
     if rng.random() < self.chained:
       step = Step(step.digits[1:], True)
       that = rng.randint(0, _LARGEST - sum(step.digits))
-    mode = "fast" if rng.random() < self.fast else "slow"
     asked = query("", [("", str(that))], step.text)
     return asked + INSTRUCTIONS[mode], solution(step, that, mode)

@@ -69,6 +69,7 @@ def test_chains_that_would_grow_too_large():
     ("chained", -0.1, "chained is -0.1"),
     ("additions", (0,), "additions"),
     ("additions", (), "additions"),
+    ("fast_additions", (9,), "additions"),
   ],
 )
 def test_mix_that_cannot_be_drawn_from(field, value, said):
