@@ -76,10 +76,14 @@ def claims(data: Mapping[str, Any]) -> list[results.Claim]:
   return [
     _spanned("e3_over_vanilla", e3["weighted"] / e3["vanilla"], 1.5),
     _spanned("e3_model_over_vanilla", e3["model"] / e3["vanilla"], 1.5),
-    _spanned("points_oracle_over_model", points("oracle", "model"), 0),
-    _spanned("points_model_over_weighted", points("model", "weighted"), 0),
-    _spanned("points_weighted_over_uniform", points("weighted", "uniform"), 8),
-    _spanned("points_uniform_over_in_order", points("uniform", "in_order"), 0),
+    _spanned("points_oracle_over_model", points("oracle", "model"), 0.0),
+    _spanned("points_model_over_weighted", points("model", "weighted"), 0.0),
+    _spanned(
+      "points_weighted_over_uniform", points("weighted", "uniform"), 8.0
+    ),
+    _spanned(
+      "points_uniform_over_in_order", points("uniform", "in_order"), 0.0
+    ),
     _spanned(
       "points_linear_over_constant_credits_late",
       100
@@ -87,12 +91,12 @@ def claims(data: Mapping[str, Any]) -> list[results.Claim]:
         decay("hard first", "late", "linear")
         - decay("hard first", "late", "constant")
       ),
-      0,
+      0.0,
     ),
     _spanned(
       "points_least_loss_by_decay_credits_right",
       100 * np.min(losses, axis=0),
-      0,
+      0.0,
     ),
     _spanned(
       "points_lost_by_polynomial_work_late",
@@ -101,9 +105,9 @@ def claims(data: Mapping[str, Any]) -> list[results.Claim]:
         decay("hard last", "probe", "constant")
         - decay("hard last", "probe", "polynomial")
       ),
-      0,
+      0.0,
     ),
-    _spanned("points_pool_over_hard_caps", 100 * np.min(pooled, axis=0), 0),
+    _spanned("points_pool_over_hard_caps", 100 * np.min(pooled, axis=0), 0.0),
   ]
 
 

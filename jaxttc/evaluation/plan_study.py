@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Splitting a budget over sub-questions, with a model that answers them.
 
-A problem is five sums that are answered apart; it is solved if all are right.
+A problem is a few sums that are answered apart; it is solved if all are right.
 
 *  Votes: tokens buy samples of the fast mode, a vote answers each sum. Samples
    are drawn once, into pools; the chance that a vote of k of them is right is
@@ -68,16 +68,16 @@ class StudyRecipe:
   """
 
   model: str = "two_speed_lm"
-  problems: int = 200
-  additions: tuple[int, ...] = (1, 2, 3, 4, 5)
+  problems: int = 150
+  additions: tuple[int, ...] = (1, 2, 3, 4)
   seeds: tuple[int, ...] = (0, 1, 2)
   pool: int = 48
   vanilla: int = 24
-  budget: int = 40
+  budget: int = 32
   pilot: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
   pilot_sums: int = 60
-  temperature: float = 1.0
-  capped: int = 60
+  temperature: float = 1.4
+  capped: int = 40
   shares: tuple[float, ...] = (0.8, 1.0, 1.2, 1.6)
   slots: int = 128
   resamples: int = 1000
@@ -227,7 +227,9 @@ class _Bench:
     for share in recipe.shares:
       shares = [
         decay_schedules.allocate_tokens(
-          [1.0 + chain.steps[0].additions for chain in problem],
+          _hundred(
+            np.array([1.0 + chain.steps[0].additions for chain in problem])
+          ),
           int(share * need),
           "constant",
           floor=1,
@@ -305,6 +307,11 @@ def _curve(said: Sequence[str | None], gold: str, most: int) -> np.ndarray:
   return np.array([0.0, *votes])
 
 
+def _hundred(credits: np.ndarray) -> np.ndarray:
+  """Credits that total 100 a problem."""
+  return 100.0 * credits / credits.sum(-1, keepdims=True)
+
+
 def _by_kind(recipe: StudyRecipe, sums: Sums) -> np.ndarray:
   """Mean accuracy of a vote, f64[kinds, K + 1]."""
   return np.stack(
@@ -322,7 +329,7 @@ def _rule_of(
   steps, budget = len(recipe.additions), recipe.budget
   fits = [
     pilot_fit.fit(
-      recipe.pilot,
+      np.array(recipe.pilot, float),
       1.0 - pilot.curve[pilot.kind == kind][:, list(recipe.pilot)].T,
       resamples=1,
     )
@@ -348,7 +355,7 @@ def _rule_of(
 
   def weighted(kinds, failure):
     del kinds
-    credits = 1.0 + 99.0 * failure
+    credits = _hundred(1.0 + 99.0 * failure)
     return decay_schedules.allocate_tokens(credits, budget, "constant", floor=1)
 
   return {
@@ -425,8 +432,11 @@ def _decays(recipe, seed, tested) -> list[dict[str, Any]]:
   for place, name in itertools.product(PLACES, decay_schedules.SCHEDULES):
     rows = _shuffled(recipe, seed, tested, place)
     for told, credits in (
-      ("probe", 1.0 + 99.0 * tested.failure[rows]),
-      ("late", np.tile(np.arange(1.0, rows.shape[1] + 1), (len(rows), 1))),
+      ("probe", _hundred(1.0 + 99.0 * tested.failure[rows])),
+      (
+        "late",
+        _hundred(np.tile(np.arange(1.0, rows.shape[1] + 1), (len(rows), 1))),
+      ),
     ):
       samples = np.stack(
         [

@@ -104,5 +104,5 @@ def sampled_values(
   """Unbiased estimates of success rates from so many forced answers each."""
   if answers < 1:
     raise ValueError(f"answers is {answers}; expected at least 1")
-  drawn = jax.random.uniform(key, (answers, *values.shape)) < values
+  drawn = jax.random.uniform(key, (answers, *values.shape)) < values[None]
   return drawn.mean(0)
