@@ -179,7 +179,7 @@ def _draw_front(axes, arms) -> None:
   for name, label in _POINTS.items():
     x, y = arms[name]["tokens"], arms[name]["accuracy"]["value"]
     axes.plot(x, y, "*", color="#0072B2", markersize=11, zorder=4)
-    right = name == "slow"
+    right = name != "fast"
     axes.annotate(
       label,
       (x, y),
@@ -193,7 +193,7 @@ def _draw_front(axes, arms) -> None:
   axes.set_ylabel("accuracy")
   axes.set_title("Which steps to think through")
   axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
-  axes.legend(loc="lower right", fontsize=8.5)
+  axes.legend(loc="upper left", fontsize=8)
 
 
 def _draw_gate(axes, steps) -> None:

@@ -7,7 +7,6 @@ else is decoded. Each arm is a file of its runs, so a run that was stopped goes
 on where it was.
 """
 
-from collections.abc import Sequence
 import dataclasses
 import functools
 import json
@@ -401,7 +400,9 @@ def _promising(guess: np.ndarray, right: np.ndarray, steps: int) -> float:
   return max(fits, default=TAUS[0])
 
 
-def _graded(chain: digit_chains.Chain, done: programs.Done) -> Sequence[float]:
+def _graded(
+  chain: digit_chains.Chain, done: programs.Done
+) -> tuple[bool, float, float, float, float, float]:
   """The fields of `Outcome` for one chain."""
   run: two_speed.Run = done.value
   that, right = "0", []
