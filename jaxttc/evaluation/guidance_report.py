@@ -371,9 +371,10 @@ def _draw_bending(axes, recipe, found):
       ls=":",
       label=f"cut: {name}",
     )
-  axes.set(xlabel="budget / natural length", ylabel="%", ylim=(0, 103))
+  axes.set(xlabel="budget / natural length", ylabel="%", ylim=(0, 150))
+  axes.set_yticks(range(0, 101, 20))
   axes.set_title("How it fits: lines get shorter, cuts get rare")
-  axes.legend(fontsize=7.5)
+  axes.legend(fontsize=7.5, ncols=2, loc="upper center")
 
 
 def _draw_calibration(axes, checks):
