@@ -443,11 +443,30 @@ def _diverged(workdir, step_fn, state, batch, place, config):
   return FloatingPointError(f"{cause}; its batch and parameters are in {path}")
 
 
+def completed(meta: Any) -> Any:
+  """A recipe's description, with the fields that `TrainConfig` has by now.
+
+  Fields that came later have their defaults, which train as before.
+
+  Args:
+    meta: a description, as recipes' `describe` returns it.
+  """
+  if not isinstance(meta, dict):
+    return meta
+  found = {name: completed(part) for name, part in meta.items()}
+  if isinstance(found.get("train"), dict):
+    found["train"] = dataclasses.asdict(TrainConfig()) | found["train"]
+  return found
+
+
 def _resume(restored, meta, workdir) -> TrainState:
   step, state, saved = restored
-  if meta is not None and saved is not None and saved != meta:
+  if meta is None or saved is None:
+    return state
+  then, now = completed(saved), completed(meta)
+  if then != now:
     changed = sorted(
-      k for k in meta.keys() | saved.keys() if meta.get(k) != saved.get(k)
+      k for k in now.keys() | then.keys() if now.get(k) != then.get(k)
     )
     raise ValueError(
       f"{workdir} holds a run of another recipe at step {step} (differs in "

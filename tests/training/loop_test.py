@@ -334,3 +334,14 @@ def test_a_collector_sees_the_parameters_and_resumes_exactly(tmp_path):
   logged = metrics_lib.read(str(tmp_path / "cut"))
   assert logged == metrics_lib.read(str(tmp_path / "whole"))
   assert [record["asked"] for record in logged] == list(range(1, 13))
+
+
+def test_descriptions_written_before_a_field_came_go_on():
+  today = {"kind": "x", "train": dataclasses.asdict(loop.TrainConfig(seed=3))}
+  before = {"kind": "x", "train": dict(today["train"])}
+  del before["train"]["accumulate"]
+  nested = {"trunk": before}
+  assert loop.completed(before) == today == loop.completed(today)
+  assert loop.completed(nested) == {"trunk": today}
+  other = loop.completed(before | {"train": before["train"] | {"seed": 4}})
+  assert other != today
