@@ -231,7 +231,7 @@ def claims(
       if row["spread"] == spread
     ]
     found.append(
-      _spanned(f"effective_points_{spread}", gains, _BARS.get(spread))
+      results.claim_over(f"effective_points_{spread}", gains, _BARS.get(spread))
     )
   return found + _training_claims(curves)
 
@@ -253,14 +253,14 @@ def _training_claims(curves):
   gap = success["uniform_2x"] - success["uniform"]
   stuck = {name: (c.finish < 0.1).mean(1) for name, c in curves.items()}
   return [
-    _spanned(
+    results.claim_over(
       "table_effective_ratio_over_uniform",
       effective["knapsack"] / effective["uniform"],
       1.2,
     ),
-    _spanned("table_points_over_uniform", 100 * gain, 3.0),
-    _spanned("table_share_of_gap_to_2x_closed", gain / gap, 0.5),
-    _spanned(
+    results.claim_over("table_points_over_uniform", 100 * gain, 3.0),
+    results.claim_over("table_share_of_gap_to_2x_closed", gain / gap, 0.5),
+    results.claim_over(
       "table_points_fewer_tasks_below_a_tenth",
       100 * (stuck["uniform"] - stuck["knapsack"]),
       None,
@@ -269,13 +269,6 @@ def _training_claims(curves):
       "table_largest_group", curves["knapsack"].largest.max().item()
     ),
   ]
-
-
-def _spanned(name, numbers, bar):
-  """The mean over seeds, between the least and the most of them."""
-  least, most = float(np.min(numbers)), float(np.max(numbers))
-  mean = float(np.clip(np.mean(numbers), least, most))
-  return results.Claim(name, mean, least, most, bar=bar)
 
 
 def draw(

@@ -227,18 +227,24 @@ def claims(
   near = int(np.argmin(np.abs(rolled["multiples"] - 1.2)))
   points = lambda x: 100 * x  # noqa: E731
   return [
-    _spanned("points_oracle_over_model", points(of["oracle"] - of["model"]), 0),
-    _spanned(
+    results.claim_over(
+      "points_oracle_over_model", points(of["oracle"] - of["model"]), 0
+    ),
+    results.claim_over(
       "points_model_over_weighted", points(of["model"] - of["weighted"]), 0
     ),
-    _spanned(
+    results.claim_over(
       "points_weighted_over_uniform", points(of["weighted"] - of["uniform"]), 8
     ),
-    _spanned(
+    results.claim_over(
       "points_uniform_over_in_order", points(of["uniform"] - of["in_order"]), 0
     ),
-    _spanned("e3_weighted_over_vanilla", e3["weighted"] / e3["vanilla"], 1.5),
-    _spanned("e3_model_over_vanilla", e3["model"] / e3["vanilla"], 1.5),
+    results.claim_over(
+      "e3_weighted_over_vanilla", e3["weighted"] / e3["vanilla"], 1.5
+    ),
+    results.claim_over(
+      "e3_model_over_vanilla", e3["model"] / e3["vanilla"], 1.5
+    ),
     *(
       results.Claim(
         f"points_linear_over_constant_credits_late_{budget}",
@@ -269,13 +275,6 @@ def claims(
       bar=20.0,
     ),
   ]
-
-
-def _spanned(name: str, numbers: np.ndarray, bar: float) -> results.Claim:
-  """The mean over seeds, between the least and the most of them."""
-  least, most = float(numbers.min()), float(numbers.max())
-  mean = float(np.clip(numbers.mean(), least, most))
-  return results.Claim(name, mean, least, most, bar=bar)
 
 
 def draw(path, rows, decayed, rolled) -> None:

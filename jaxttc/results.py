@@ -11,7 +11,7 @@ a claim between a pair of markers, which `fill` keeps up to date:
 This module imports JAX only to describe the environment.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import difflib
 import json
@@ -137,6 +137,30 @@ class Results:
   seeds: tuple[int, ...]
   data: dict[str, Any]
   claims: tuple[Claim, ...]
+
+
+def claim_over(
+  name: str,
+  numbers: Any,
+  bar: float | None = None,
+  comparison: str = ">=",
+  middle: Callable[[Any], Any] = np.mean,
+) -> Claim:
+  """A claim of several runs' figure: the middle one, from least to most.
+
+  Args:
+    name: as in `Claim`.
+    numbers: f[S], a figure of each seed or repeat.
+    bar: as in `Claim`.
+    comparison: as in `Claim`.
+    middle: of the numbers; their mean.
+
+  Raises:
+    ValueError: as `Claim`, or if there are no numbers.
+  """
+  least, most = float(np.min(numbers)), float(np.max(numbers))
+  value = float(np.clip(middle(numbers), least, most))  # despite rounding
+  return Claim(name, value, least, most, bar, comparison)
 
 
 def write(

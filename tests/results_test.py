@@ -258,3 +258,13 @@ def test_command_line_has_no_paths_of_this_machine(tmp_path, monkeypatch):
 
 def test_command_line_is_of_this_process():
   assert results.command_line().startswith("python ")
+
+
+def test_claim_over_runs_spans_them():
+  claim = results.claim_over("gain", [0.1, 0.4, 0.1], 0.3, "<=")
+  assert (claim.value, claim.low, claim.high) == (pytest.approx(0.2), 0.1, 0.4)
+  assert claim.holds
+  same = results.claim_over("same", [0.1] * 3)  # whose mean rounds up
+  assert same.low == same.value == same.high == 0.1
+  middle = results.claim_over("ms", [1.0, 2.0, 9.0], middle=max)
+  assert middle.value == 9.0

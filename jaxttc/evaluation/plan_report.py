@@ -74,17 +74,23 @@ def claims(data: Mapping[str, Any]) -> list[results.Claim]:
     for share in shares
   ]
   return [
-    _spanned("e3_over_vanilla", e3["weighted"] / e3["vanilla"], 1.5),
-    _spanned("e3_model_over_vanilla", e3["model"] / e3["vanilla"], 1.5),
-    _spanned("points_oracle_over_model", points("oracle", "model"), 0.0),
-    _spanned("points_model_over_weighted", points("model", "weighted"), 0.0),
-    _spanned(
+    results.claim_over("e3_over_vanilla", e3["weighted"] / e3["vanilla"], 1.5),
+    results.claim_over(
+      "e3_model_over_vanilla", e3["model"] / e3["vanilla"], 1.5
+    ),
+    results.claim_over(
+      "points_oracle_over_model", points("oracle", "model"), 0.0
+    ),
+    results.claim_over(
+      "points_model_over_weighted", points("model", "weighted"), 0.0
+    ),
+    results.claim_over(
       "points_weighted_over_uniform", points("weighted", "uniform"), 8.0
     ),
-    _spanned(
+    results.claim_over(
       "points_uniform_over_in_order", points("uniform", "in_order"), 0.0
     ),
-    _spanned(
+    results.claim_over(
       "points_linear_over_constant_credits_late",
       100
       * (
@@ -93,12 +99,12 @@ def claims(data: Mapping[str, Any]) -> list[results.Claim]:
       ),
       0.0,
     ),
-    _spanned(
+    results.claim_over(
       "points_least_loss_by_decay_credits_right",
       100 * np.min(losses, axis=0),
       0.0,
     ),
-    _spanned(
+    results.claim_over(
       "points_lost_by_polynomial_work_late",
       100
       * (
@@ -107,7 +113,9 @@ def claims(data: Mapping[str, Any]) -> list[results.Claim]:
       ),
       0.0,
     ),
-    _spanned("points_pool_over_hard_caps", 100 * np.min(pooled, axis=0), 0.0),
+    results.claim_over(
+      "points_pool_over_hard_caps", 100 * np.min(pooled, axis=0), 0.0
+    ),
   ]
 
 
@@ -119,13 +127,6 @@ def _over_seeds(rows: Sequence[Mapping[str, Any]], field: str, **where: Any):
   return np.array(
     [row[field] for row in sorted(found, key=lambda row: row["seed"])]
   )
-
-
-def _spanned(name: str, numbers: np.ndarray, bar: float) -> results.Claim:
-  """The mean over seeds, between the least and the most of them."""
-  least, most = float(numbers.min()), float(numbers.max())
-  mean = float(np.clip(numbers.mean(), least, most))
-  return results.Claim(name, mean, least, most, bar=bar)
 
 
 def draw(data: Mapping[str, Any], path: str | os.PathLike[str]) -> None:

@@ -314,23 +314,27 @@ def report(recipe: StudyRecipe, data: Mapping[str, Any]) -> simulation.Study:
     "points": list(recipe.points),
   }
   claims = [
-    _spanned("token_efficiency_over_outcome_reward", efficiency(peer), 1.5),
+    results.claim_over(
+      "token_efficiency_over_outcome_reward", efficiency(peer), 1.5
+    ),
     # The largest ratio over the budgets told: below 1 at every one.
-    _spanned("regret_over_outcome_reward", rival.max(1), 1.0, "<"),
-    _spanned("token_efficiency_at_equal_rollouts", efficiency("outcome"), None),
-    _spanned(
+    results.claim_over("regret_over_outcome_reward", rival.max(1), 1.0, "<"),
+    results.claim_over(
+      "token_efficiency_at_equal_rollouts", efficiency("outcome"), None
+    ),
+    results.claim_over(
       "token_efficiency_of_best_order", efficiency(peer, best=True), None
     ),
-    _spanned(
+    results.claim_over(
       "regret_over_telescoped",
       (at["progress"] / at["telescoped"]).max(1),
       1.0,
       "<",
     ),
-    _spanned(
+    results.claim_over(
       "regret_above_oracle", (at["progress"] - oracle).max(1), None, "<="
     ),
-    _spanned(
+    results.claim_over(
       "final_points_over_outcome_reward",
       100 * (curves["progress"][:, -1] - curves[peer][:, -1]),
       None,
@@ -339,13 +343,6 @@ def report(recipe: StudyRecipe, data: Mapping[str, Any]) -> simulation.Study:
   return simulation.Study(
     recipe.seeds, kept, claims, lambda path: draw(kept, path)
   )
-
-
-def _spanned(name, numbers, bar, comparison=">=") -> results.Claim:
-  """The mean over seeds, between the least and the most of them."""
-  least, most = float(np.min(numbers)), float(np.max(numbers))
-  mean = float(np.clip(np.mean(numbers), least, most))
-  return results.Claim(name, mean, least, most, bar=bar, comparison=comparison)
 
 
 _COLOURS = {

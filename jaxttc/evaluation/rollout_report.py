@@ -119,21 +119,25 @@ def claims(
     name, final[uniform], final[twice], final[arm], bar
   )
   made = [
-    _spanned("effective_ratio_gain_points", over(effective), 15.0),
-    _spanned("points_over_uniform", over(final), 0.0, ">"),
+    results.claim_over("effective_ratio_gain_points", over(effective), 15.0),
+    results.claim_over("points_over_uniform", over(final), 0.0, ">"),
     match("uniform_budget_to_match", ours, 1.5),
-    _spanned(f"allocate_ms_{_TASKS}x{_TOTAL}", ms, 10.0, "<=", np.median),
-    _spanned("held_out_points_over_uniform", over(unseen), 0.0, ">"),
+    results.claim_over(
+      f"allocate_ms_{_TASKS}x{_TOTAL}", ms, 10.0, "<=", np.median
+    ),
+    results.claim_over("held_out_points_over_uniform", over(unseen), 0.0, ">"),
   ]
   for arm in found.runs:
     made += [
-      _spanned(f"{arm}_effective_ratio", effective[arm]),
-      _spanned(f"{arm}_success", final[arm]),
-      _spanned(f"{arm}_held_out_success", unseen[arm]),
+      results.claim_over(f"{arm}_effective_ratio", effective[arm]),
+      results.claim_over(f"{arm}_success", final[arm]),
+      results.claim_over(f"{arm}_held_out_success", unseen[arm]),
     ]
   if _POSTERIOR in found.runs:
     made += [
-      _spanned("posterior_points_over_uniform", over(final, _POSTERIOR)),
+      results.claim_over(
+        "posterior_points_over_uniform", over(final, _POSTERIOR)
+      ),
       match("uniform_budget_to_match_posterior", _POSTERIOR),
     ]
   return made + _checks(found)
@@ -168,12 +172,6 @@ def _matched(name, once, twice, wanted, bar=None):
   whole = budget_to_match(once.mean(), twice.mean(), wanted.mean())
   low, high = min(whole, *each), max(whole, *each)
   return results.Claim(name, whole, low, high, bar=bar)
-
-
-def _spanned(name, numbers, bar=None, comparison=">=", middle=np.mean):
-  least, most = float(np.min(numbers)), float(np.max(numbers))
-  mean = float(np.clip(middle(numbers), least, most))
-  return results.Claim(name, mean, least, most, bar, comparison)
 
 
 def draw(
