@@ -10,12 +10,11 @@ docs/results/budgets.json with the claim `overspends` (bar <= 0).
 """
 
 from collections.abc import Sequence
-import pathlib
 import time
 
 from absl import app, flags
 
-from jaxttc import compilation, results
+from jaxttc import results, script
 from jaxttc.runtime import audit
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.testing import tiny_models
@@ -36,7 +35,6 @@ DECODERS = {
 SETTINGS = settings_lib.SearchSettings(
   step_tokens=12, max_tokens=36, hardware="a100-sxm-40gb"
 )
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
 _DRIVEN = 10  # one draw in so many is host-driven
 
 
@@ -102,5 +100,4 @@ def _define_flags() -> None:
 
 if __name__ == "__main__":
   _define_flags()
-  compilation.keep(_ROOT)
-  app.run(main)
+  script.run(main, __file__)

@@ -14,8 +14,6 @@ docs/results/endpoint_faults.json with the claims `lost_problems`,
 
 import asyncio
 from collections.abc import Callable, Sequence
-import logging
-import pathlib
 import time
 from typing import Any
 import zlib
@@ -23,7 +21,7 @@ import zlib
 from absl import app, flags
 import numpy as np
 
-from jaxttc import compilation, decoders, results
+from jaxttc import decoders, results, script
 from jaxttc.cost import budget as budget_lib
 from jaxttc.inference import endpoint
 from jaxttc.inference.endpoint import transport
@@ -51,7 +49,6 @@ _BOOKED = {
 }
 _TYPICAL = {"generated_tokens": 60, "prompt_tokens": 50, "verifier_calls": 8}
 _SLOTS = 8
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def run(
@@ -243,6 +240,4 @@ def _define_flags() -> None:
 
 if __name__ == "__main__":
   _define_flags()
-  compilation.keep(_ROOT)
-  logging.getLogger("httpx").setLevel(logging.WARNING)
-  app.run(main)
+  script.run(main, __file__)

@@ -31,7 +31,7 @@ from benchmarks import (
   flops_families,
   flops_picture,
 )
-from jaxttc import compilation, results
+from jaxttc import results, script
 from jaxttc.evaluation import statistics as statistics_lib
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -190,5 +190,4 @@ def _define_flags() -> None:
 
 if __name__ == "__main__":
   _define_flags()
-  compilation.keep(_ROOT)
-  app.run(main)
+  script.run(main, __file__)

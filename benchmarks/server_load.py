@@ -19,7 +19,6 @@ import asyncio
 from collections.abc import Sequence
 import dataclasses
 import json
-import pathlib
 import time
 from typing import Any
 
@@ -27,14 +26,13 @@ from absl import app, flags, logging
 import httpx
 
 from benchmarks import timing
-from jaxttc import compilation, results, serving
+from jaxttc import results, script, serving
 from jaxttc.evaluation import problem_sets, solving
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.serving import server
 
 FLAGS = flags.FLAGS
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
 _MAX_TOKENS = 64
 _TIMEOUT_S = 300.0
 
@@ -232,5 +230,4 @@ def _define_flags() -> None:
 
 if __name__ == "__main__":
   _define_flags()
-  compilation.keep(_ROOT)
-  app.run(main)
+  script.run(main, __file__)

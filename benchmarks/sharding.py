@@ -28,8 +28,8 @@ from absl import app, flags
 import jax
 import numpy as np
 
-from jaxttc import compilation, results
 from jaxttc import mesh as mesh_lib
+from jaxttc import results, script
 from jaxttc.cost import budget as budget_lib
 from jaxttc.evaluation import decoder_text, problem_sets, solving
 from jaxttc.runtime import search as search_lib
@@ -215,5 +215,4 @@ if __name__ == "__main__":
     [os.environ.get("XLA_FLAGS", ""), *_PATIENCE]
   )
   jax.config.update("jax_num_cpu_devices", 8)
-  compilation.keep(_ROOT)
-  app.run(main)
+  script.run(main, __file__)

@@ -33,8 +33,8 @@ from absl import app, flags, logging
 import jax
 import numpy as np
 
-from jaxttc import compilation, results
 from jaxttc import mesh as mesh_lib
+from jaxttc import results, script
 from jaxttc.models import config as config_lib
 from jaxttc.tasks import arithmetic
 from jaxttc.testing import processes
@@ -325,5 +325,4 @@ if __name__ == "__main__":
     [os.environ.get("XLA_FLAGS", ""), *_PATIENCE]
   )
   jax.config.update("jax_num_cpu_devices", 8)
-  compilation.keep(_ROOT)
-  app.run(main)
+  script.run(main, __file__)

@@ -16,12 +16,11 @@ import shlex
 import sys
 
 from absl import app, flags
-import jax
 from ml_collections import config_flags
 import rich
 
-from jaxttc import compilation, results
 from jaxttc import mesh as mesh_lib
+from jaxttc import results, script
 from jaxttc.evaluation import comparing, comparison_report, tables
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -68,6 +67,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  compilation.keep(_ROOT)
-  jax.config.config_with_absl()
-  app.run(main)
+  script.run(main, __file__)

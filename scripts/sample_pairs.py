@@ -13,12 +13,11 @@ import tempfile
 
 from absl import app, flags, logging
 
-from jaxttc import compilation
+from jaxttc import script
 from jaxttc.inference import bundle
 from jaxttc.tasks import arithmetic
 from jaxttc.training import process_reward, sampled_pairs
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
 _POLICY = flags.DEFINE_string("policy", "arithmetic_lm", "Who solves.")
 _PROBLEMS = flags.DEFINE_integer("problems", 160, "How many.", lower_bound=1)
 _SAMPLES = flags.DEFINE_integer("samples", 4, "A problem.", lower_bound=2)
@@ -61,5 +60,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  compilation.keep(_ROOT)
-  app.run(main)
+  script.run(main, __file__)

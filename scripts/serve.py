@@ -16,10 +16,9 @@ docs/serving.md says what requests may ask for. SIGTERM ends it cleanly.
 import pathlib
 
 from absl import app, flags
-import jax
 from ml_collections import config_flags
 
-from jaxttc import compilation
+from jaxttc import script
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _CONFIG = config_flags.DEFINE_config_file(
@@ -63,6 +62,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  compilation.keep(_ROOT)
-  jax.config.config_with_absl()
-  app.run(main)
+  script.run(main, __file__)

@@ -11,12 +11,10 @@ picture. Override any field of the recipe: --config.seeds=0,1.
 import pathlib
 
 from absl import app, flags
-import jax
 from ml_collections import config_flags
 
-from jaxttc import compilation, simulation
+from jaxttc import script, simulation
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "File with get_config() -> recipe.", lock_config=True
 )
@@ -41,6 +39,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  compilation.keep(_ROOT)
-  jax.config.config_with_absl()
-  app.run(main)
+  script.run(main, __file__)

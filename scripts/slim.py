@@ -18,17 +18,14 @@ writes the chosen sub-network alone; it can be given as --model again.
 """
 
 import os
-import pathlib
 
 from absl import app, flags
-import jax
 import rich
 
-from jaxttc import compilation
+from jaxttc import script
 from jaxttc.allocators import menu_search, width_planner, width_prices
 from jaxttc.evaluation import slimming, slimming_tables, trade_off_picture
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
 _MODEL = flags.DEFINE_string(
   "model", None, "A slimmable network, .safetensors.", required=True
 )
@@ -110,6 +107,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  compilation.keep(_ROOT)
-  jax.config.config_with_absl()
-  app.run(main)
+  script.run(main, __file__)

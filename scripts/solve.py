@@ -44,18 +44,16 @@ last problem answered. Override any field of the recipe: --config.seed=1.
 """
 
 import functools
-import logging
 import pathlib
 import shlex
 import sys
 
 from absl import app, flags
-import jax
 from ml_collections import config_flags
 import rich
 
-from jaxttc import compilation
 from jaxttc import mesh as mesh_lib
+from jaxttc import script
 from jaxttc.cost import ledger_file
 from jaxttc.evaluation import (
   policy_report,
@@ -143,7 +141,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  compilation.keep(_ROOT)
-  jax.config.config_with_absl()
-  logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request
-  app.run(main)
+  script.run(main, __file__)

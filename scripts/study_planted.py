@@ -8,42 +8,14 @@ Measures a file a point of the study, then writes figures, claims and a picture.
 Run the same command again after a stop, or a kill, and it goes on.
 """
 
-import pathlib
-
-from absl import app, flags
-import jax
-from ml_collections import config_flags
-
-from jaxttc import compilation, simulation
+from jaxttc import script, simulation
 from jaxttc.evaluation import planted_report, planted_study
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "File with get_config() -> StudyRecipe.", lock_config=True
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of points' files.")
-_OUT = flags.DEFINE_string(
-  "out", None, "Where .json and .png go; default <workdir>/study."
-)
 
-
-def main(argv: list[str]) -> None:
-  """Parses the flags and runs the study."""
-  if len(argv) > 1:
-    raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-  if _CONFIG.value is None or _WORKDIR.value is None:
-    raise app.UsageError("--config and --workdir are required")
-  recipe = _CONFIG.value
-  out = _OUT.value or str(pathlib.Path(_WORKDIR.value) / "study")
-  try:
-    points = planted_study.run(recipe, _WORKDIR.value)
-    found = planted_report.study(recipe, points)
-    simulation.publish(found, out)
-  except (ValueError, OSError) as error:
-    raise SystemExit(f"study_planted.py: {error}") from None
+def study(recipe: planted_study.StudyRecipe, workdir: str) -> simulation.Study:
+  """Runs or resumes the study."""
+  return planted_report.study(recipe, planted_study.run(recipe, workdir))
 
 
 if __name__ == "__main__":
-  compilation.keep(_ROOT)
-  jax.config.config_with_absl()
-  app.run(main)
+  script.run_study(study, __file__)

@@ -14,10 +14,9 @@ Run the same command again after a stop, or a kill, and it goes on.
 import pathlib
 
 from absl import app, flags
-import jax
 from ml_collections import config_flags
 
-from jaxttc import compilation, simulation
+from jaxttc import script, simulation
 from jaxttc.evaluation import (
   budget_policies,
   policy_claims,
@@ -70,6 +69,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  compilation.keep(_ROOT)
-  jax.config.config_with_absl()
-  app.run(main)
+  script.run(main, __file__)

@@ -14,14 +14,12 @@ then run once without it.
 import pathlib
 
 from absl import app, flags, logging
-import jax
 from ml_collections import config_flags
 import rich
 
-from jaxttc import compilation, results
+from jaxttc import results, script
 from jaxttc.evaluation import slimming_report, slimming_study
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "File with get_config() -> StudyRecipe.", lock_config=True
 )
@@ -62,6 +60,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  compilation.keep(_ROOT)
-  jax.config.config_with_absl()
-  app.run(main)
+  script.run(main, __file__)

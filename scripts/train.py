@@ -16,6 +16,7 @@ import jax
 from ml_collections import config_flags
 
 from jaxttc import mesh as mesh_lib
+from jaxttc import script
 from jaxttc.cost import ledger_file
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -61,5 +62,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  jax.config.config_with_absl()
-  app.run(main)
+  script.run(main, __file__)
