@@ -8,7 +8,6 @@ seen, and the tails that guidance works in would be guesses.
 
 from collections.abc import Callable, Iterator
 import dataclasses
-import json
 import random
 from typing import Any
 
@@ -22,7 +21,7 @@ from jaxttc.models import gamma_length, transformer
 from jaxttc.predictors import length_predictor, remaining_length
 from jaxttc.tasks import digit_sums
 from jaxttc.tasks import tokenizer as tokenizer_lib
-from jaxttc.training import loop, packing, thinking
+from jaxttc.training import loop, packing, recipe_parts, thinking
 
 
 def objective(
@@ -207,21 +206,13 @@ class LengthPredictorRecipe:
       self.train.length,
       seed,
     )
-    held_out = traces(self.train.seed + 1)(0)
-    figures = jax.jit(loss)
-
-    def evaluate(params, step):
-      del step
-      _, found = figures(params, held_out, jax.random.key(0))
-      return {f"held_out_{k}": v for k, v in found.items()}
-
     state = loop.fit(
       self.train,
       loss,
       lambda key: gamma_length.init(key, config),
       traces(self.train.seed),
       workdir,
-      evaluate=evaluate,
+      evaluate=recipe_parts.held_out(loss, [traces(self.train.seed + 1)(0)]),
       mesh=mesh,
       meta=self.describe(),
       ledger=ledger,
@@ -230,9 +221,7 @@ class LengthPredictorRecipe:
 
   def describe(self) -> dict[str, Any]:
     """The recipe as a JSON-ready dict; kept beside what it trained."""
-    return json.loads(
-      json.dumps({"kind": "length_predictor"} | dataclasses.asdict(self))
-    )
+    return recipe_parts.described("length_predictor", self)
 
   def export(self, params: dict[str, Any], path: str) -> None:
     """Writes the predictor, with this recipe, as one .safetensors file."""

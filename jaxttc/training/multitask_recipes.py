@@ -2,7 +2,6 @@
 """Recipes of slimmable multi-task networks."""
 
 import dataclasses
-import json
 from typing import Any
 
 import jax
@@ -10,7 +9,13 @@ import jax
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.models import slimmable as slimmable_lib
 from jaxttc.tasks.multitask import registry
-from jaxttc.training import loop, slimmable, slimmable_files, task_weighting
+from jaxttc.training import (
+  loop,
+  recipe_parts,
+  slimmable,
+  slimmable_files,
+  task_weighting,
+)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -148,8 +153,7 @@ class SlimmableRecipe:
 
   def describe(self) -> dict[str, Any]:
     """The recipe as a JSON-ready dict; kept beside what it trained."""
-    fields = {"kind": "slimmable"} | dataclasses.asdict(self)
-    return json.loads(json.dumps(fields))
+    return recipe_parts.described("slimmable", self)
 
   def export(self, params: Any, path: str) -> None:
     """Writes the network, with this recipe, as one .safetensors file."""

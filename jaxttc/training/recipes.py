@@ -2,7 +2,6 @@
 """Recipes: what a config file holds, and the run that it describes."""
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -17,11 +16,11 @@ from jaxttc.models import nested_transformer, transformer
 from jaxttc.tasks import arithmetic
 from jaxttc.tasks import tokenizer as tokenizer_lib
 from jaxttc.training import (
-  accumulation,
   language_model,
   loop,
   nested_language_model,
   process_reward,
+  recipe_parts,
 )
 
 
@@ -65,11 +64,7 @@ class LanguageModelRecipe:
     self.model.validate()
     self.mix.validate()
     tokenizer = tokenizer_lib.WordTokenizer()
-    if self.model.vocab_size != tokenizer.vocab_size:
-      raise ValueError(
-        f"model.vocab_size={self.model.vocab_size} must be the tokenizer's "
-        f"{tokenizer.vocab_size}"
-      )
+    recipe_parts.check_vocabulary(self.model, tokenizer)
     objective = self._objective()
     state = loop.fit(
       self.train,
@@ -93,13 +88,14 @@ class LanguageModelRecipe:
 
   def describe(self) -> dict[str, Any]:
     """The recipe as a JSON-ready dict; kept beside what it trained."""
-    return json.loads(
-      json.dumps({"kind": "language_model"} | dataclasses.asdict(self))
-    )
+    return recipe_parts.described("language_model", self)
 
   def export(self, params: dict[str, Any], path: str) -> None:
     """Writes the trained model, with this recipe, as one .safetensors file."""
-    _export(path, "language_model", self.model, params, self.describe())
+    made = recipe_parts.word_model(
+      "language_model", self.model, params, self.describe()
+    )
+    bundle.save(path, made)
 
   def _objective(self):
     if not self.widths:
@@ -139,16 +135,7 @@ class LanguageModelRecipe:
       self.train.length,
       self.train.seed + 1,
     )(0)
-    figures = jax.jit(objective)
-    key = jax.random.key(0)
-
-    def evaluate(params, step):
-      del step
-      _, found = figures(params, held_out, key)
-      found.pop(accumulation.WEIGHT, None)
-      return {f"held_out_{k}": v for k, v in found.items()}
-
-    return evaluate
+    return recipe_parts.held_out(objective, [held_out])
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -243,13 +230,14 @@ class ProcessRewardRecipe:
 
   def describe(self) -> dict[str, Any]:
     """The recipe as a JSON-ready dict; kept beside what it trained."""
-    return json.loads(
-      json.dumps({"kind": "process_reward"} | dataclasses.asdict(self))
-    )
+    return recipe_parts.described("process_reward", self)
 
   def export(self, params: dict[str, Any], path: str) -> None:
     """Writes the trained model, with this recipe, as one .safetensors file."""
-    _export(path, "process_reward", self._config(), params, self.describe())
+    made = recipe_parts.word_model(
+      "process_reward", self._config(), params, self.describe()
+    )
+    bundle.save(path, made)
 
   def _config(self) -> config_lib.TransformerConfig:
     return dataclasses.replace(
@@ -305,16 +293,3 @@ class ProcessRewardRecipe:
       return {"held_out_auc": samples.step_auc(scores, labels > 0.5)}
 
     return evaluate
-
-
-def _export(path, kind, config, params, recipe) -> None:
-  bundle.save(
-    path,
-    bundle.Bundle(
-      kind=kind,
-      config=config,
-      params=params,
-      tokenizer=tokenizer_lib.WordTokenizer(),
-      recipe=recipe,
-    ),
-  )

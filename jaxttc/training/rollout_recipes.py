@@ -8,7 +8,6 @@ its own solutions, graded right or wrong, with rollouts allocated by a strategy.
 
 from collections.abc import Callable
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -29,6 +28,7 @@ from jaxttc.training import (
   packing,
   policy_gradient,
   policy_losses,
+  recipe_parts,
   rollout_collector,
 )
 
@@ -80,11 +80,14 @@ class ModularModelRecipe:
 
   def describe(self) -> dict[str, Any]:
     """The recipe as a JSON-ready dict; kept beside what it trained."""
-    return _plain({"kind": "modular_model"} | dataclasses.asdict(self))
+    return recipe_parts.described("modular_model", self)
 
   def export(self, params: dict[str, Any], path: str) -> None:
     """Writes the trained model, with this recipe, as one .safetensors file."""
-    _export(path, self.model, params, self.describe())
+    made = recipe_parts.word_model(
+      "language_model", self.model, params, self.describe()
+    )
+    bundle.save(path, made)
 
   def _batches(self, tokenizer) -> Callable[[int], packing.Packed]:
     def batch(step: int) -> packing.Packed:
@@ -214,18 +217,23 @@ class RolloutRecipe:
         )
       return found
     params = self.base.run(str(pathlib.Path(workdir) / "base"), mesh, ledger)
-    return _bundle(self.base.model, params, self.base.describe())
+    return recipe_parts.word_model(
+      "language_model", self.base.model, params, self.base.describe()
+    )
 
   def describe(self) -> dict[str, Any]:
     """The recipe as a JSON-ready dict; kept beside what it trained."""
-    return _plain({"kind": "rollouts"} | dataclasses.asdict(self))
+    return recipe_parts.described("rollouts", self)
 
   def export(self, params: dict[str, Any], path: str) -> None:
     """Writes the trained model, with this recipe, as one .safetensors file."""
     config = self.base.model
     if self.start is not None:
       config = bundle.load(self.start).config
-    _export(path, config, params, self.describe())
+    made = recipe_parts.word_model(
+      "language_model", config, params, self.describe()
+    )
+    bundle.save(path, made)
 
   def _sets(self, policy) -> dict[str, prompt_sets.PromptSet]:
     width = self.train.length - self.rollouts.max_tokens
@@ -280,21 +288,3 @@ class RolloutRecipe:
       }
 
     return evaluate
-
-
-def _plain(described: dict[str, Any]) -> dict[str, Any]:
-  return json.loads(json.dumps(described))
-
-
-def _bundle(config, params, recipe) -> bundle.Bundle:
-  return bundle.Bundle(
-    kind="language_model",
-    config=config,
-    params=params,
-    tokenizer=tokenizer_lib.WordTokenizer(),
-    recipe=recipe,
-  )
-
-
-def _export(path, config, params, recipe) -> None:
-  bundle.save(path, _bundle(config, params, recipe))

@@ -7,7 +7,6 @@ thinking takes is left to chance, so that a budget can bend the choice.
 
 from collections.abc import Callable, Iterator
 import dataclasses
-import json
 import random
 from typing import Any
 
@@ -20,7 +19,7 @@ from jaxttc.models import transformer
 from jaxttc.tasks import digit_sums
 from jaxttc.tasks import problems as problems_lib
 from jaxttc.tasks import tokenizer as tokenizer_lib
-from jaxttc.training import language_model, loop, packing
+from jaxttc.training import language_model, loop, packing, recipe_parts
 
 _ASKED = {"terse": 1.0, "verbose": 0.0}  # share of concise lines
 
@@ -145,11 +144,7 @@ class ThinkingModelRecipe:
     self.model.validate()
     self.mix.validate()
     tokenizer = tokenizer_lib.WordTokenizer()
-    if self.model.vocab_size != tokenizer.vocab_size:
-      raise ValueError(
-        f"model.vocab_size={self.model.vocab_size} must be the tokenizer's "
-        f"{tokenizer.vocab_size}"
-      )
+    recipe_parts.check_vocabulary(self.model, tokenizer)
     model = transformer.Transformer(self.model)
     objective = language_model.objective(model)
     state = loop.fit(
@@ -168,22 +163,14 @@ class ThinkingModelRecipe:
 
   def describe(self) -> dict[str, Any]:
     """The recipe as a JSON-ready dict; kept beside what it trained."""
-    return json.loads(
-      json.dumps({"kind": "thinking_model"} | dataclasses.asdict(self))
-    )
+    return recipe_parts.described("thinking_model", self)
 
   def export(self, params: dict[str, Any], path: str) -> None:
     """Writes the trained model, with this recipe, as one .safetensors file."""
-    bundle.save(
-      path,
-      bundle.Bundle(
-        kind="language_model",
-        config=self.model,
-        params=params,
-        tokenizer=tokenizer_lib.WordTokenizer(),
-        recipe=self.describe(),
-      ),
+    made = recipe_parts.word_model(
+      "language_model", self.model, params, self.describe()
     )
+    bundle.save(path, made)
 
   def _batches(self, tokenizer, seed):
     return batches(
@@ -193,12 +180,4 @@ class ThinkingModelRecipe:
   def _evaluate(self, objective, tokenizer):
     """Loss on questions drawn under another seed."""
     held_out = self._batches(tokenizer, self.train.seed + 1)(0)
-    figures = jax.jit(objective)
-    key = jax.random.key(0)
-
-    def evaluate(params, step):
-      del step
-      _, found = figures(params, held_out, key)
-      return {f"held_out_{k}": v for k, v in found.items()}
-
-    return evaluate
+    return recipe_parts.held_out(objective, [held_out])

@@ -2,7 +2,6 @@
 """Recipes of post-training from files: demonstrations, pairs, rewards."""
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -13,12 +12,12 @@ from jaxttc.inference import bundle as bundle_lib
 from jaxttc.models import transformer
 from jaxttc.tasks import tokenizer as tokenizer_lib
 from jaxttc.training import (
-  accumulation,
   language_model,
   loop,
   low_rank,
   preference_losses,
   preference_tuning,
+  recipe_parts,
   tuning_batches,
   tuning_data,
 )
@@ -75,7 +74,7 @@ class SupervisedRecipe:
 
   def describe(self) -> dict[str, Any]:
     """The recipe as a JSON-ready dict; kept beside what it trained."""
-    return _described("supervised", self)
+    return recipe_parts.described("supervised", self)
 
   def export(self, params: dict[str, Any], path: str) -> None:
     """Writes the trained model: a file, or a directory if it began as one."""
@@ -148,7 +147,7 @@ class PreferenceRecipe:
 
   def describe(self) -> dict[str, Any]:
     """The recipe as a JSON-ready dict; kept beside what it trained."""
-    return _described("preference", self)
+    return recipe_parts.described("preference", self)
 
   def export(self, params: dict[str, Any], path: str) -> None:
     """Writes the trained model: a file, or a directory if it began as one."""
@@ -213,7 +212,9 @@ class RewardRecipe:
       seen,
       workdir,
       tx=loop.optimizer(self.train, transformer.matrix_axes),
-      evaluate=_evaluate(objective, _passes(shown, held_out, self.train)),
+      evaluate=recipe_parts.held_out(
+        objective, _passes(shown, held_out, self.train)
+      ),
       mesh=mesh,
       meta=self.describe(),
       ledger=ledger,
@@ -221,7 +222,7 @@ class RewardRecipe:
 
   def describe(self) -> dict[str, Any]:
     """The recipe as a JSON-ready dict; kept beside what it trained."""
-    return _described("reward", self)
+    return recipe_parts.described("reward", self)
 
   def export(self, params: dict[str, Any], path: str) -> None:
     """Writes the trained model as one .safetensors file."""
@@ -253,7 +254,7 @@ def _fit(recipe, policy, objective, batches, workdir, mesh, ledger, held_out):
     batches,
     workdir,
     tx=tx,
-    evaluate=_evaluate(loss, held_out),
+    evaluate=recipe_parts.held_out(loss, held_out),
     mesh=mesh,
     meta=recipe.describe(),
     ledger=ledger,
@@ -274,28 +275,6 @@ def _passes(batches, rows, train):
   return [batches(step) for step in range(steps)] if rows else []
 
 
-def _evaluate(objective, held_out):
-  """Mean metrics of held-out batches; None if there are none."""
-  if not held_out:
-    return None
-  figures = jax.jit(objective)
-  key = jax.random.key(0)
-
-  def evaluate(params, step):
-    del step
-    found = [figures(params, batch, key)[1] for batch in held_out]
-    weights = [metrics.pop(accumulation.WEIGHT) for metrics in found]
-    means = jax.tree.map(
-      lambda *x: (
-        sum(v * w for v, w in zip(x, weights, strict=True)) / sum(weights)
-      ),
-      *found,
-    )
-    return {f"held_out_{name}": value for name, value in means.items()}
-
-  return evaluate
-
-
 def _language_model(start: str) -> bundle_lib.Bundle:
   found = bundle_lib.load(start)
   if found.kind != "language_model":
@@ -308,10 +287,6 @@ def _language_model(start: str) -> bundle_lib.Bundle:
 def _trained(policy, train) -> transformer.Transformer:
   """The policy's module, computing as the run says."""
   return transformer.Transformer(policy.config, **train.compute())
-
-
-def _described(kind: str, recipe: Any) -> dict[str, Any]:
-  return json.loads(json.dumps({"kind": kind} | dataclasses.asdict(recipe)))
 
 
 def _export(recipe, params, path: str) -> None:

@@ -3,7 +3,6 @@
 
 from collections.abc import Callable, Sequence
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -16,7 +15,13 @@ from jaxttc.models import transformer
 from jaxttc.tasks import arithmetic, modular, verifications
 from jaxttc.tasks import problems as problems_lib
 from jaxttc.tasks import tokenizer as tokenizer_lib
-from jaxttc.training import language_model, loop, packing, process_reward
+from jaxttc.training import (
+  language_model,
+  loop,
+  packing,
+  process_reward,
+  recipe_parts,
+)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -73,7 +78,9 @@ class GenerativeVerifierRecipe:
       batches,
       workdir,
       tx=loop.optimizer(self.train, transformer.matrix_axes),
-      evaluate=_evaluate(objective, [held_out(i) for i in range(4)]),
+      evaluate=recipe_parts.held_out(
+        objective, [held_out(i) for i in range(4)]
+      ),
       mesh=mesh,
       meta=self.describe(),
       ledger=ledger,
@@ -103,9 +110,7 @@ class GenerativeVerifierRecipe:
 
   def describe(self) -> dict[str, Any]:
     """The recipe as a JSON-ready dict; kept beside what it trained."""
-    return json.loads(
-      json.dumps({"kind": "generative_verifier"} | dataclasses.asdict(self))
-    )
+    return recipe_parts.described("generative_verifier", self)
 
   def export(self, params: dict[str, Any], path: str) -> None:
     """Writes the trained model, with this recipe, as one .safetensors file."""
@@ -198,19 +203,3 @@ def verification_batches(
     return packed
 
   return batch
-
-
-def _evaluate(objective, held_out):
-  """Loss and accuracy on solutions of problems that training never sees."""
-  figures = jax.jit(objective)
-  key = jax.random.key(0)
-
-  def evaluate(params, step):
-    del step
-    found = [figures(params, batch, key)[1] for batch in held_out]
-    return {
-      f"held_out_{name}": float(np.mean([row[name] for row in found]))
-      for name in found[0]
-    }
-
-  return evaluate

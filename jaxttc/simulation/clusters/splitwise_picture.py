@@ -28,7 +28,7 @@ def draw(data: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     top, bottom = figure.subplots(2, 2)
     for axes, workload in zip(top, ("conversation", "coding"), strict=True):
       _throughput(axes, data["throughput"], workload)
-    top[0].legend(fontsize=8)
+    top[0].legend(fontsize=8, loc="lower left")
     _speed(bottom[0], data["speed"])
     _growth(bottom[1], data["growth"])
     page.save(figure, path)

@@ -63,8 +63,9 @@ def test_claims_and_picture_follow_from_rows(tmp_path):
   rows = []
   for workload in ("conversation", "coding", "conversation, flat decode"):
     rows += [
-      _row(workload, "baseline", 1.0, [9.0, 11.0]),
-      _row(workload, "baseline", 1.0, [1.0, 1.0]),
+      _row(workload, "baseline", 1.0, [9.0, 11.0], "H100 x10, least_tokens"),
+      _row(workload, "baseline", 1.0, [5.0, 5.0], "A100 x17, least_tokens"),
+      _row(workload, "baseline", 1.0, [1.0, 1.0], "A100 x17, least_requests"),
       _row(workload, "chunked", 1.0, [20.0, 20.0]),
       _row(workload, "split", 0.8, [15.0, 15.0]),
     ]
@@ -93,6 +94,10 @@ def test_claims_and_picture_follow_from_rows(tmp_path):
   assert equal.low == pytest.approx(26 / 11)
   assert claims["throughput_at_20pct_lower_cost"].value == pytest.approx(1.5)
   assert claims["throughput_over_chunked_prompts"].value == pytest.approx(1.25)
+  same_kind = claims["throughput_aa_over_undivided_a100_coding"]
+  assert same_kind.value == pytest.approx(5.0)
+  same_kind = claims["throughput_hh_over_undivided_h100"]
+  assert same_kind.value == pytest.approx(2.5)
   ratio = claims["sweep_requests_per_s_over_python_reference"]
   assert ratio.value == pytest.approx(30)
   assert claims["time_exponent_in_requests"].value == pytest.approx(1.1)
