@@ -2,8 +2,7 @@
 """The embedded generative verifier: it writes checks, then yes or no.
 
 The embedded policy solves modular problems tersely, and goes on training on
-gold verifications of what it wrote. Stopped early, well before it checks as
-well as it could. About 10 minutes on one CPU core.
+gold verifications of what it wrote. About 40 minutes on one CPU core.
 
     python scripts/train.py --config=configs/arithmetic_verifier.py \
       --workdir=runs/arithmetic_verifier \
@@ -20,15 +19,15 @@ def get_config() -> verifier_recipes.GenerativeVerifierRecipe:
     samples=4,
     train=loop.TrainConfig(
       seed=11,
-      steps=300,
-      decay_steps=400,
+      steps=1200,
+      decay_steps=1200,
       batch_size=16,
       length=384,
       learning_rate=3e-3,
       warmup_steps=40,
       weight_decay=0.02,
       log_every=10,
-      evaluate_every=100,
-      checkpoint_every=50,
+      evaluate_every=200,
+      checkpoint_every=100,
     ),
   )

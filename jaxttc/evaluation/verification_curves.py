@@ -210,13 +210,15 @@ class MatchRatio(NamedTuple):
   """Where verifying catches up with voting; None where it never does.
 
   Attributes:
-    smallest: least ratio, over the vote's budgets, of the budget at which
-      verifying is as good to that of the vote.
+    smallest: least ratio, over the budgets at which votes gain, of the budget
+      at which verifying is as good to that of the vote.
+    largest: the largest of those ratios.
     at_best_vote: that ratio at the vote's highest accuracy.
     crossover: first budget from which verifying is ahead at equal compute.
   """
 
   smallest: float | None
+  largest: float | None
   at_best_vote: float | None
   crossover: float | None
 
@@ -264,9 +266,10 @@ def match_ratio(
     raise ValueError("match_ratio: expected rising budgets")
   base = verified[0]
   ratios = {}
-  for budget, goal in zip(x, vote, strict=True):
+  before = np.maximum.accumulate(np.append(-np.inf, vote[:-1]))
+  for budget, goal, least in zip(x, vote, before, strict=True):
     reached = x[(verified >= goal) & (verified > base)]
-    if goal > base and reached.size:
+    if goal > max(base, least) and reached.size:
       ratios[budget] = float(reached[0] / budget)
   best = x[np.argmax(vote)]
   ahead = verified > vote
@@ -274,7 +277,10 @@ def match_ratio(
   first = held[-1] + 1 if held.size else 0
   crossover = float(x[first]) if first < x.size else None
   return MatchRatio(
-    min(ratios.values()) if ratios else None, ratios.get(best), crossover
+    min(ratios.values(), default=None),
+    max(ratios.values(), default=None),
+    ratios.get(best),
+    crossover,
   )
 
 

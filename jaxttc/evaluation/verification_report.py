@@ -247,6 +247,7 @@ def _best(surface, costs, budget, choose, told):
 
 class _Ratio(NamedTuple):
   crossover: statistics.Interval | None
+  largest: statistics.Interval | None
   at_best_vote: statistics.Interval | None
   facts: dict[str, Any]
 
@@ -265,14 +266,17 @@ def _ratio(budgets, vote, verified, counts) -> _Ratio:
     )
   ]
   crossovers = [draw.crossover for draw in drawn]
+  largest = [draw.largest for draw in drawn]
   ratios = [draw.at_best_vote for draw in drawn]
   return _Ratio(
     _finite_interval(found.crossover, crossovers),
+    _finite_interval(found.largest, largest),
     _finite_interval(found.at_best_vote, ratios),
     {
       "text": found.text,
       "crossover": found.crossover,
       "smallest_ratio": found.smallest,
+      "largest_ratio": found.largest,
       "ratio_at_best_vote": found.at_best_vote,
       "never_crosses_share": sum(c is None for c in crossovers) / len(drawn),
       "never_matches_share": sum(r is None for r in ratios) / len(drawn),
@@ -447,6 +451,8 @@ def _claims(found, measured, lead, law, regret, ratio, counts):
   ]
   if ratio.crossover is not None:
     claims.append(claim("crossover_budget", ratio.crossover))
+  if ratio.largest is not None:
+    claims.append(claim("largest_compute_ratio_to_match", ratio.largest))
   if ratio.at_best_vote is not None:
     claims.append(claim("compute_ratio_at_best_vote", ratio.at_best_vote))
   for row in _verifiers(found):

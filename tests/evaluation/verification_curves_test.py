@@ -92,17 +92,18 @@ def test_the_ratio_of_two_curves():
   vote = np.array([0.3, 0.3, 0.4, 0.5, 0.55, 0.55])
   verified = np.array([0.3, 0.3, 0.3, 0.4, 0.56, 0.7])
   found = curves.match_ratio(x, vote, verified)
-  assert found.smallest == 0.5  # the vote's 0.55 at 32, reached at 16
+  assert found.smallest == 1.0  # at 32 the vote gains nothing more
+  assert found.largest == 2.0
   assert found.at_best_vote == 1.0  # it has 0.55 at 16 already
   assert found.crossover == 16
   assert "ahead from 16" in found.text
   late = curves.match_ratio(x, vote, np.array([0.3, 0.3, 0.3, 0.4, 0.4, 0.55]))
   assert late.at_best_vote == 2.0
-  assert late.smallest == 1.0  # at 32 the vote has stopped gaining
+  assert (late.smallest, late.largest) == (2.0, 4.0)
   assert late.crossover is None
   assert "2 times its compute, never ahead" in late.text
   never = curves.match_ratio(x, vote, np.full(6, 0.3))
-  assert never == (None, None, None)
+  assert never == (None, None, None, None)
   assert never.text == "verifying never matches the best vote"
 
 
