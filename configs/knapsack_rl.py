@@ -8,7 +8,7 @@ then goes on from rewards of right and wrong. Any strategy by a flag, such as
     python scripts/train.py --config=configs/knapsack_rl.py \
       --workdir=runs/knapsack_rl
 
-The strategies side by side, over seeds; a quarter of an hour on one CPU core:
+The strategies side by side, over seeds; about half an hour on one CPU core:
 
     python scripts/study_rollouts.py --config=configs/knapsack_rl.py:study \
       --workdir=runs/knapsack_study --out=docs/results/knapsack_rl
@@ -32,7 +32,10 @@ def get_config(
 ) -> rollout_recipes.RolloutRecipe | rollout_study.StudyRecipe:
   """One run ("train") or the study; fields are `--config.field=value`."""
   if what == "study":
-    return rollout_study.StudyRecipe(arm=_arm())
+    # Seeds that no setting was chosen on.
+    return rollout_study.StudyRecipe(
+      arm=_arm(), first_seed=10, seeds=6, rates=(3e-4, 1e-3), tuning_steps=48
+    )
   if what != "train":
     raise ValueError(f"configs/knapsack_rl.py:{what}: expected :study, or none")
   return _arm()
@@ -68,13 +71,12 @@ def _arm() -> rollout_recipes.RolloutRecipe:
     task=prompt_sets.ModularTask(primes=PRIMES[:3], max_steps=4),
     problems=128,
     held_out=128,
-    samples=4,
+    samples=8,
     rollouts=rollout_collector.RolloutConfig(
       strategy="knapsack",
       tasks=16,
       group=8,
-      n_max=64,
-      fallback=False,
+      n_max=32,
       max_tokens=28,
     ),
     loss=policy_losses.PolicyLossConfig(clip_low=0.2, clip_high=0.28),

@@ -36,11 +36,14 @@ def report(
   """Figures, claims and picture of a study."""
   ms = allocation_ms()
   return simulation.Study(
-    seeds=range(recipe.seeds),
+    seeds=rollout_study.seeds(recipe),
     data={
       "start": found.start,
-      "learning_rate": found.rate,
-      "tuning": {f"{rate:g}": got for rate, got in found.tuning.items()},
+      "learning_rates": found.rates,
+      "tuning": {
+        name: {f"{rate:g}": success for rate, success in got.items()}
+        for name, got in found.tuning.items()
+      },
       "aggregation": recipe.arm.loss.aggregation,
       "rollouts_a_step": recipe.arm.rollouts.tasks * recipe.arm.rollouts.group,
       "allocation_ms": np.round(ms, 4),
@@ -187,8 +190,8 @@ def draw(
   with page.style():
     figure = page.figure(6.4)
     (learnt, unseen), (useful, given) = figure.subplots(2, 2)
-    _draw_success(learnt, found, "train_success", "Training problems")
-    _draw_success(unseen, found, "held_out_success", "Held-out problems")
+    _draw_success(learnt, found, "train_success", "Training")
+    _draw_success(unseen, found, "held_out_success", "Held out")
     _draw_effective(useful, found)
     _draw_sizes(given, found)
     handles, labels = learnt.get_legend_handles_labels()
@@ -206,13 +209,24 @@ def draw(
 
 
 def _draw_success(axes: Axes, found, name: str, title: str) -> None:
+  """Paired by seed: each has problems of its own, which differ by far more."""
+  uniform = found.runs[rollout_study.UNIFORM]
   for arm, runs in found.runs.items():
     colour, label = _look(arm)
     steps = np.append(0, runs[0].evaluations["step"])
-    curves = np.stack([run.evaluations[name] for run in runs])
-    start = found.start[name][:, None]
-    _band(axes, steps, np.hstack([start, curves]), colour, label)
-  _dress(axes, title, "success")
+    over = np.stack(
+      [
+        np.append(0, 100 * (run.evaluations[name] - base.evaluations[name]))
+        for run, base in zip(runs, uniform, strict=True)
+      ]
+    )
+    _band(axes, steps, over, colour, label)
+  last = np.mean([run.evaluations[name][-1] for run in uniform])
+  _dress(
+    axes,
+    f"{title}: uniform goes from {found.start[name].mean():.2f} to {last:.2f}",
+    "points over uniform, same seed",
+  )
 
 
 def _draw_effective(axes: Axes, found) -> None:

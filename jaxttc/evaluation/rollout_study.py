@@ -3,9 +3,10 @@
 
 All arms start from one policy, see the same tasks in the same order and draw
 equally many rollouts a step, whatever they throw away; only "uniform_2x" draws
-twice as many. The learning rate is the one that serves uniform groups best, on
-a seed of its own. Every arm and seed is a training run in a folder: a study
-that is stopped, or killed, goes on within the run that it was in.
+twice as many. Every arm has the learning rate that serves it best on held-out
+problems, on a seed of its own. Every arm and seed is a training run in a
+folder: a study that is stopped, or killed, goes on within the run that it was
+in.
 """
 
 import dataclasses
@@ -30,8 +31,9 @@ class StudyRecipe:
     arm: the run that arms are variants of; its strategy, seed and learning rate
       are set by the study.
     strategies: the arms; "uniform", "knapsack" and "uniform_2x" among them.
-    seeds: how many, from 0.
-    rates: learning rates to choose from.
+    seeds: how many.
+    first_seed: the least of them.
+    rates: learning rates to choose from, for each arm.
     tuning_steps: length of the runs that they are chosen by.
     last: evaluations at the end of a run whose mean is its final success.
   """
@@ -46,6 +48,7 @@ class StudyRecipe:
     "posterior",
   )
   seeds: int = 3
+  first_seed: int = 0
   rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 2e-3)
   tuning_steps: int = 32
   last: int = 2
@@ -67,14 +70,17 @@ class StudyRecipe:
         )
     if not self.rates or not min(self.rates) > 0:
       raise ValueError(f"rates={self.rates}: expected positive numbers")
+    if self.first_seed < 0:
+      raise ValueError(f"first_seed must be 0 or more, got {self.first_seed}")
     train = self.arm.train
     if train.log_every != 1:
       raise ValueError("arm.train.log_every must be 1: every step is counted")
-    if self.last > train.steps // train.evaluate_every:
-      raise ValueError(
-        f"last={self.last} evaluations, of {train.steps} steps with one every "
-        f"{train.evaluate_every}"
-      )
+    for steps in (train.steps, self.tuning_steps):
+      if self.last > steps // train.evaluate_every:
+        raise ValueError(
+          f"last={self.last} evaluations, of {steps} steps with one every "
+          f"{train.evaluate_every}"
+        )
 
 
 class Run(NamedTuple):
@@ -99,14 +105,14 @@ class Found(NamedTuple):
   Attributes:
     start: success of the policy that all began with, one a seed, by set of
       problems: a seed has problems of its own.
-    rate: the learning rate chosen.
-    tuning: final success on the training problems, of each rate.
+    rates: the learning rate chosen, by strategy.
+    tuning: final success on held-out problems of each rate, by strategy.
     runs: by strategy, one a seed.
   """
 
   start: dict[str, np.ndarray]
-  rate: float
-  tuning: dict[float, float]
+  rates: dict[str, float]
+  tuning: dict[str, dict[float, float]]
   runs: dict[str, list[Run]]
 
 
@@ -123,20 +129,28 @@ def run(recipe: StudyRecipe, workdir: str) -> Found:
   recipe.validate()
   folder = pathlib.Path(workdir)
   start = _policy(recipe, folder)
-  tuning = {}
-  for rate in recipe.rates:
-    steps = recipe.tuning_steps
-    tried = _variant(recipe, start, UNIFORM, _TUNING_SEED, rate, steps)
-    logged = _trained(tried, folder / f"rate-{rate:g}")
-    tuning[rate] = logged.final("train_success", 1)
-  rate = max(tuning, key=lambda r: tuning[r])
+  tuning: dict[str, dict[float, float]] = {}
+  for name in recipe.strategies:
+    tuning[name] = {}
+    for rate in recipe.rates:
+      steps = recipe.tuning_steps
+      tried = _variant(recipe, start, name, _TUNING_SEED, rate, steps)
+      logged = _trained(tried, folder / f"rate-{name}-{rate:g}")
+      tuning[name][rate] = logged.final("held_out_success", recipe.last)
+  rates = {name: max(got, key=lambda r: got[r]) for name, got in tuning.items()}
   runs: dict[str, list[Run]] = {name: [] for name in recipe.strategies}
   # Seed by seed, so that a study cut short has all arms of some seeds.
-  for seed in range(recipe.seeds):
+  for seed in seeds(recipe):
     for name in recipe.strategies:
-      arm = _variant(recipe, start, name, seed, rate, recipe.arm.train.steps)
+      steps = recipe.arm.train.steps
+      arm = _variant(recipe, start, name, seed, rates[name], steps)
       runs[name].append(_trained(arm, folder / f"{name}-{seed}"))
-  return Found(_started(recipe, start, folder), rate, tuning, runs)
+  return Found(_started(recipe, start, folder), rates, tuning, runs)
+
+
+def seeds(recipe: StudyRecipe) -> range:
+  """The seeds that are reported."""
+  return range(recipe.first_seed, recipe.first_seed + recipe.seeds)
 
 
 def _policy(recipe: StudyRecipe, folder: pathlib.Path) -> str:
@@ -199,7 +213,7 @@ def read(folder: str) -> Run:
 def _started(recipe, start, folder) -> dict[str, np.ndarray]:
   """Success before the first step, measured as an evaluation does."""
   found = []
-  for seed in range(recipe.seeds):
+  for seed in seeds(recipe):
     path = folder / f"start-{seed}.json"
     if not path.exists():
       arm = _variant(recipe, start, UNIFORM, seed, 1e-3, 1)

@@ -96,8 +96,8 @@ def _run(success, effective, steps=4):
 def found():
   return rollout_study.Found(
     {name: np.full(2, 0.3) for name in ("train_success", "held_out_success")},
-    1e-3,
-    {1e-3: 0.4},
+    dict.fromkeys(("uniform", "knapsack", "uniform_2x"), 1e-3),
+    {"uniform": {1e-3: 0.4}},
     {
       "uniform": [_run(0.5, 0.4), _run(0.6, 0.5)],
       "knapsack": [_run(0.6, 0.6), _run(0.7, 0.75)],
@@ -164,7 +164,7 @@ def test_a_study_goes_on_where_it_was(tmp_path, monkeypatch):
   trained = []
 
   def run(self, workdir):
-    if len(trained) == 3:
+    if len(trained) == 7:
       raise KeyboardInterrupt
     trained.append((self.rollouts.strategy, self.train.learning_rate))
     _logged(pathlib.Path(workdir), self)
@@ -177,12 +177,14 @@ def test_a_study_goes_on_where_it_was(tmp_path, monkeypatch):
   with pytest.raises(KeyboardInterrupt):
     rollout_study.run(recipe, str(folder))
   done = list(trained)
-  # Rates are tried on uniform groups, and the best serves every arm.
-  assert done == [("uniform", 1e-3), ("uniform", 1e-2), ("uniform", 1e-2)]
+  # Rates are tried on each arm, which then has its best.
+  names = ("uniform", "knapsack", "uniform_2x")
+  tried = [(name, rate) for name in names for rate in (1e-3, 1e-2)]
+  assert done == [*tried, ("uniform", 1e-2)]
   trained.clear()
   found = rollout_study.run(recipe, str(folder))
   assert trained == [("knapsack", 1e-2), ("uniform_2x", 1e-2)]
-  assert found.rate == 1e-2
+  assert found.rates == dict.fromkeys(names, 1e-2)
   study = rollout_report.report(recipe, found)
   simulation.write(study, tmp_path / "knapsack_rl")
   held = results.read(tmp_path / "knapsack_rl.json")
