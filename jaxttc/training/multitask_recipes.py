@@ -33,6 +33,8 @@ class SlimmableRecipe:
     quantum: channels that all widths are multiples of.
     pooled: whether tasks with one prediction an example see the mean over all
       places of an image's features, or each place by itself.
+    atrous: rates of the windows that decoders of every pixel look through, as
+      in DeepLab; empty for plain convolutions.
     sandwich: the widths of a step, and what narrow ones learn from.
     teacher: file of a network that was trained before, of the same shape, for
       `sandwich.teacher="frozen"`.
@@ -50,6 +52,7 @@ class SlimmableRecipe:
   norm: str = "group"
   quantum: int = 8
   pooled: bool = True
+  atrous: tuple[int, ...] = ()
   sandwich: slimmable.Sandwich = dataclasses.field(
     default_factory=slimmable.Sandwich
   )
@@ -77,6 +80,7 @@ class SlimmableRecipe:
       norm=self.norm,
       quantum=self.quantum,
       pooled=self.pooled,
+      atrous=tuple(self.atrous),
     )
 
   def run(

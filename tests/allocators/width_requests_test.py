@@ -117,19 +117,24 @@ def test_nothing_is_compiled_once_it_is_warm(server):
   rng = np.random.default_rng(1)
   before = server.compiled.counters.compiled
   events = []
+
+  def listen(name, *_, **__):
+    events.append(name)
+
   server(_INPUTS[:1], [width_requests.Request(0.4, _PREFERENCES[0])])
-  jax.monitoring.register_event_duration_secs_listener(
-    lambda name, *_, **__: events.append(name)
-  )
-  for _ in range(10):
-    count = int(rng.integers(1, 13))
-    requests = [
-      width_requests.Request(
-        _BUDGETS[rng.integers(3)], _PREFERENCES[rng.integers(3)]
-      )
-      for _ in range(count)
-    ]
-    server(_INPUTS[:count], requests)
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    for _ in range(10):
+      count = int(rng.integers(1, 13))
+      requests = [
+        width_requests.Request(
+          _BUDGETS[rng.integers(3)], _PREFERENCES[rng.integers(3)]
+        )
+        for _ in range(count)
+      ]
+      server(_INPUTS[:count], requests)
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
   seen = [name for name in events if "backend_compile" in name]
   assert not seen
   assert server.compiled.counters.compiled == before
@@ -177,6 +182,7 @@ def test_pieces_by_hand():
 @pytest.mark.parametrize(
   ("rows", "requests", "message"),
   [
+    (0, [], "at least one request"),
     (
       2,
       [width_requests.Request(0.5, _PREFERENCES[0])],
