@@ -32,7 +32,7 @@ from jaxttc.allocators import width_requests
 from jaxttc.inference import compiled_widths
 from jaxttc.models import slimmable
 
-_BUDGETS = (0.25, 0.5, 0.75, 1.0)
+_BUDGETS = tuple(i / 8 for i in range(2, 9))
 _SIZES = (1, 4, 16)
 
 
@@ -141,6 +141,10 @@ def speed(served: Served, turns: int) -> dict[str, Any]:
     "mean_share_of_macs": float(macs.mean()),
     "requests": len(served.requests),
     "widths": len(set(served.configs)),
+    "snapped": sum(
+      served.plan(request).config != config
+      for request, config in zip(served.requests, served.configs, strict=True)
+    ),
     "programs": grouped.programs,
     "padding": grouped.padding,
   }
@@ -158,7 +162,6 @@ def serving(served: Served, batches: int) -> dict[str, Any]:
     "batches": batches,
     "requests": count,
     "compilations": seen.count,
-    "snapped_plans": served.server.compiled.counters.snapped,
   }
 
 
