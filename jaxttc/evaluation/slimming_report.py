@@ -293,7 +293,7 @@ def _draw_control(axes: Axes, analyses, tasks) -> None:
       ms=3,
       label=f"_{task}",  # not in the figure's legend
     )
-  axes.legend(axes.lines, tasks, loc="lower right")
+  axes.legend(axes.lines, tasks, loc="best")
   axes.set_xlabel("weight of the task")
   axes.set_ylabel("its score")
   axes.set_title(f"control at {budget:.0%} of the cost")

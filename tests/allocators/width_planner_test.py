@@ -292,7 +292,9 @@ def test_in_two_levels_decoders_widen_by_degrees():
     return [ratio for _, ratio in plan.config.decoders]
 
   assert decoders("value", 0.5, 0.3, 0.2) == [1.0, 0.25, 0.25]
-  assert decoders("two_level", 0.5, 0.3, 0.2) == [0.5, 0.5, 0.5]
+  # Roots of a third, two thirds and all: 0.58, 0.82 and 1.
+  assert decoders("two_level", 0.4, 0.3, 0.3) == [0.5, 0.5, 0.5]
+  assert decoders("two_level", 0.5, 0.3, 0.2) == [0.75, 0.5, 0.25]
   assert decoders("two_level", 0.7, 0.3, 0.0) == [0.75, 0.5, 0.25]
   assert decoders("two_level", 1.0, 0.0, 0.0) == [1.0, 0.25, 0.25]
 
