@@ -71,4 +71,4 @@ def test_bad_input_is_refused():
   ):
     control_oracle.best_plans(preferences, scores, values.T, 0.9)
   with pytest.raises(ValueError, match="at_least must be at most 1, got 2"):
-    control_oracle.best_plans(preferences, scores, values, 2)
+    control_oracle.best_plans(preferences, scores, values, 2.0)
