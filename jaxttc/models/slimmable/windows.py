@@ -17,6 +17,7 @@ import contextvars
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _WANTED = contextvars.ContextVar("neighbours_together", default=False)
 _MOST = 4  # neighbours
@@ -40,8 +41,8 @@ def neighbours_together(wanted: bool = True) -> Iterator[None]:
 
 
 def convolve(
-  values: jax.Array,
-  kernel: jax.Array,
+  values: jax.Array | np.ndarray,
+  kernel: jax.Array | np.ndarray,
   stride: int = 1,
   dilation: int = 1,
   groups: int = 1,
