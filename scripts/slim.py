@@ -42,7 +42,7 @@ _PREFERENCE = flags.DEFINE_string(
   "preference", "", "TASK:NUMBER,.. for every task; alike if empty."
 )
 _RULE = flags.DEFINE_string(
-  "rule", "value", f"One of {', '.join(width_planner.RULES)}."
+  "rule", "two_level", f"One of {', '.join(width_planner.RULES)}."
 )
 _SEARCH = flags.DEFINE_string(
   "search", "exhaustive", f"One of {', '.join(menu_search.SEARCHES)}."

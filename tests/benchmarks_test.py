@@ -18,6 +18,7 @@ from benchmarks import (
   slot_refill,
   timing,
   tree_reuse,
+  width_requests,
 )
 from jaxttc import serving
 from jaxttc.cost import budget as budget_lib
@@ -292,6 +293,38 @@ def test_random_plans_compile_nothing_and_switches_are_counted():
   assert found["compilations"] == 0 and found["requests"] == 12
   assert served.compiled.counters.compiled == found["programs"]
   assert served.compiled.counters.served >= 12
+
+
+def test_mixed_requests_keep_their_budgets_and_compile_nothing():
+  data, claims = width_requests.run(
+    slimmable_speed.TINY, count=6, turns=1, batches=2
+  )
+  held = {claim.name: claim.holds for claim in claims}
+  assert held["compilations_once_warm"] and held["requests_over_budget"]
+  assert held["largest_difference_to_one_by_one"]
+  assert data["speed"]["requests"] == 6 and data["serving"]["batches"] == 2
+  assert data["speed"]["mean_share_of_macs"] <= data["speed"]["mean_budget"]
+
+
+def test_claims_of_mixed_requests_are_ratios_of_medians():
+  found = {
+    "seconds": {
+      "grouped": [1.0, 2.0, 3.0],
+      "one_by_one": [4.0, 4.0, 6.0],
+      "widest": [1.0, 1.0, 1.0],
+    },
+    "over_budget": 1,
+    "largest_difference": 0.0,
+  }
+  claims = {
+    claim.name: claim
+    for claim in width_requests.claims(found, {"compilations": 0})
+  }
+  first = claims["grouped_over_one_by_one"]
+  assert (first.value, first.low, first.high) == (2.0, 2.0, 4.0)
+  assert claims["grouped_over_widest"].holds is False
+  assert claims["requests_over_budget"].holds is False
+  assert claims["compilations_once_warm"].holds is True
 
 
 def test_slimmable_claims_are_ratios_of_medians():

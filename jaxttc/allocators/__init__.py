@@ -17,6 +17,7 @@ from jaxttc.allocators import (
   rollout_strategies,
   rollout_value,
   unit_filling,
+  width_requests,
 )
 from jaxttc.allocators.rollout_rules import RolloutRules
 from jaxttc.allocators.width_planner import (
@@ -49,4 +50,5 @@ __all__ = [
   "rollout_strategies",
   "rollout_value",
   "unit_filling",
+  "width_requests",
 ]

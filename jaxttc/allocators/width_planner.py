@@ -1,37 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a budget and preferences to the widths of encoder and decoders.
 
-Two rules say how a preference becomes widths:
-
-*  proportional, the rule of Aich et al. 2023 (arXiv:2308.11744) as far as it is
-   published: the decoder of the most preferred task is widest, others are as
-   much narrower as they matter less, and the encoder is the one with the best
-   mean score that the rest of the budget buys. If that leaves the encoder less
-   than its floor, all decoders shrink together.
-*  value: the widths that maximise the preference-weighted sum of scores, each
-   divided by what the widest configuration gains over the narrowest, so that
-   a task whose score moves little is not forgotten.
-
-Scores come from a function, `(i32[N, groups]) -> f64[N, K]`, higher is better:
-a table, a predictor, or a pass over calibration data. So planning runs no
+`width_rules` has the rules by which a preference becomes widths. Scores
+come from a function, `(i32[N, groups]) -> f64[N, K]`, higher is better: a
+table, a predictor, or a pass over calibration data. So planning runs no
 network, and takes milliseconds.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import dataclasses
 import math
 from typing import Any
 
 import numpy as np
 
-from jaxttc.allocators import menu_search, width_prices
+from jaxttc.allocators import menu_search, width_prices, width_rules
 from jaxttc.models.slimmable import widths
 
-RULES = ("proportional", "value")
-_STEPS = 16  # in which decoders shrink together
-_SLACK = 0.05  # of the budget, that may be left over
-
-Scores = Callable[[np.ndarray], np.ndarray]
+RULES = tuple(width_rules.RULES)
 
 
 class InfeasibleBudget(ValueError):
@@ -117,7 +103,7 @@ def plan(
   preference: Mapping[str, float],
   budget: float,
   prices: width_prices.WidthPrices,
-  scores: Scores,
+  scores: width_rules.Scores,
   *,
   unit: str = "fraction",
   rule: str = "proportional",
@@ -134,7 +120,8 @@ def plan(
     unit: of the budget, one of `width_prices.UNITS`.
     rule: one of `RULES`.
     search: one of `menu_search.SEARCHES`; over the encoder's widths for the
-      rule "proportional", over all for "value".
+      rule "proportional", over all for "value", over all and then over the
+      decoders' for "two_level".
 
   Returns:
     The plan; its price is never above the budget.
@@ -151,22 +138,24 @@ def plan(
   if search not in menu_search.SEARCHES:
     known = ", ".join(menu_search.SEARCHES)
     raise ValueError(f"search {search!r} is not one of {known}")
-  price = lambda indices: prices(indices, unit)  # noqa: E731
-  least = float(price(prices.ends["low"])[0])
+  least = float(prices(prices.ends["low"], unit)[0])
   if least > budget:
     raise InfeasibleBudget(budget, least, unit)
-  look = menu_search.SEARCHES[search]
   scores = _finite(scores, space)
-  if rule == "value":
-    weights = value_weights(shares, prices, scores)
-    value = lambda indices: scores(indices) @ weights  # noqa: E731
-    found = look(value, price, budget, len(space.groups), len(space.menu))
-  else:
-    share = budget / float(price(prices.ends["high"])[0])
-    found = _proportional(space, shares, budget, price, scores, look, share)
+  found = width_rules.RULES[rule](
+    width_rules.Question(
+      space,
+      shares,
+      budget,
+      unit,
+      prices,
+      scores,
+      menu_search.SEARCHES[search],
+    )
+  )
   return Plan(
     space.at(found),
-    float(price(found[None])[0]),
+    float(prices(found[None], unit)[0]),
     budget,
     unit,
     dict(zip(space.tasks, map(float, scores(found[None])[0]), strict=True)),
@@ -192,75 +181,3 @@ def _finite(scores, space):
     return found
 
   return checked
-
-
-def value_weights(
-  shares: np.ndarray, prices: width_prices.WidthPrices, scores: Scores
-) -> np.ndarray:
-  """Weights f64[K] of scores in the rule "value".
-
-  A task that gains nothing from width, which a warning should have said long
-  before, is weighed as if it gained a hundredth.
-  """
-  low, high = (scores(prices.ends[end])[0] for end in ("low", "high"))
-  return shares / np.maximum(high - low, 0.01)
-
-
-def decoder_indices(
-  menu: tuple[float, ...], shares: np.ndarray, shrink: float = 1.0
-) -> np.ndarray:
-  """Menu entries i32[K] in proportion to preferences; ties go to the wider."""
-  ratios = np.clip(shrink * shares / shares.max(), menu[0], 1.0)
-  away = np.abs(ratios[:, None] - np.asarray(menu)[None])
-  reverse = away[:, ::-1].round(9).argmin(1)
-  return (len(menu) - 1 - reverse).astype(np.int32)
-
-
-def _proportional(space, shares, budget, price, scores, look, share):
-  """Menu indices i32[groups] by the rule of proportion."""
-  stages, entries = len(space.encoder), len(space.menu)
-
-  def joined(encoders, decoders):
-    return np.concatenate(
-      [encoders, np.repeat(decoders[None], len(encoders), 0)], 1
-    ).astype(np.int32)
-
-  # Decoders shrink until an encoder fits of which no part is below the floor.
-  floor = np.searchsorted(space.menu, min(0.5, share) - 1e-9)
-  lowest = np.full((1, stages), floor)
-  for step in range(_STEPS):
-    decoders = decoder_indices(space.menu, shares, 1 - step / _STEPS)
-    if price(joined(lowest, decoders))[0] <= budget:
-      break
-  else:
-    decoders = np.zeros(len(space.tasks), np.int32)
-  encoder = look(
-    lambda encoders: scores(joined(encoders, decoders)).mean(1),
-    lambda encoders: price(joined(encoders, decoders)),
-    budget,
-    stages,
-    entries,
-  )
-  return _filled(
-    joined(encoder[None], decoders)[0], space, shares, budget, price
-  )
-
-
-def _filled(indices, space, shares, budget, price):
-  """Spends what is left on decoders, the most preferred first.
-
-  Tasks of equal preference rise together, and none above one that matters more.
-  """
-  shares = shares.round(9)
-  decoders = slice(len(space.encoder), None)
-  top = len(space.menu) - 1
-  for level in sorted(set(shares), reverse=True):
-    while price(indices[None])[0] < (1 - _SLACK) * budget:
-      raised = indices.copy()
-      risen = np.minimum(raised[decoders] + 1, top)
-      raised[decoders] = np.where(shares == level, risen, raised[decoders])
-      if (raised == indices).all() or price(raised[None])[0] > budget:
-        break
-      indices = raised
-    top = indices[decoders][shares == level].min()
-  return indices

@@ -139,7 +139,7 @@ class Slimmer:
     preference: Mapping[str, float] | None = None,
     *,
     unit: str = "fraction",
-    rule: str = "value",
+    rule: str = "two_level",
     search: str = "exhaustive",
   ) -> width_planner.Plan:
     """Widths for a budget and preference; all tasks alike if there is none.
@@ -208,7 +208,7 @@ class Slimmer:
     return Exported(size, full, difference)
 
   def trade_off(
-    self, *, rule: str = "value", search: str = "exhaustive"
+    self, *, rule: str = "two_level", search: str = "exhaustive"
   ) -> TradeOff:
     """Expected scores of plans over budgets and preferences.
 

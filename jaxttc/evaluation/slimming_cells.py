@@ -24,6 +24,7 @@ from jaxttc.models import branching, hypernetworks, slimmable
 from jaxttc.models.slimmable import layers
 from jaxttc.tasks.multitask import base, registry
 from jaxttc.training import (
+  distillation_teacher,
   loop,
   multitask_recipes,
   preference_models,
@@ -32,6 +33,8 @@ from jaxttc.training import (
 from jaxttc.training import slimmable as slimmable_training
 
 _SAMPLES = 64  # configurations that the variance of features is taken over
+_NO_MATTER = ("log_every", "evaluate_every", "checkpoint_every", "keep")
+_LATER = {"teacher": None, "atrous": []}  # fields of recipes, and defaults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +150,7 @@ class Trainer:
     if file.exists():
       with np.load(file, allow_pickle=False) as found:
         measured = dict(found)
-      if str(measured.pop("described", "")) != described:
+      if not _same(str(measured.pop("described", "")), described):
         raise ValueError(
           f"{file}: was measured of another recipe; give another workdir, or "
           "remove its folder to train it anew"
@@ -164,12 +167,9 @@ class Trainer:
 
   def _described(self, cell: Any) -> str:
     """All that decides what is measured of a cell, as text."""
-    recipe = self.recipe.describe()
-    for setting in ("log_every", "evaluate_every", "checkpoint_every", "keep"):
-      del recipe["train"][setting]
     return json.dumps(
       {
-        "recipe": recipe,
+        "recipe": self.recipe.describe(),
         "cell": [type(cell).__name__, dataclasses.asdict(cell)],
         "rays": self.rays.tolist(),
       },
@@ -185,10 +185,14 @@ class Trainer:
     data = only(recipe.load_data(), cell.tasks)
     network = recipe.spec(data).build()
     model = _Trainable(
-      functools.partial(slimmable.init, network),
+      lambda key: slimmable_training.with_teacher(
+        slimmable.init(network, key), cell.sandwich
+      ),
       slimmable_training.objective(network, data.tasks, cell.sandwich),
     )
-    params = self._fit(model, data, workdir)
+    params = distillation_teacher.student(
+      self._fit(model, data, workdir, sandwich=cell.sandwich)
+    )
     return {
       name: width_scores.tabulate(network, params, data.tasks, examples).values
       for name, examples in (
@@ -322,6 +326,7 @@ class Trainer:
     data: Any,
     workdir: str,
     learning_rate: float | None = None,
+    sandwich: slimmable_training.Sandwich | None = None,
   ) -> Any:
     """Trains what has `init`, `objective` and perhaps `gradients`."""
     train = self.recipe.train
@@ -334,10 +339,34 @@ class Trainer:
       model.init,
       registry.batches(data, self.recipe.data, train.batch_size, train.seed),
       workdir,
+      tx=sandwich and slimmable_training.optimizer(train, sandwich),
       gradients=gradients,
       meta=self.recipe.describe() | {"cell": pathlib.Path(workdir).name},
     )
     return state.params
+
+
+def _same(then: str, now: str) -> bool:
+  """Whether two descriptions say the same, of fields that both could have.
+
+  Fields that came after one was written have their defaults in it.
+  """
+
+  def completed(text):
+    found = loop.completed(json.loads(text))
+    for part in (found["recipe"], found["cell"][1]):
+      if "sandwich" in part:
+        default = dataclasses.asdict(slimmable_training.Sandwich())
+        part["sandwich"] = default | part["sandwich"]
+    found["recipe"] = _LATER | found["recipe"]
+    for setting in _NO_MATTER:
+      found["recipe"]["train"].pop(setting, None)
+    return found
+
+  try:
+    return completed(then) == completed(now)
+  except (KeyError, TypeError, ValueError):  # it describes nothing
+    return False
 
 
 class _Trainable(NamedTuple):

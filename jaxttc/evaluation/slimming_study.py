@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxttc.allocators import width_planner, width_prices
+from jaxttc.allocators import width_planner, width_prices, width_rules
 from jaxttc.evaluation import (
   control,
+  control_oracle,
   hypervolume,
   slimming_cells,
   width_scores,
@@ -62,7 +63,7 @@ class StudyRecipe:
   ablations: bool = True
   separate: bool = True
   noise: float = 0.0
-  rule: str = "value"
+  rule: str = "two_level"
   ray_step: float = 1 / 6
   budgets: tuple[float, ...] = tuple(i / 10 for i in range(1, 11))
 
@@ -275,10 +276,27 @@ class SeedAnalysis:
     rows = np.concatenate(chosen)
     return Points(test[rows], costs[rows])
 
-  def rank_control(self, budget: float, rule: str | None = None) -> np.ndarray:
-    """Spearman's correlation of weight and test score, f64[K]."""
+  def rank_control(
+    self, budget: float, rule: str | None = None, examples: str = "test"
+  ) -> np.ndarray:
+    """Spearman's correlation of weight and score on some examples, f64[K]."""
     indices, _ = self.plans(OURS, budget, rule)
-    return control.rank_control(self.rays, self.table(OURS, "test")(indices))
+    return control.rank_control(self.rays, self.table(OURS, examples)(indices))
+
+  def best_rank_control(self, budget: float, at_least: float) -> np.ndarray:
+    """The highest correlations f64[K] found for any plans within a budget.
+
+    Test scores are known to these plans, and each has a share `at_least` of the
+    best weighted score that the budget buys.
+    """
+    test, every = self.table(OURS, "test"), self.network.space.all_indices()
+    every = every[self.prices(every, "fraction") <= budget]
+    scores = test(every)
+    weights = width_rules.value_weights(self.rays, self.prices, test)
+    plans = control_oracle.best_plans(
+      self.rays, scores, weights @ scores.T, at_least
+    )
+    return control.rank_control(self.rays, scores[plans])
 
   def over_brute_force(self, rule: str | None = None) -> float:
     """What plans reach of the best weighted test score, a mean over all.
@@ -289,9 +307,7 @@ class SeedAnalysis:
     test, space = self.table(OURS, "test"), self.network.space
     every = space.all_indices()
     scores, costs = test(every), self.prices(every, "fraction")
-    weights = np.array(
-      [width_planner.value_weights(r, self.prices, test) for r in self.rays]
-    )
+    weights = width_rules.value_weights(self.rays, self.prices, test)
     shares = []
     for budget in self.feasible():
       best = (scores[costs <= budget] @ weights.T).max(0)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxttc.models.slimmable import costs, network, widths
+from jaxttc.models.slimmable import costs, network, widths, windows
 
 _REMEMBERED = 4096  # configurations whose price is at hand
 
@@ -90,6 +90,8 @@ class CompiledWidths:
     self._net = net
     self._space = net.space
     self._params = jax.tree.map(jnp.asarray, params)  # on the device, once
+    devices = jax.tree.leaves(self._params)[0].devices()
+    self._on_cpu = all(device.platform == "cpu" for device in devices)
     self._statistics = statistics or (lambda config: {})
     self._capacity = capacity
     self._programs: collections.OrderedDict = collections.OrderedDict()
@@ -210,7 +212,9 @@ class CompiledWidths:
     def predict(params, variables, inputs):
       return self._net.apply({"params": params} | variables, inputs, counts)[0]
 
-    run = jax.jit(predict).lower(self._params, variables, inputs).compile()
+    with windows.neighbours_together(self._on_cpu):
+      lowered = jax.jit(predict).lower(self._params, variables, inputs)
+    run = lowered.compile()
     # Counting compiles as well, once a network: now, not when a call snaps.
     macs = self._macs(config)
     return _Program(run, variables, self._space.indices(config), macs)

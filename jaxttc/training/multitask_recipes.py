@@ -10,6 +10,7 @@ from jaxttc.cost import ledger as ledger_lib
 from jaxttc.models import slimmable as slimmable_lib
 from jaxttc.tasks.multitask import registry
 from jaxttc.training import (
+  distillation_teacher,
   loop,
   recipe_parts,
   slimmable,
@@ -32,7 +33,11 @@ class SlimmableRecipe:
     quantum: channels that all widths are multiples of.
     pooled: whether tasks with one prediction an example see the mean over all
       places of an image's features, or each place by itself.
+    atrous: rates of the windows that decoders of every pixel look through, as
+      in DeepLab; empty for plain convolutions.
     sandwich: the widths of a step, and what narrow ones learn from.
+    teacher: file of a network that was trained before, of the same shape, for
+      `sandwich.teacher="frozen"`.
     weighting: how losses of tasks become one gradient, of
       `task_weighting.METHODS`; "uniform" takes the tasks' own weights.
     held_out: test examples of each evaluation.
@@ -47,9 +52,11 @@ class SlimmableRecipe:
   norm: str = "group"
   quantum: int = 8
   pooled: bool = True
+  atrous: tuple[int, ...] = ()
   sandwich: slimmable.Sandwich = dataclasses.field(
     default_factory=slimmable.Sandwich
   )
+  teacher: str | None = None
   weighting: str = "uniform"
   held_out: int = 512
   train: loop.TrainConfig
@@ -73,6 +80,7 @@ class SlimmableRecipe:
       norm=self.norm,
       quantum=self.quantum,
       pooled=self.pooled,
+      atrous=tuple(self.atrous),
     )
 
   def run(
@@ -98,6 +106,7 @@ class SlimmableRecipe:
     gradients = None
     if self.weighting != "uniform":
       gradients = self._weighted(network, data, batches)
+    taught = self._taught(data)
     held_out = data.held_out(self.held_out)
     figures = jax.jit(
       lambda params: objective(params, held_out, jax.random.key(0))[1]
@@ -111,17 +120,35 @@ class SlimmableRecipe:
       self.train,
       objective if gradients is None else None,
       lambda key: task_weighting.init(
-        slimmable_lib.init(network, key), self.weighting, tasks
+        slimmable.with_teacher(
+          slimmable_lib.init(network, key), self.sandwich, taught
+        ),
+        self.weighting,
+        tasks,
       ),
       batches,
       workdir,
+      tx=slimmable.optimizer(self.train, self.sandwich),
       gradients=gradients,
       evaluate=evaluate,
       mesh=mesh,
       meta=self.describe(),
       ledger=ledger,
     )
-    return {k: v for k, v in state.params.items() if k != task_weighting.PARAMS}
+    beside = (task_weighting.PARAMS, distillation_teacher.PARAMS)
+    return {k: v for k, v in state.params.items() if k not in beside}
+
+  def _taught(self, data) -> Any:
+    """Parameters of a frozen teacher; None if no file is named."""
+    if self.teacher is None:
+      return None
+    stored = slimmable_files.load(self.teacher)
+    spec = slimmable_lib.NetworkSpec.from_dict(self.spec(data).to_dict())
+    if stored.spec != spec:
+      raise ValueError(
+        f"{self.teacher}: a teacher must be of the same network as the student"
+      )
+    return stored.params
 
   def _weighted(self, network, data, batches) -> loop.Gradients:
     """Gradients under the recipe's task weighting."""

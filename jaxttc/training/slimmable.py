@@ -9,19 +9,26 @@ of the full encoder (configuration-invariant knowledge distillation, Aich et al.
 2023, arXiv:2308.11744). One update a step, on the sum.
 
 The paper's code is not public: which distance its distillation takes between
-features of different widths is our reading. There are four:
+features of different widths is our reading. There are five:
 
 *  relational: one minus the correlation of the cosine similarities that two
    encoders see between places,
 *  attention: of the energy a place, sum over channels of z^2, normalised,
 *  prefix: of the channels that both have, standardised,
 *  functional: of what the first layers of the decoders would make of them,
+*  neck: of the features themselves, of encoders that end in a layer which is
+   never slimmed, so that those of all widths are as wide,
 
-the last three squared and divided by the variance of what the full encoder
+the last four squared and divided by the variance of what the full encoder
 gives. By default both sides move, the full encoder too: all widths share their
 weights, so with a gradient that stops at the full encoder a step towards it
 moves it away, and features come out no closer (a study of vectors says by how
 much). No distance here can shrink by shrinking features.
+
+A teacher can also be a full network of its own (`distillation_teacher`): the
+mean of the student over the last steps ("ema"), or one that was trained before
+("frozen"). It is what narrow networks are held to, by features and by
+predictions; that takes one more forward pass a step.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,13 +37,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxttc.models.slimmable import network as network_lib
 from jaxttc.tasks.multitask import base
-from jaxttc.training import task_losses
+from jaxttc.training import distillation_teacher, loop, task_losses
 
-DISTANCES = ("relational", "attention", "prefix", "functional")
-TEACHERS = ("mutual", "stopped")
+DISTANCES = ("relational", "attention", "prefix", "functional", "neck")
+TEACHERS = ("mutual", "stopped", "ema", "frozen")
 _PLACES = 256  # that similarities are taken between
 _EPSILON = 1e-6
 
@@ -52,7 +60,9 @@ class Sandwich:
     invariance: weight of the distance to the full encoder's features.
     distance: one of `DISTANCES`.
     teacher: "mutual" if both sides of the distance move, "stopped" if the
-      full encoder is a constant to it.
+      full encoder is a constant to it; "ema" or "frozen" for a network of its
+      own.
+    momentum: share of itself that the teacher "ema" keeps a step.
     uniform: whether random configurations have one ratio everywhere, instead
       of one a width group.
   """
@@ -63,6 +73,7 @@ class Sandwich:
   invariance: float = 0.1
   distance: str = "relational"
   teacher: str = "mutual"
+  momentum: float = 0.999
   uniform: bool = False
 
   def validate(self) -> None:
@@ -80,12 +91,24 @@ class Sandwich:
       raise ValueError(
         f"sandwich.teacher={self.teacher!r} is not one of {', '.join(TEACHERS)}"
       )
+    if not 0 <= self.momentum < 1:
+      raise ValueError(
+        f"sandwich.momentum must be in [0, 1), got {self.momentum}"
+      )
     for name in ("in_place", "invariance"):
       if not 0 <= getattr(self, name) < float("inf"):
         raise ValueError(
           f"sandwich.{name} must be finite and not negative, got "
           f"{getattr(self, name)}"
         )
+
+
+def separate_teacher(sandwich: Sandwich) -> float | None:
+  """The momentum of a teacher that is a network of its own; None if it is not.
+
+  A frozen one has a momentum of 1.
+  """
+  return {"ema": sandwich.momentum, "frozen": 1.0}.get(sandwich.teacher)
 
 
 def task_terms(
@@ -101,13 +124,15 @@ def task_terms(
     sandwich: the widths of a step.
 
   Returns:
-    terms(params, batch, key) -> (f32[K], f32[], metrics): a loss a task, the
-    mean over the step's widths, in-place distillation included; the weighted
-    distance between features; and metrics: `loss_<task>` of the full network,
-    `narrow_<task>` of the smallest, and `distance`, before its weight.
+    terms(params, batch, key) -> (f32[K], f32[], metrics), where params hold a
+    `distillation_teacher.PARAMS` if the teacher is a network of its own: a loss
+    a task, the mean over the step's widths, in-place distillation included; the
+    weighted distance between features; and metrics: `loss_<task>` of the full
+    network, `narrow_<task>` of the smallest, and `distance`, before its weight.
 
   Raises:
-    ValueError: if the sandwich cannot be, or tasks and decoders differ.
+    ValueError: if the sandwich cannot be, or tasks and decoders differ; for
+      the distance "neck" and an encoder whose last layer is slimmed.
   """
   sandwich.validate()
   space = network.space
@@ -116,12 +141,20 @@ def task_terms(
       f"the network decodes {', '.join(space.tasks)}; the data have "
       f"{', '.join(task.name for task in tasks)}"
     )
+  if sandwich.distance == "neck" and not network.encoder.ends_whole():
+    raise ValueError(
+      "sandwich.distance='neck' needs an encoder whose last layer is never "
+      "slimmed: give it a neck"
+    )
   full = space.counts(space.uniform())
 
   def terms(params, batch: base.Examples, key: jax.Array):
-    run = lambda counts: network.apply(  # noqa: E731
+    of = lambda params, counts: network.apply(  # noqa: E731
       {"params": params}, batch.inputs, counts, train=True
     )
+    run = lambda counts: of(params, counts)  # noqa: E731
+    apart = params.get(distillation_teacher.PARAMS)
+    params = distillation_teacher.student(params)
     predictions, features = run(full)
     losses = task_losses.losses(tasks, predictions, batch.labels)
     metrics = {
@@ -130,8 +163,11 @@ def task_terms(
     }
     if sandwich.widths == 1:
       return losses, jnp.float32(0), metrics
-    teacher = jax.lax.stop_gradient(predictions)
-    if sandwich.teacher == "stopped":
+    teacher = predictions
+    if separate_teacher(sandwich) is not None:
+      teacher, features = of(apart, full)
+    teacher = jax.lax.stop_gradient(teacher)
+    if sandwich.teacher != "mutual":
       features = jax.lax.stop_gradient(features)
 
     def narrow(indices):
@@ -164,6 +200,39 @@ def task_terms(
     return mean, sandwich.invariance * away.mean(), metrics
 
   return terms
+
+
+def optimizer(
+  config: loop.TrainConfig, sandwich: Sandwich
+) -> optax.GradientTransformation:
+  """`loop.optimizer`, which moves a teacher of its own, too."""
+  momentum, tx = separate_teacher(sandwich), loop.optimizer(config)
+  if momentum is None:
+    return tx
+  return distillation_teacher.following(tx, momentum)
+
+
+def with_teacher(params: Any, sandwich: Sandwich, taught: Any = None) -> Any:
+  """Parameters to start from: with a teacher's, where that is of its own.
+
+  Args:
+    params: the student's.
+    sandwich: says which teacher.
+    taught: parameters of a full network that was trained before, of a "frozen"
+      teacher.
+
+  Raises:
+    ValueError: if a frozen teacher is not given or another is; if it is
+      another network's.
+  """
+  if (sandwich.teacher == "frozen") != (taught is not None):
+    raise ValueError(
+      f"sandwich.teacher={sandwich.teacher!r}: a network that was trained "
+      "before is what a frozen teacher needs, and no other takes"
+    )
+  if separate_teacher(sandwich) is None:
+    return params
+  return distillation_teacher.init(params, taught)
 
 
 def objective(
@@ -212,7 +281,7 @@ def _distance(kind, features, full, count, params):
     z, t = ((x - mean) / spread * inside for x in (z, t))
     scale = z.shape[-1] / count  # the mean is over channels in use
     return scale * jnp.square(z - t).mean()
-  else:
+  elif kind == "functional":
     kernels = jax.lax.stop_gradient(_first_kernels(params))
     z, t = z @ kernels, t @ kernels
   return jnp.square(z - t).mean() / (jnp.var(t) + _EPSILON)

@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from jaxttc.allocators import menu_search, width_planner, width_prices
+from jaxttc.allocators import (
+  menu_search,
+  width_planner,
+  width_prices,
+  width_rules,
+)
 from jaxttc.models.slimmable import network
 
 _SEEDS = st.integers(0, 2**32 - 1)
@@ -174,6 +179,8 @@ def test_plans_know_no_order_of_tasks_and_no_scale_of_preferences(
   for rule in width_planner.RULES:
     plan = world.plan(preference, budget, rule=rule)
     again = other.plan(preference, budget, rule=rule)
+    if rule == "two_level":  # by a value of its own: the next test
+      continue
     if rule == "proportional":
       assert again.config.encoder == plan.config.encoder
       assert dict(again.config.decoders) == dict(plan.config.decoders)
@@ -210,6 +217,88 @@ def test_the_rule_of_value_is_brute_force_over_all_configurations(
       assert found <= best * (1 + 1e-12)
 
 
+@hypothesis.settings(max_examples=25)
+@hypothesis.given(_SEEDS, _PREFERENCES, _SHARES)
+def test_the_rule_of_two_levels_is_brute_force_twice(seed, preference, share):
+  """First over encoders, preferences aside; then over decoders."""
+  world = World(seed)
+  budget = world.budget(share)
+  every = world.space.all_indices()
+  every = every[world.price(every) <= budget]
+  scores = world.scores(every)
+  low, high = world.scores(np.array([[0] * 5, [3] * 5]))
+  values = (
+    scores
+    @ (np.concatenate([np.eye(3), np.full((1, 3), 1 / 3)]) / (high - low)).T
+  )
+  # Of the encoders that are best for a task alone, or for all of them alike,
+  encoders = {}
+  for at in values.argmax(0):
+    behind = (every[:, :2] == every[at, :2]).all(1)
+    encoders[tuple(every[at, :2])] = values[behind].max(0).mean()
+  plan = world.plan(preference, budget, rule="two_level")
+  chosen = world.space.indices(plan.config)
+  ties = len({np.round(v, 12) for v in values.max(0)}) < 4 or any(
+    (values[:, i] == values[:, i].max()).sum() > 1 for i in range(4)
+  )
+  if not ties:
+    assert encoders[tuple(chosen[:2])] == pytest.approx(max(encoders.values()))
+  # the best decoders: square roots of what each gains of what it could.
+  behind = (every[:, :2] == chosen[:2]).all(1)
+  own, found = every[behind][:, 2:], scores[behind]
+  alone = [found[(np.delete(own, t, 1) == 0).all(1)][:, t] for t in range(3)]
+  least, most = (np.array([f(a) for a in alone]) for f in (np.min, np.max))
+  gains = (found - least) / np.where(most > least, most - least, np.inf)
+  value = np.sqrt(gains) @ (np.array(preference) / np.sum(preference))
+  at = (own == chosen[2:]).all(1)
+  np.testing.assert_allclose(value[at][0], value.max(), rtol=1e-12)
+
+
+@hypothesis.settings(max_examples=10)
+@hypothesis.given(_SEEDS, _SHARES)
+def test_in_two_levels_no_preference_moves_the_encoder(seed, share):
+  world = World(seed)
+  budget = world.budget(share)
+  plans = [
+    world.plan(preference, budget, rule="two_level")
+    for preference in np.array(
+      [(1.0, 0, 0), (0, 1, 0), (1, 2, 5), (1, 1, 1)]
+    ).tolist()
+  ]
+  assert len({plan.config.encoder for plan in plans}) == 1
+  # A task that does not matter has the narrowest decoder.
+  assert (
+    plans[0].config.decoders[1][1] == plans[0].config.decoders[2][1] == 0.25
+  )
+
+
+def test_in_two_levels_decoders_widen_by_degrees():
+  """Equal costs, equal and linear gains: as a sum of gains, all or nothing."""
+  prices = width_prices.WidthPrices(
+    _net(), latency_ms=lambda i: 1.0 + i @ np.array([9.0, 9, 1, 1, 1])
+  )
+  scores = lambda i: i[:, 2:] + 10.0 * i[:, :2].sum(1, keepdims=True)  # noqa: E731
+
+  def decoders(rule, *preference):
+    plan = width_planner.plan(
+      _net().space,
+      dict(zip(_TASKS, preference, strict=True)),
+      58.0,  # the widest encoder, and three steps of decoders
+      prices,
+      scores,
+      unit="latency_ms",
+      rule=rule,
+    )
+    return [ratio for _, ratio in plan.config.decoders]
+
+  assert decoders("value", 0.5, 0.3, 0.2) == [1.0, 0.25, 0.25]
+  # Roots of a third, two thirds and all: 0.58, 0.82 and 1.
+  assert decoders("two_level", 0.4, 0.3, 0.3) == [0.5, 0.5, 0.5]
+  assert decoders("two_level", 0.5, 0.3, 0.2) == [0.75, 0.5, 0.25]
+  assert decoders("two_level", 0.7, 0.3, 0.0) == [0.75, 0.5, 0.25]
+  assert decoders("two_level", 1.0, 0.0, 0.0) == [1.0, 0.25, 0.25]
+
+
 def test_evolution_plans_the_same_twice():
   world = World(5)
   run = lambda: world.plan(  # noqa: E731
@@ -221,7 +310,7 @@ def test_evolution_plans_the_same_twice():
 def test_ratios_follow_preferences_by_hand():
   menu = (0.25, 0.5, 0.75, 1.0)
   indices = lambda shares, *args: list(  # noqa: E731
-    width_planner.decoder_indices(menu, np.array(shares), *args)
+    width_rules.decoder_indices(menu, np.array(shares), *args)
   )
   assert indices([0.5, 0.25, 0.25]) == [3, 1, 1]
   assert indices([1.0, 0.0, 0.0]) == [3, 0, 0]
@@ -312,7 +401,7 @@ def test_budgets_that_cannot_be_are_refused(budget):
   ("options", "message"),
   [
     ({"unit": "bytes"}, "budget unit 'bytes' is not one of macs"),
-    ({"rule": "fair"}, "rule 'fair' is not one of proportional, value"),
+    ({"rule": "fair"}, "rule 'fair' is not one of proportional, value, two"),
     ({"search": "random"}, "search 'random' is not one of exhaustive, gre"),
   ],
 )

@@ -2,6 +2,8 @@
 """A study of slimmable networks, whole and in little, and its arithmetic."""
 
 import dataclasses
+import json
+import pathlib
 
 import jax
 import numpy as np
@@ -83,6 +85,36 @@ def test_scores_of_another_recipe_are_refused(recipe, workdir, analysis):
   other = dataclasses.replace(recipe, recipe=longer)
   with pytest.raises(ValueError, match="slimmable.*of another recipe"):
     slimming_study.train(other, 0, workdir)
+
+
+def test_scores_from_before_a_field_came_are_read(recipe, workdir, analysis):
+  """Fields that were not there yet have their defaults."""
+  file = pathlib.Path(workdir) / "seed_0" / "slimmable" / "scores.npz"
+  with np.load(file) as found:
+    arrays = dict(found)
+  told = json.loads(str(arrays.pop("described")))
+  for part in (told["recipe"], told["cell"][1]):
+    del part["sandwich"]["momentum"]
+  del told["recipe"]["teacher"], told["recipe"]["train"]["remat"]
+  kept = file.read_bytes()
+  try:
+    np.savez(file, described=np.array(json.dumps(told)), **arrays)
+    again = slimming_study.train(recipe, 0, workdir)
+    np.testing.assert_array_equal(
+      again["slimmable"]["test"], analysis.measured["slimmable"]["test"]
+    )
+    told["recipe"]["sandwich"]["widths"] = 3
+    np.savez(file, described=np.array(json.dumps(told)), **arrays)
+    with pytest.raises(ValueError, match="of another recipe"):
+      slimming_study.train(recipe, 0, workdir)
+  finally:
+    file.write_bytes(kept)
+
+
+def test_the_oracle_of_control_is_at_least_as_good(analysis):
+  least = analysis.best_rank_control(0.5, 0.0).min()
+  assert least >= analysis.rank_control(0.5).min() - 1e-9
+  assert analysis.best_rank_control(0.5, 1.0).shape == (3,)
 
 
 def test_a_table_says_what_every_configuration_scores(recipe, analysis):

@@ -86,7 +86,7 @@ def untrained(tmp_path):
 
 def test_plans_are_the_best_of_all_configurations(slimmer):
   preference = {"task_0": 3.0, "task_1": 1.0, "task_2": 0.0}
-  plan = slimmer.plan(0.4, preference)
+  plan = slimmer.plan(0.4, preference, rule="value")
   every = slimmer.space.all_indices()
   fits = slimmer.prices(every, "fraction") <= 0.4
   weighted = slimmer.scores.predict(every) @ [0.75, 0.25, 0.0]
@@ -250,10 +250,12 @@ def test_statistics_of_batch_norms_are_measured_for_latencies(untrained):
 
 
 def test_trade_offs_follow_both_dials(slimmer, tmp_path):
-  surface = slimmer.trade_off()
+  surface = slimmer.trade_off(rule="value")
   assert surface.scores.shape == (3, 8, len(surface.budgets))
   chosen = slimmer.plan(
-    surface.budgets[2], {"task_0": 0.15, "task_1": 0.7, "task_2": 0.15}
+    surface.budgets[2],
+    {"task_0": 0.15, "task_1": 0.7, "task_2": 0.15},
+    rule="value",
   )
   weight = list(surface.weights).index(0.7)
   assert surface.scores[1, weight, 2] == pytest.approx(chosen.scores["task_1"])

@@ -238,3 +238,29 @@ def test_threads_share_programs(params):
     ):
       jax.tree.map(np.testing.assert_array_equal, found, right[config])
   assert served.counters.served == 63 and served.counters.snapped == 0
+
+
+def test_images_are_served_as_the_network_says():
+  """On CPUs, convolutions of few channels take neighbours together."""
+  net = network.NetworkSpec(
+    encoder={"kind": "residual", "stages": ((8, 1, 1), (16, 1, 2))},
+    tasks=(("kind", 3, False),),
+    input_shape=(8, 8, 3),
+    hidden=8,
+    quantum=4,
+    menu=(0.5, 1.0),
+  ).build()
+  params = network.init(net, jax.random.key(0))
+  served = compiled_widths.CompiledWidths(net, params)
+  config = net.space.config([0.5, 1.0, 1.0])
+  served.prewarm([config], _BATCH)
+  x = np.random.default_rng(0).normal(size=(_BATCH, 8, 8, 3))
+  x = jnp.asarray(x, jnp.float32)
+  run = jax.jit(
+    lambda params, x: net.apply({"params": params}, x, net.space.counts(config))
+  )
+  _close(served(x, config), run(params, x)[0])
+  # This process traces everything else as before.
+  assert "window_strides=(1, 4)" not in str(
+    jax.make_jaxpr(lambda p: run(p, x))(params)
+  )

@@ -141,6 +141,18 @@ def test_a_file_holds_statistics_of_batch_norms(tmp_path):
       "sandwich.distance='cka' is not one of",
     ),
     (
+      {"sandwich": slimmable.Sandwich(teacher="ema", momentum=1.0)},
+      r"sandwich.momentum must be in \[0, 1\), got 1",
+    ),
+    (
+      {"sandwich": slimmable.Sandwich(teacher="frozen")},
+      "trained before is what a frozen teacher needs",
+    ),
+    (
+      {"sandwich": slimmable.Sandwich(distance="neck")},
+      "give it a neck",
+    ),
+    (
       {"sandwich": slimmable.Sandwich(invariance=float("nan"))},
       "sandwich.invariance must be finite",
     ),
@@ -160,3 +172,29 @@ def test_files_that_hold_something_else_are_refused(tmp_path):
   )
   with pytest.raises(ValueError, match="expected a slimmable network"):
     slimmable_files.load(str(path))
+
+
+def test_teachers_of_their_own_train_and_stay_out_of_files(tmp_path):
+  """First the full network alone; then one that it, frozen, teaches."""
+  alone = _recipe(sandwich=slimmable.Sandwich(widths=1, smallest=False))
+  file = str(tmp_path / "full.safetensors")
+  alone.export(alone.run(str(tmp_path / "full")), file)
+  for kind, teacher in (("ema", None), ("frozen", file)):
+    recipe = _recipe(
+      teacher=teacher,
+      weighting="uncertainty" if kind == "ema" else "uniform",
+      sandwich=slimmable.Sandwich(
+        widths=2, in_place=0.5, teacher=kind, momentum=0.9
+      ),
+    )
+    params = recipe.run(str(tmp_path / kind))
+    assert set(params) == set(slimmable_files.load(file).params)
+    records = [
+      record
+      for record in metrics.read(str(tmp_path / kind))
+      if "narrow_task_0" in record
+    ]
+    assert records[-1]["narrow_task_0"] < records[0]["narrow_task_0"]
+  wider = dataclasses.replace(recipe, hidden=32)
+  with pytest.raises(ValueError, match="full.safetensors: a teacher must be"):
+    wider.run(str(tmp_path / "wider"))

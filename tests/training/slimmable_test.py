@@ -10,7 +10,12 @@ import pytest
 
 from jaxttc.models import slimmable as slimmable_lib
 from jaxttc.tasks.multitask import vectors
-from jaxttc.training import slimmable, task_losses
+from jaxttc.training import (
+  distillation_teacher,
+  loop,
+  slimmable,
+  task_losses,
+)
 
 _DATA = vectors.Vectors()
 _SPEC = slimmable_lib.NetworkSpec(
@@ -22,6 +27,9 @@ _SPEC = slimmable_lib.NetworkSpec(
   norm="none",
 )
 _NETWORK = _SPEC.build()
+_NECK = dataclasses.replace(
+  _SPEC, encoder={"kind": "mlp", "hidden": (16, 16), "neck": 12}
+).build()
 _PLAIN = slimmable.Sandwich(widths=2, invariance=0.0)
 
 
@@ -117,9 +125,12 @@ def test_a_stopped_teacher_gets_no_gradient(distance, params, batch):
     widths=2, invariance=1.0, distance=distance, teacher="stopped"
   )
   mutual = dataclasses.replace(stopped, teacher="mutual")
+  network = _NECK if distance == "neck" else _NETWORK
+  if distance == "neck":
+    params = slimmable_lib.init(network, jax.random.key(0))
 
   def wide(sandwich):
-    terms = slimmable.task_terms(_NETWORK, _DATA.tasks, sandwich)
+    terms = slimmable.task_terms(network, _DATA.tasks, sandwich)
     grads = jax.grad(lambda p: terms(p, batch, jax.random.key(0))[1])(params)
     return np.abs(grads["encoder"]["Dense_1"]["kernel"][:, 8:]).max()
 
@@ -161,3 +172,85 @@ def test_tasks_must_be_those_of_the_network():
   """Both lists are named."""
   with pytest.raises(ValueError, match="the network decodes task_0"):
     slimmable.objective(_NETWORK, _DATA.tasks[:2], _PLAIN)
+
+
+def test_the_distance_of_necks_is_of_features_themselves(batch):
+  """The mean of squares over the teacher's variance, by hand."""
+  params = slimmable_lib.init(_NECK, jax.random.key(2))
+  sandwich = slimmable.Sandwich(widths=2, invariance=1.0, distance="neck")
+  terms = slimmable.task_terms(_NECK, _DATA.tasks, sandwich)
+  found = jax.jit(terms)(params, batch, jax.random.key(0))[1]
+  narrow, full = (
+    np.asarray(
+      _NECK.apply(
+        {"params": params},
+        batch.inputs,
+        _NECK.space.counts(_NECK.space.uniform(ratio)),
+      )[1]
+    )
+    for ratio in (0.5, 1.0)
+  )
+  assert narrow.shape == full.shape == (32, 12)  # no width slims the neck
+  expected = np.square(narrow - full).mean() / full.var()
+  np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_necks_are_needed_by_their_distance():
+  sandwich = slimmable.Sandwich(distance="neck")
+  with pytest.raises(ValueError, match="'neck' needs an encoder whose last"):
+    slimmable.task_terms(_NETWORK, _DATA.tasks, sandwich)
+
+
+@pytest.mark.parametrize("kind", ["ema", "frozen"])
+def test_narrow_widths_learn_from_a_teacher_of_its_own(kind, params, batch):
+  """From its predictions and features, by hand; and it gets no gradient."""
+  taught = slimmable.Sandwich(
+    widths=2, in_place=0.5, invariance=0.3, teacher=kind
+  )
+  other = slimmable_lib.init(_NETWORK, jax.random.key(9))
+  both = distillation_teacher.init(params, other)
+  key = jax.random.key(0)
+  objective = slimmable.objective(_NETWORK, _DATA.tasks, taught)
+  plain = slimmable.objective(_NETWORK, _DATA.tasks, _PLAIN)
+  loss, without = objective(both, batch, key)[0], plain(params, batch, key)[0]
+  (small, own) = _predict(params, batch, 0.5)
+  (full, features) = _predict(other, batch, 1.0)
+  away = sum(
+    task_losses.distillation(t, small[t.name], full[t.name])
+    for t in _DATA.tasks
+  )
+  distance = slimmable._distance("relational", own, features, 8, params)
+  np.testing.assert_allclose(
+    loss - without, 0.5 * away / 2 + 0.3 * distance, rtol=1e-4
+  )
+  grads = jax.grad(lambda p: objective(p, batch, key)[0])(both)
+  teacher = jax.tree.leaves(grads[distillation_teacher.PARAMS])
+  assert all(not np.any(leaf) for leaf in teacher)
+  assert any(np.any(x) for x in jax.tree.leaves(grads["encoder"]))
+
+
+def test_a_frozen_teacher_is_given_and_no_other(params):
+  frozen = slimmable.Sandwich(teacher="frozen")
+  ema = slimmable.Sandwich(teacher="ema")
+  for sandwich, taught in ((frozen, None), (ema, params)):
+    with pytest.raises(ValueError, match="trained before is what a frozen"):
+      slimmable.with_teacher(params, sandwich, taught)
+  assert slimmable.with_teacher(params, slimmable.Sandwich()) is params
+
+
+def test_optimizers_move_a_teacher_of_its_own_only(params):
+  """By its momentum; a frozen one stays."""
+  config = loop.TrainConfig(steps=10, warmup_steps=0, learning_rate=0.1)
+  grads = jax.tree.map(jnp.ones_like, params)
+  for kind, kept in (("ema", 0.9), ("frozen", 1.0)):
+    sandwich = slimmable.Sandwich(teacher=kind, momentum=0.9)
+    taught = params if kind == "frozen" else None
+    both = slimmable.with_teacher(params, sandwich, taught)
+    tx = slimmable.optimizer(config, sandwich)
+    zeros = {distillation_teacher.PARAMS: jax.tree.map(jnp.zeros_like, params)}
+    updates, _ = tx.update(grads | zeros, tx.init(both), both)
+    before = params["encoder"]["Dense_0"]["kernel"]
+    moved = updates["encoder"]["Dense_0"]["kernel"]
+    drag = updates[distillation_teacher.PARAMS]["encoder"]["Dense_0"]["kernel"]
+    assert np.abs(moved).max() > 0 and moved.shape == before.shape
+    np.testing.assert_allclose(drag, (1 - kept) * moved, atol=1e-6)

@@ -24,6 +24,11 @@ MOBILENET_V2 = (
 )
 
 
+def whole_group(name: str, channels: int) -> widths.WidthGroup:
+  """The width group of a layer that is never slimmed: it has one width."""
+  return widths.WidthGroup(name, channels, channels)
+
+
 class MLPEncoder(nn.Module):
   """Dense layers over vectors [B, D]; a width group each.
 
@@ -31,11 +36,13 @@ class MLPEncoder(nn.Module):
     hidden: units of each layer.
     norm: between a layer and its nonlinearity.
     quantum: units that widths are multiples of.
+    neck: units of one more layer at the end, never slimmed; 0 for none.
   """
 
   hidden: tuple[int, ...] = (64, 64)
   norm: norms.NormChoice = norms.NormChoice("none")
   quantum: int = 8
+  neck: int = 0
 
   def groups(self) -> tuple[widths.WidthGroup, ...]:
     """A width group a layer."""
@@ -50,7 +57,12 @@ class MLPEncoder(nn.Module):
 
   def split(self) -> tuple["MLPEncoder", ...]:
     """The same as encoders of one width group, to be run one after another."""
-    return tuple(self.clone(hidden=(units,)) for units in self.hidden)
+    parts = [self.clone(hidden=(units,), neck=0) for units in self.hidden]
+    return (*parts[:-1], parts[-1].clone(neck=self.neck))
+
+  def ends_whole(self) -> bool:
+    """Whether features are as wide at every width."""
+    return bool(self.neck)
 
   @nn.compact
   def __call__(self, x: layers.Prefix, counts, train=False) -> layers.Prefix:
@@ -58,7 +70,10 @@ class MLPEncoder(nn.Module):
     for i, group in enumerate(self.groups()):
       x = layers.Dense(group.channels)(x, counts[i])
       x = layers.elementwise(nn.gelu, self.norm.layer(group, train)(x))
-    return x
+    if not self.neck:
+      return x
+    end = self.norm.layer(whole_group("neck", self.neck), train)
+    return layers.elementwise(nn.gelu, end(layers.Dense(self.neck)(x)))
 
 
 class ResidualEncoder(nn.Module):
@@ -70,12 +85,14 @@ class ResidualEncoder(nn.Module):
       for no such convolution.
     norm: behind each convolution.
     quantum: channels that widths are multiples of.
+    neck: channels of a 1 x 1 convolution at the end, never slimmed; 0 for none.
   """
 
   stages: tuple[tuple[int, int, int], ...] = ((32, 1, 1), (64, 1, 2))
   stem_stride: int = 1
   norm: norms.NormChoice = norms.NormChoice()
   quantum: int = 8
+  neck: int = 0
 
   def groups(self) -> tuple[widths.WidthGroup, ...]:
     """A width group a stage."""
@@ -97,8 +114,13 @@ class ResidualEncoder(nn.Module):
   def split(self) -> tuple["ResidualEncoder", ...]:
     """The same as encoders of one stage, to be run one after another."""
     first, *rest = ((stage,) for stage in self.stages)
-    later = [self.clone(stages=stage, stem_stride=0) for stage in rest]
-    return (self.clone(stages=first), *later)
+    later = [self.clone(stages=stage, stem_stride=0, neck=0) for stage in rest]
+    parts = (self.clone(stages=first, neck=0), *later)
+    return (*parts[:-1], parts[-1].clone(neck=self.neck))
+
+  def ends_whole(self) -> bool:
+    """Whether features are as wide at every width."""
+    return bool(self.neck)
 
   @nn.compact
   def __call__(self, x: layers.Prefix, counts, train=False) -> layers.Prefix:
@@ -119,7 +141,10 @@ class ResidualEncoder(nn.Module):
         if block == 0 and other:  # another width, or size
           x = layers.Conv(channels, 1, stride)(x, count, norm(group))
         x = layers.elementwise(nn.relu, layers.add(x, y))
-    return x
+    if not self.neck:
+      return x
+    end = norm(whole_group("neck", self.neck))
+    return layers.elementwise(nn.relu, layers.Conv(self.neck, 1)(x, None, end))
 
 
 class MobileNetV2Encoder(nn.Module):
@@ -162,6 +187,10 @@ class MobileNetV2Encoder(nn.Module):
       stages=tuple((stage[0], c, *stage[2:]) for c, stage in pairs),
     )
 
+  def ends_whole(self) -> bool:
+    """Whether features are as wide at every width."""
+    return bool(self.last)
+
   @nn.compact
   def __call__(self, x: layers.Prefix, counts, train=False) -> layers.Prefix:
     """Maps images [B, H, W, C] to a smaller map of features."""
@@ -185,7 +214,7 @@ class MobileNetV2Encoder(nn.Module):
         before = group
     if not self.last:
       return x
-    end = widths.WidthGroup("last", self.last, self.last)
+    end = whole_group("last", self.last)
     return relu6(norm(end)(layers.Conv(self.last, 1)(x)))
 
 
@@ -231,6 +260,10 @@ class VisionTransformerEncoder(nn.Module):
     return self.clone(
       segments=tuple((depth, h, m) for (depth, _, _), h, m in pairs)
     )
+
+  def ends_whole(self) -> bool:
+    """Whether features are as wide at every width: the stream always is."""
+    return True
 
   @nn.compact
   def __call__(self, x: layers.Prefix, counts, train=False) -> layers.Prefix:

@@ -29,6 +29,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxttc.models.slimmable import windows
+
 Count = Any  # an int, or a traced i32[]
 
 
@@ -214,7 +216,7 @@ class Conv(nn.Module):
     )
     bias = self.param("bias", nn.initializers.zeros, (self.features,))
     out = kept(self.features, count)
-    y = _convolve(
+    y = windows.convolve(
       x.values,
       kernel[:, :, : x.values.shape[-1], :out],
       self.stride,
@@ -255,7 +257,7 @@ class DepthwiseConv(nn.Module):
     )
     bias = self.param("bias", nn.initializers.zeros, (x.features,))
     channels = x.values.shape[-1]
-    y = _convolve(
+    y = windows.convolve(
       x.values, kernel[..., :channels], self.stride, groups=channels
     )
     y = silenced(y + along(y, bias[:channels]), x.count)
@@ -267,18 +269,6 @@ class DepthwiseConv(nn.Module):
       result.places * x.count,
     )
     return result
-
-
-def _convolve(values, kernel, stride, dilation=1, groups=1):
-  return jax.lax.conv_general_dilated(
-    values,
-    kernel.astype(values.dtype),
-    (stride, stride),
-    "SAME",
-    rhs_dilation=(dilation, dilation),
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    feature_group_count=groups,
-  )
 
 
 class MLP(nn.Module):

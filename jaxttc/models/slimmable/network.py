@@ -18,13 +18,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxttc.models.slimmable import encoders, heads, layers, norms, widths
+from jaxttc.models.slimmable import (
+  dilated,
+  encoders,
+  heads,
+  layers,
+  norms,
+  widths,
+)
 
 ENCODERS = {
   "mlp": encoders.MLPEncoder,
   "residual": encoders.ResidualEncoder,
   "mobilenet_v2": encoders.MobileNetV2Encoder,
   "vision_transformer": encoders.VisionTransformerEncoder,
+  "dilated_resnet": dilated.DilatedResNetEncoder,
 }
 
 
@@ -108,6 +116,8 @@ class NetworkSpec:
     quantum: channels that all widths, and groups of the norm, are multiples of.
     pooled: whether other tasks see the mean over all places of an image's
       features, or each place by itself.
+    atrous: rates of the windows that decoders of every pixel look through
+      (`dilated.AtrousHead`); empty for plain convolutions.
   """
 
   encoder: dict[str, Any]
@@ -118,6 +128,7 @@ class NetworkSpec:
   norm: str = "group"
   quantum: int = 8
   pooled: bool = True
+  atrous: tuple[int, ...] = ()
 
   def build(self) -> MultiTaskNetwork:
     """The network.
@@ -143,7 +154,10 @@ class NetworkSpec:
     decoders = []
     for (task, outputs, dense), size in zip(self.tasks, hidden, strict=True):
       own = common | {"name": f"decoder_{task}"}
-      if dense:
+      if dense and self.atrous:
+        rates = tuple(self.atrous)
+        head = dilated.AtrousHead(outputs, size, reduction, rates, **own)
+      elif dense:
         head = heads.DenseHead(outputs, size, reduction, **own)
       elif self.pooled:
         head = heads.VectorHead(outputs, size, **own)

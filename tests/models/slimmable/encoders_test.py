@@ -183,6 +183,28 @@ def test_the_parts_of_a_split_encoder_fit_one_behind_another(name):
   assert jax.eval_shape(run, jax.random.key(0)).shape == (2, *features)
 
 
+@pytest.mark.parametrize("name", ["mlp", "residual"])
+def test_necks_are_as_wide_at_every_width(name):
+  encoder, _, shape, features = _ENCODERS[name]
+  assert not encoder.ends_whole()
+  encoder = encoder.clone(neck=20)
+  assert encoder.ends_whole()
+  x = layers.whole(jnp.ones((2, *shape)))
+  full = tuple(group.channels for group in encoder.groups())
+  params = jax.eval_shape(
+    lambda key: encoder.init(key, x, full), jax.random.key(0)
+  )
+  for ratio in (0.5, 1.0):
+    counts = tuple(group.count(ratio) for group in encoder.groups())
+    found = jax.eval_shape(
+      lambda params, counts=counts: encoder.apply(params, x, counts).values,
+      params,
+    )
+    assert found.shape == (2, *features[:-1], 20)
+  necks = [part.neck for part in encoder.split()]
+  assert necks[-1] == 20 and not any(necks[:-1])
+
+
 def test_groups_are_named_for_messages():
   names = {
     name: [group.name for group in encoder.groups()]
