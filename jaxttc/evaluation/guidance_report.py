@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guidance study as claims, data and a picture."""
+"""The guidance study as claims and data."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from jaxttc import page, results, simulation
+from jaxttc import results, simulation
 from jaxttc.evaluation import (
   guidance_checks,
+  guidance_picture,
   guidance_study,
   line_law,
   statistics,
@@ -18,15 +19,6 @@ from jaxttc.models import gamma_length
 from jaxttc.training import length_prediction, thinking
 
 _GUIDED, _EVERY = guidance_study.GUIDED, guidance_study.EVERY
-_LOOKS = {
-  "hard cap": ("#cc7722", "-"),
-  "budget forcing": ("#e6b36b", "-"),
-  "early exit": ("#8c8c8c", "--"),
-  "prompt hint": ("#7b6ba8", "--"),
-  _GUIDED: ("#2171b5", "-"),
-  _EVERY: ("#08306b", "-"),
-  guidance_study.PLAIN: ("#9ecae1", "-"),
-}
 
 
 class Checks(NamedTuple):
@@ -36,12 +28,15 @@ class Checks(NamedTuple):
     exact_law_error: of guidance with exact chances, six lines.
     mixed: calibration on traces as the predictor was trained on.
     natural: calibration on traces as the model writes them.
-    overheads: at the 100M shape, a batch each.
+    gamma: as `mixed`, of the predictor with the paper's law.
+    overheads: at the 100M shape, of a Gamma and of a discrete law, a batch
+      each.
   """
 
   exact_law_error: float
   mixed: guidance_checks.Calibration
   natural: guidance_checks.Calibration
+  gamma: guidance_checks.Calibration
   overheads: tuple[guidance_checks.Overhead, ...]
 
 
@@ -52,31 +47,32 @@ def check(
   questions = thinking.DigitSumMix(
     least_digits=recipe.least_digits, most_digits=recipe.most_digits
   )
-  calibrated = lambda copies: guidance_checks.calibration(  # noqa: E731
-    found.predictor,
+  calibrated = lambda predictor, **mix: guidance_checks.calibration(  # noqa: E731
+    predictor,
     found.policy,
-    length_prediction.TraceMix(questions=questions, copies=copies),
+    length_prediction.TraceMix(questions=questions, **mix),
   )
-  full = found.runs["full", 0.0].tally
+  full = found.full
   starts = guidance_checks.line_start_share(full.lines, full.spent)
   shape = guidance_checks.SHAPE_100M
-  predictor = gamma_length.LengthPredictorConfig(
+  predictor = lambda **law: gamma_length.LengthPredictorConfig(  # noqa: E731
     vocab_size=shape.vocab_size,
     hidden_width=shape.width,
     hidden_states=shape.layers + 1,
     width=256,
     layers=2,
     heads=4,
-    head="embedding",
+    **law,
   )
+  laws = (predictor(head="embedding"), predictor(head="lowrank", bins=64))
   return Checks(
     exact_law_error=line_law.exact_law_error(line_law.LineLaw(), 6),
-    mixed=calibrated(0.5),
-    natural=calibrated(0.0),
+    mixed=calibrated(found.predictor),
+    natural=calibrated(found.predictor, led=0.0),
+    gamma=calibrated(found.gamma),
     overheads=tuple(
-      guidance_checks.overhead(
-        shape, predictor, batch=batch, line_starts=starts
-      )
+      guidance_checks.overhead(shape, law, batch=batch, line_starts=starts)
+      for law in laws
       for batch in (1, 8)
     ),
   )
@@ -92,7 +88,16 @@ def report(
     seeds=recipe.seeds,
     data=_data(found, checks),
     claims=claims(recipe, found, checks),
-    draw=lambda path: draw(path, recipe, found, checks),
+    draw=lambda path: guidance_picture.draw(
+      path,
+      recipe,
+      found,
+      {
+        "led and not": checks.mixed,
+        "as the model writes": checks.natural,
+        "Gamma law": checks.gamma,
+      },
+    ),
   )
 
 
@@ -104,10 +109,8 @@ def claims(
   """The figures beside their bars; points are differences of accuracies."""
   rng = np.random.default_rng(0)
   worst = max(checks.overheads, key=lambda o: o.share)
-  full = found.runs["full", 0.0].tally.right
-  terse = _cell(found, "prompt hint", max(recipe.fractions)).right
-  share, at = _least_share(recipe, found, _GUIDED)
-  share_every, _ = _least_share(recipe, found, _EVERY)
+  full = found.full.right
+  terse = found.cell("prompt hint", max(recipe.fractions)).right
   digits = np.array([item.steps for item in found.items])
   generous = [f for f in recipe.fractions if f >= recipe.generous]
   spent = [
@@ -138,16 +141,12 @@ def claims(
       )
     )
   made += [
-    claim("tokens_fraction_at_full_accuracy", share, bar=0.63, comparison="<="),
-    claim("budget_fraction_at_full_accuracy", at),
-    claim(
-      "tokens_fraction_at_full_accuracy_every_token",
-      share_every,
-    ),
+    *_thrift(recipe, found, rng),
+    *_exact(recipe, found),
     claim(
       "points_below_full_when_generous",
       max(
-        100 * (full.mean() - _cell(found, _GUIDED, f).right.mean())
+        100 * (full.mean() - found.cell(_GUIDED, f).right.mean())
         for f in generous
       ),
       bar=3.0,
@@ -168,81 +167,166 @@ def claims(
     ),
     claim("pit_distance", checks.mixed.distance, bar=0.1, comparison="<="),
     claim("pit_distance_natural", checks.natural.distance),
+    claim("pit_distance_gamma", checks.gamma.distance),
     claim(
       "nats_below_constant_gamma",
       checks.mixed.constant_nats - checks.mixed.nats,
       bar=0.0,
       comparison=">",
     ),
+    claim("nats_below_gamma", checks.gamma.nats - checks.mixed.nats),
     claim("overhead_100m", worst.share, bar=0.15, comparison="<="),
   ]
   return made
 
 
-def _cell(found, name, fraction):
-  return found.runs[name, fraction].tally
+def _thrift(recipe, found, rng):
+  """Tokens at which nothing is lost, by policy; and the least there can be."""
+  name = "tokens_fraction_at_full_accuracy"
+  enough = _enough(recipe, found, _GUIDED)
+  lost = 100 * (
+    found.full.right.astype(float)
+    - found.cell(_GUIDED, enough or max(recipe.fractions)).right
+  )
+  bounds = {"bar": 0.63, "comparison": "<="}
+  made = [
+    results.Claim(name, *_tokens_share(recipe, found, _GUIDED, rng), **bounds),
+    results.Claim("budget_fraction_at_full_accuracy", enough or 1.0),
+    results.Claim(
+      "points_below_full_there",
+      *_mean(recipe, lost, rng),
+      bar=recipe.tolerance,
+      comparison="<=",
+    ),
+  ]
+  others = {
+    "every_token": _EVERY,
+    "strength_1": guidance_study.PLAIN,
+    "gamma": guidance_study.GAMMA,
+    "unfiltered": guidance_study.UNFILTERED,
+  }
+  for ending, policy in others.items():
+    share = _tokens_share(recipe, found, policy, rng)
+    made.append(results.Claim(f"{name}_{ending}", *share))
+  terse = found.cell("prompt hint", max(recipe.fractions)).spent.mean()
+  least = float(terse / found.full.spent.mean())
+  return [*made, results.Claim("tokens_fraction_all_concise", least)]
+
+
+def _exact(recipe, found):
+  """What exact chances would come to within the tight budgets."""
+  tight = [f for f in recipe.band if f > min(recipe.band)]
+  return [
+    results.Claim(
+      f"exact_chances_{row['where'].replace(' ', '_')}_at_{fraction:g}",
+      row["accuracy"],
+    )
+    for fraction in tight
+    for row in exact_chances(found, fraction)
+    if row["strength"] == 1
+  ]
+
+
+def exact_chances(
+  found: guidance_study.Found, fraction: float
+) -> list[dict[str, Any]]:
+  """Accuracy and tokens of guidance whose chances are the task's own.
+
+  Lines are right, and as long as the task draws them (`line_law`); the cap is
+  behind it. What is lost at line starts is lost to lengths that are only drawn
+  after a line has begun.
+  """
+  law = line_law.LineLaw(right=(1.0,) * len(line_law.LineLaw().lengths))
+  budgets = found.runs[_GUIDED, fraction].budgets - 1  # the closing token's
+  steps = np.array([item.steps for item in found.items])
+  rows = []
+  for every_token, strength in [(False, 1.0), (False, 8.0), (True, 1.0)]:
+    tables = line_law.guided(
+      law,
+      int(steps.max()),
+      int(budgets.max()),
+      every_token=every_token,
+      strength=strength,
+    )
+    rows.append(
+      {
+        "where": "every token" if every_token else "line starts",
+        "strength": strength,
+        "fraction": fraction,
+        "accuracy": float(tables.accuracy[steps, budgets].mean()),
+        "mean_tokens": float(1 + tables.spent[steps, budgets].mean()),
+      }
+    )
+  return rows
 
 
 def _gap(found, ours, theirs, fraction):
   """Points of accuracy between two policies, [S, B]."""
-  a, b = (_cell(found, name, fraction).right for name in (ours, theirs))
+  a, b = (found.cell(name, fraction).right for name in (ours, theirs))
   return 100 * (a.astype(float) - b)
 
 
 def _mean(recipe, values, rng):
   """Mean over seeds and questions, and its interval over questions."""
-  found = statistics.bootstrap(
-    np.asarray(values, float).T, resamples=recipe.resamples, rng=rng
-  )
-  low = min(found.low, found.value)
-  return found.value, low, max(found.high, found.value)
+  return _interval(np.asarray(values, float).T, np.mean, recipe.resamples, rng)
 
 
-def _least_share(recipe, found, name):
-  """Least tokens, over full thinking's, at which nothing is lost.
+def _enough(recipe, found, name):
+  """The least budget at which nothing is lost, as the tuning questions tell.
+
+  Of the budgets from there on, the first at which nothing is lost here either.
 
   Returns:
-    The share of tokens, and the budget's fraction; both 1 if none will do.
+    Its fraction; None if no budget will do.
   """
-  full = found.runs["full", 0.0].tally
-  enough = 100 * full.right.mean() - recipe.tolerance
-  best = (1.0, 1.0)
-  for fraction in recipe.fractions:
-    cell = _cell(found, name, fraction)
-    if 100 * cell.right.mean() >= enough:
-      best = min(best, (cell.spent.mean() / full.spent.mean(), fraction))
-  return best
+  tuned = found.runs["full", 0.0].tuned
+  told = False
+  for fraction in sorted(recipe.fractions):
+    run = found.runs[name, fraction]
+    told = told or 100 * (tuned - run.tuned) <= recipe.tolerance
+    lost = 100 * (found.full.right.mean() - run.tally.right.mean())
+    if told and lost <= recipe.tolerance:
+      return fraction
+  return None
+
+
+def _tokens_share(recipe, found, name, rng):
+  """Tokens over full thinking's at the budget of `_enough`; its interval."""
+  fraction = _enough(recipe, found, name)
+  if fraction is None:
+    return 1.0, None, None
+  pairs = np.stack(
+    [found.cell(name, fraction).spent.mean(0), found.full.spent.mean(0)], 1
+  )
+  return _interval(
+    pairs, lambda x: float(x[:, 0].sum() / x[:, 1].sum()), recipe.resamples, rng
+  )
 
 
 def _spearman(recipe, found, digits):
   pairs = np.stack([found.expected, digits], axis=1)
-
-  def correlation(rows):
-    return float(stats.spearmanr(rows[:, 0], rows[:, 1]).statistic)
-
-  interval = statistics.bootstrap(
+  return _interval(
     pairs,
-    correlation,
-    resamples=min(recipe.resamples, 300),
-    rng=np.random.default_rng(1),
+    lambda x: float(stats.spearmanr(x[:, 0], x[:, 1]).statistic),
+    min(recipe.resamples, 300),
+    np.random.default_rng(1),
   )
+
+
+def _interval(rows, statistic, resamples, rng):
+  """A statistic and its interval over questions, which holds it."""
+  found = statistics.bootstrap(rows, statistic, resamples=resamples, rng=rng)
   return (
-    interval.value,
-    min(interval.low, interval.value),
-    max(interval.high, interval.value),
+    found.value,
+    min(found.low, found.value),
+    max(found.high, found.value),
   )
 
 
 def _concise_trend(recipe, found):
   """Rank correlation of the budget and the share of concise lines."""
-  shares = [
-    _share(_cell(found, _GUIDED, fraction)) for fraction in recipe.fractions
-  ]
+  shares = [found.cell(_GUIDED, f).concise_share for f in recipe.fractions]
   return float(stats.spearmanr(recipe.fractions, shares).statistic)
-
-
-def _share(tally):
-  return float(tally.concise.sum() / max(tally.lines.sum(), 1))
 
 
 def _data(found, checks) -> Mapping[str, Any]:
@@ -251,6 +335,7 @@ def _data(found, checks) -> Mapping[str, Any]:
       "policy": run.policy,
       "fraction": run.fraction,
       "setting": run.setting,
+      "tuning_accuracy": run.tuned,
       "accuracy": run.tally.right.mean(),
       "accuracy_by_seed": run.tally.right.mean(axis=1),
       "accuracy_interval": list(
@@ -268,21 +353,29 @@ def _data(found, checks) -> Mapping[str, Any]:
       "overspent_share": (run.tally.spent > run.budgets[None]).mean(),
       "closed_early_share": run.tally.early.mean(),
       "cut_share": run.tally.cut.mean(),
-      "concise_share": _share(run.tally),
+      "concise_share": run.tally.concise_share,
     }
     for run in found.runs.values()
   ]
   histogram = lambda pit: np.histogram(pit, 20, (0, 1))[0]  # noqa: E731
   return {
     "policies": rows,
+    "exact_chances": [
+      row
+      for name, fraction in found.runs
+      if name == _GUIDED
+      for row in exact_chances(found, fraction)
+    ],
     "natural_length": found.natural,
     "expected_length": found.expected,
     "digits": [item.steps for item in found.items],
     "pit": {
       "mixed": histogram(checks.mixed.pit),
       "natural": histogram(checks.natural.pit),
+      "gamma": histogram(checks.gamma.pit),
     },
     "nats": checks.mixed.nats,
+    "gamma_nats": checks.gamma.nats,
     "constant_nats": checks.mixed.constant_nats,
     "overhead": {
       "how": (
@@ -294,105 +387,3 @@ def _data(found, checks) -> Mapping[str, Any]:
       "measured": [entry._asdict() for entry in checks.overheads],
     },
   }
-
-
-def draw(path, recipe, found, checks) -> None:
-  """Accuracy by budget and by tokens, what bends, and calibration."""
-  with page.style():
-    figure = page.figure(6.6)
-    axes = figure.subplots(2, 2)
-    _draw_accuracy(axes[0, 0], recipe, found)
-    _draw_tokens(axes[0, 1], recipe, found)
-    _draw_bending(axes[1, 0], recipe, found)
-    _draw_calibration(axes[1, 1], checks)
-    page.save(figure, path)
-
-
-def _draw_accuracy(axes, recipe, found):
-  for name, (colour, line) in _LOOKS.items():
-    cells = [_cell(found, name, f).right for f in recipe.fractions]
-    by_seed = np.array([100 * cell.mean(axis=1) for cell in cells])
-    axes.plot(
-      recipe.fractions,
-      by_seed.mean(axis=1),
-      color=colour,
-      ls=line,
-      marker="o",
-      ms=3,
-      label=name,
-    )
-    axes.fill_between(
-      recipe.fractions,
-      by_seed.min(axis=1),
-      by_seed.max(axis=1),
-      color=colour,
-      alpha=0.2,
-      lw=0,
-    )
-  full = found.runs["full", 0.0].tally
-  axes.axhline(100 * full.right.mean(), color="#222222", lw=0.8, ls=":")
-  axes.axvspan(min(recipe.band), max(recipe.band), color="#f2f2f2", zorder=0)
-  axes.set(xlabel="budget / natural length", ylabel="right, %", ylim=(0, 103))
-  axes.set_title("Accuracy at a budget (dotted: full thinking)")
-  axes.legend(fontsize=8, loc="lower right")
-
-
-def _draw_tokens(axes, recipe, found):
-  full = found.runs["full", 0.0].tally
-  for name, (colour, line) in _LOOKS.items():
-    cells = [_cell(found, name, f) for f in recipe.fractions]
-    tokens = [cell.spent.mean() for cell in cells]
-    right = [100 * cell.right.mean() for cell in cells]
-    axes.plot(tokens, right, color=colour, ls=line, marker="o", ms=3)
-  axes.plot(
-    full.spent.mean(), 100 * full.right.mean(), "*", color="#222222", ms=10
-  )
-  axes.axvline(0.63 * full.spent.mean(), color="#222222", lw=0.8, ls=":")
-  axes.set(xlabel="thinking tokens spent, mean", ylim=(0, 103))
-  axes.set_title("Accuracy and tokens (star: full; dotted: 63%)")
-
-
-def _draw_bending(axes, recipe, found):
-  for name in ("hard cap", _GUIDED, _EVERY):
-    colour, _ = _LOOKS[name]
-    cells = [_cell(found, name, f) for f in recipe.fractions]
-    axes.plot(
-      recipe.fractions,
-      [100 * _share(cell) for cell in cells],
-      color=colour,
-      marker="o",
-      ms=3,
-      label=f"concise lines: {name}",
-    )
-    axes.plot(
-      recipe.fractions,
-      [100 * cell.cut.mean() for cell in cells],
-      color=colour,
-      ls=":",
-      label=f"cut: {name}",
-    )
-  axes.set(xlabel="budget / natural length", ylabel="%", ylim=(0, 150))
-  axes.set_yticks(range(0, 101, 20))
-  axes.set_title("How it fits: lines get shorter, cuts get rare")
-  axes.legend(fontsize=7.5, ncols=2, loc="upper center")
-
-
-def _draw_calibration(axes, checks):
-  bins = np.linspace(0, 1, 21)
-  for calibrated, colour, label in (
-    (checks.mixed, "#2171b5", "as trained"),
-    (checks.natural, "#9ecae1", "as the model writes"),
-  ):
-    axes.hist(
-      calibrated.pit,
-      bins,
-      density=True,
-      histtype="step",
-      color=colour,
-      lw=1.5,
-      label=f"{label} (distance {calibrated.distance:.2f})",
-    )
-  axes.axhline(1.0, color="#222222", lw=0.8, ls=":")
-  axes.set(xlabel="chance of at most the length that came", ylabel="density")
-  axes.set_title("Calibration (dotted: perfect)")
-  axes.legend(fontsize=8)
