@@ -7,9 +7,13 @@ import os
 import numpy as np
 
 from jaxttc import page
-from jaxttc.evaluation import guidance_checks, guidance_study
+from jaxttc.evaluation import (
+  guidance_checks,
+  guidance_menu,
+  guidance_study,
+)
 
-_GUIDED, _EVERY = guidance_study.GUIDED, guidance_study.EVERY
+_GUIDED, _EVERY = guidance_menu.GUIDED, guidance_menu.EVERY
 _LOOKS = {
   "hard cap": ("#cc7722", "-"),
   "budget forcing": ("#e6b36b", "-"),
@@ -17,8 +21,8 @@ _LOOKS = {
   "prompt hint": ("#7b6ba8", "--"),
   _GUIDED: ("#2171b5", "-"),
   _EVERY: ("#08306b", "-"),
-  guidance_study.GAMMA: ("#6baed6", "--"),
-  guidance_study.PLAIN: ("#9ecae1", "-"),
+  guidance_menu.BINS: ("#6baed6", "--"),
+  guidance_menu.PLAIN: ("#9ecae1", "-"),
 }
 
 

@@ -10,6 +10,7 @@ from scipy import stats
 from jaxttc import results, simulation
 from jaxttc.evaluation import (
   guidance_checks,
+  guidance_menu,
   guidance_picture,
   guidance_study,
   line_law,
@@ -18,7 +19,7 @@ from jaxttc.evaluation import (
 from jaxttc.models import gamma_length
 from jaxttc.training import length_prediction, thinking
 
-_GUIDED, _EVERY = guidance_study.GUIDED, guidance_study.EVERY
+_GUIDED, _EVERY = guidance_menu.GUIDED, guidance_menu.EVERY
 
 
 class Checks(NamedTuple):
@@ -28,7 +29,7 @@ class Checks(NamedTuple):
     exact_law_error: of guidance with exact chances, six lines.
     mixed: calibration on traces as the predictor was trained on.
     natural: calibration on traces as the model writes them.
-    gamma: as `mixed`, of the predictor with the paper's law.
+    discrete: as `mixed`, of the predictor whose law is discrete.
     overheads: at the 100M shape, of a Gamma and of a discrete law, a batch
       each.
   """
@@ -36,7 +37,7 @@ class Checks(NamedTuple):
   exact_law_error: float
   mixed: guidance_checks.Calibration
   natural: guidance_checks.Calibration
-  gamma: guidance_checks.Calibration
+  discrete: guidance_checks.Calibration
   overheads: tuple[guidance_checks.Overhead, ...]
 
 
@@ -68,8 +69,8 @@ def check(
   return Checks(
     exact_law_error=line_law.exact_law_error(line_law.LineLaw(), 6),
     mixed=calibrated(found.predictor),
-    natural=calibrated(found.predictor, led=0.0),
-    gamma=calibrated(found.gamma),
+    natural=calibrated(found.predictor, copies=0.0),
+    discrete=calibrated(found.discrete),
     overheads=tuple(
       guidance_checks.overhead(shape, law, batch=batch, line_starts=starts)
       for law in laws
@@ -93,9 +94,9 @@ def report(
       recipe,
       found,
       {
-        "led and not": checks.mixed,
+        "as trained": checks.mixed,
         "as the model writes": checks.natural,
-        "Gamma law": checks.gamma,
+        "discrete law, as trained": checks.discrete,
       },
     ),
   )
@@ -142,7 +143,7 @@ def claims(
     )
   made += [
     *_thrift(recipe, found, rng),
-    *_exact(recipe, found),
+    *_parts(recipe, found, rng),
     claim(
       "points_below_full_when_generous",
       max(
@@ -167,14 +168,16 @@ def claims(
     ),
     claim("pit_distance", checks.mixed.distance, bar=0.1, comparison="<="),
     claim("pit_distance_natural", checks.natural.distance),
-    claim("pit_distance_gamma", checks.gamma.distance),
+    claim("pit_distance_discrete", checks.discrete.distance),
     claim(
       "nats_below_constant_gamma",
       checks.mixed.constant_nats - checks.mixed.nats,
       bar=0.0,
       comparison=">",
     ),
-    claim("nats_below_gamma", checks.gamma.nats - checks.mixed.nats),
+    claim(
+      "nats_discrete_below_gamma", checks.mixed.nats - checks.discrete.nats
+    ),
     claim("overhead_100m", worst.share, bar=0.15, comparison="<="),
   ]
   return made
@@ -188,9 +191,13 @@ def _thrift(recipe, found, rng):
     found.full.right.astype(float)
     - found.cell(_GUIDED, enough or max(recipe.fractions)).right
   )
-  bounds = {"bar": 0.63, "comparison": "<="}
   made = [
-    results.Claim(name, *_tokens_share(recipe, found, _GUIDED, rng), **bounds),
+    results.Claim(
+      name,
+      *_tokens_share(recipe, found, _GUIDED, rng),
+      bar=0.63,
+      comparison="<=",
+    ),
     results.Claim("budget_fraction_at_full_accuracy", enough or 1.0),
     results.Claim(
       "points_below_full_there",
@@ -201,9 +208,9 @@ def _thrift(recipe, found, rng):
   ]
   others = {
     "every_token": _EVERY,
-    "strength_1": guidance_study.PLAIN,
-    "gamma": guidance_study.GAMMA,
-    "unfiltered": guidance_study.UNFILTERED,
+    "strength_1": guidance_menu.PLAIN,
+    "discrete": guidance_menu.BINS,
+    "unfiltered": guidance_menu.UNFILTERED,
   }
   for ending, policy in others.items():
     share = _tokens_share(recipe, found, policy, rng)
@@ -213,18 +220,39 @@ def _thrift(recipe, found, rng):
   return [*made, results.Claim("tokens_fraction_all_concise", least)]
 
 
-def _exact(recipe, found):
-  """What exact chances would come to within the tight budgets."""
-  tight = [f for f in recipe.band if f > min(recipe.band)]
-  return [
+def _parts(recipe, found, rng):
+  """What each part of guidance costs, at a tight budget."""
+  band = sorted(recipe.band)
+  fraction = band[len(band) // 2]
+  policies = {
+    "line_starts": guidance_menu.GUIDED,
+    "every_token": guidance_menu.EVERY,
+    "discrete": guidance_menu.BINS,
+    "unfiltered": guidance_menu.UNFILTERED,
+    "line_starts_strength_1": guidance_menu.PLAIN,
+    "every_token_strength_1": guidance_menu.EVERY_PLAIN,
+    "discrete_line_starts_strength_1": guidance_menu.BINS_PLAIN,
+    "discrete_every_token_strength_1": guidance_menu.BINS_EVERY_PLAIN,
+  }
+  measured = [
     results.Claim(
-      f"exact_chances_{row['where'].replace(' ', '_')}_at_{fraction:g}",
+      f"accuracy_{name}_at_{fraction:g}",
+      *_mean(recipe, found.cell(policy, fraction).right, rng),
+    )
+    for name, policy in policies.items()
+  ]
+  exact = [
+    results.Claim(
+      "accuracy_exact_chances_{}_strength_{:g}_at_{:g}".format(
+        row["where"].replace(" ", "_"), row["strength"], fraction
+      ),
       row["accuracy"],
     )
-    for fraction in tight
     for row in exact_chances(found, fraction)
-    if row["strength"] == 1
   ]
+  early = found.cell(guidance_menu.UNFILTERED, fraction).early.mean()
+  name = f"closed_early_unfiltered_at_{fraction:g}"
+  return [*measured, *exact, results.Claim(name, float(early))]
 
 
 def exact_chances(
@@ -372,10 +400,10 @@ def _data(found, checks) -> Mapping[str, Any]:
     "pit": {
       "mixed": histogram(checks.mixed.pit),
       "natural": histogram(checks.natural.pit),
-      "gamma": histogram(checks.gamma.pit),
+      "discrete": histogram(checks.discrete.pit),
     },
     "nats": checks.mixed.nats,
-    "gamma_nats": checks.gamma.nats,
+    "discrete_nats": checks.discrete.nats,
     "constant_nats": checks.mixed.constant_nats,
     "overhead": {
       "how": (

@@ -19,21 +19,14 @@ from jaxtyping import Float, Int
 import numpy as np
 from rich import progress
 
-from jaxttc.evaluation import guidance_bench
+from jaxttc.evaluation import guidance_bench, guidance_menu
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.inference import guidance, thinking_policies, thoughts
+from jaxttc.inference import thinking_policies, thoughts
 from jaxttc.predictors import length_predictor
 from jaxttc.tasks import digit_sums
 from jaxttc.tasks import problems as problems_lib
 
-_TOP_K = 16  # candidates; the model's own choices at a line start are two
 _TUNING_SEED = 1_000
-_STRENGTHS = (1.0, 2.0, 4.0, 8.0)
-GUIDED = "guidance, line starts"
-EVERY = "guidance, every token"
-PLAIN = "guidance, strength 1"
-GAMMA = "guidance, Gamma law"
-UNFILTERED = "guidance, unfiltered"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -43,7 +36,7 @@ class GuidanceStudyRecipe:
   Attributes:
     policy: the language model's file, or the name of one that ships.
     predictor: likewise its length predictor's.
-    gamma: likewise that of a predictor with the paper's law.
+    discrete: likewise that of a predictor whose law is discrete.
     least_digits: of a question.
     most_digits: of a question.
     items: questions that figures are taken over.
@@ -61,10 +54,10 @@ class GuidanceStudyRecipe:
 
   policy: str = "thinking_lm"
   predictor: str = "thinking_length"
-  gamma: str = "thinking_length_gamma"
+  discrete: str = "thinking_length_bins"
   least_digits: int = 2
   most_digits: int = 4
-  items: int = 80
+  items: int = 120
   tuning: int = 80
   seeds: tuple[int, ...] = (0, 1, 2)
   fractions: tuple[float, ...] = (0.4, 0.5, 0.6, 0.7, 1.0, 1.3)
@@ -134,7 +127,7 @@ class Found(NamedTuple):
     expected: f64[B], predicted length before any thinking.
     policy: the language model.
     predictor: its length predictor.
-    gamma: another, of the paper's law.
+    discrete: another, whose law is discrete.
   """
 
   items: tuple[problems_lib.Problem, ...]
@@ -143,7 +136,7 @@ class Found(NamedTuple):
   expected: Float[np.ndarray, " B"]
   policy: bundle_lib.Bundle
   predictor: length_predictor.LengthPredictor
-  gamma: length_predictor.LengthPredictor
+  discrete: length_predictor.LengthPredictor
 
   @property
   def full(self) -> guidance_bench.Tally:
@@ -153,9 +146,6 @@ class Found(NamedTuple):
   def cell(self, policy: str, fraction: float) -> guidance_bench.Tally:
     """What a policy came to at a budget."""
     return self.runs[policy, fraction].tally
-
-
-Candidates = Mapping[str, thinking_policies.ThinkingPolicy]
 
 
 def questions(
@@ -181,25 +171,26 @@ def run(recipe: GuidanceStudyRecipe) -> Found:
   recipe.check()
   policy = bundle_lib.load(recipe.policy)
   predictor = length_predictor.load(recipe.predictor)
-  gamma = length_predictor.load(recipe.gamma)
-  for made in (predictor, gamma):
+  discrete = length_predictor.load(recipe.discrete)
+  for made in (predictor, discrete):
     made.chance(policy)  # refuses another model's
   bench = guidance_bench.Bench(policy, recipe.limit, recipe.min_p)
   items = questions(recipe, recipe.items, "test")
   others = questions(recipe, recipe.tuning, "tuning")
   natural = natural_lengths(bench, others, recipe.limit)
-  menu = policies(policy, predictor, gamma, bench.confidence(others))
+  menu = guidance_menu.policies(
+    policy, predictor, discrete, bench.confidence(others)
+  )
   runs = {}
   bare = guidance_bench.Bench(policy, recipe.limit)
+  unfiltered = {guidance_menu.UNFILTERED: menu[guidance_menu.GUIDED]}
   total = 2 + len(recipe.fractions) * (len(menu) + 1)
   with progress.Progress(transient=True) as bar:
     shown = bar.add_task("policies", total=total)
     for made in itertools.chain(
       _unbudgeted(recipe, bench, items, others),
       _budgeted(recipe, bench, menu, items, others, natural),
-      _budgeted(
-        recipe, bare, {UNFILTERED: menu[GUIDED]}, items, others, natural
-      ),
+      _budgeted(recipe, bare, unfiltered, items, others, natural),
     ):
       bar.update(shown, description=f"{made.policy}, {made.fraction:g}")
       runs[made.policy, made.fraction] = made
@@ -210,71 +201,8 @@ def run(recipe: GuidanceStudyRecipe) -> Found:
     predictor, policy, jnp.asarray(hidden), jnp.asarray(logits)
   )
   return Found(
-    items, natural, runs, np.asarray(expected), policy, predictor, gamma
+    items, natural, runs, np.asarray(expected), policy, predictor, discrete
   )
-
-
-def policies(
-  policy: bundle_lib.Bundle,
-  predictor: length_predictor.LengthPredictor,
-  gamma: length_predictor.LengthPredictor,
-  confidence: thinking_policies.Confidence,
-) -> dict[str, Candidates]:
-  """The policies with a budget, each with the settings to choose from.
-
-  At every token, all candidates are believed: inside a line the model's one
-  choice may be one of which the predictor is unsure.
-  """
-  chance = predictor.chance(policy)
-  trusting = predictor.chance(policy, trust=None)
-  words = policy.tokenizer
-  end, lines = words.end_think_id, guidance.line_tokens(words)
-  answer, wait = words.id_of("####"), words.id_of("Wait")
-  guided = lambda strength, **how: (  # noqa: E731
-    thinking_policies.guided(
-      how.pop("chance", chance),
-      end=end,
-      lines=lines,
-      strength=strength,
-      top_k=_TOP_K,
-      **how,
-    )
-  )
-  strengths = lambda some, **how: {  # noqa: E731
-    f"strength {strength:g}": guided(strength, **how) for strength in some
-  }
-  exits = {
-    f"from {threshold:g}": thinking_policies.early_exit(
-      confidence,
-      threshold=threshold,
-      end=end,
-      lines=lines,
-      vocab_size=policy.config.vocab_size,
-    )
-    for threshold in (0.5, 0.9)
-  }
-  forced = {
-    f"least {share:g}": thinking_policies.forced(
-      end=end, wait=[wait], least_share=share, ignores=1
-    )
-    for share in (0.5, 1.0)
-  }
-  return {
-    "hard cap": {
-      "end": thinking_policies.hard_cap(end=end),
-      "end and marker": thinking_policies.hard_cap(
-        end=end, close=[end, answer]
-      ),
-    },
-    "budget forcing": forced,
-    "prompt hint": {"terse": thinking_policies.hinted(end=end)},
-    "early exit": exits,
-    GUIDED: strengths(_STRENGTHS),
-    EVERY: strengths(_STRENGTHS[:3], every_token=True, chance=trusting),
-    PLAIN: strengths((1.0,)),
-    f"{PLAIN}, no cap": strengths((1.0,), capped=False),
-    GAMMA: strengths(_STRENGTHS, chance=gamma.chance(policy)),
-  }
 
 
 def _unbudgeted(recipe, bench, items, others) -> Iterator[Run]:
@@ -329,7 +257,7 @@ def sweep(
 
 def choose(
   bench: guidance_bench.Bench,
-  candidates: Candidates,
+  candidates: guidance_menu.Candidates,
   items: Sequence[problems_lib.Problem],
   natural: Mapping[int, float],
   fractions: Sequence[float],

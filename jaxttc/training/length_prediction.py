@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Length prediction: the objective over frozen states, batches and recipe.
 
-What is learnt is how the language model goes on by itself, as guidance asks.
-Under a tight budget it is asked where the model alone would hardly ever be,
-after many short lines; so some traces are led there first. What they were led
-through does not count: the lengths after it are the model's own.
+Texts are as the language model would write them, and copies with more concise
+lines: without those, traces as short as a tight budget allows would hardly be
+seen, and the tails that guidance works in would be guesses.
 """
 
 from collections.abc import Callable, Iterator
@@ -82,28 +81,16 @@ def objective(
 
 
 def example(
-  tokenizer: tokenizer_lib.WordTokenizer,
-  prompt: str,
-  completion: str,
-  led: str = "",
+  tokenizer: tokenizer_lib.WordTokenizer, prompt: str, completion: str
 ) -> packing.Example:
   """A text whose labels are R of each following token inside the span.
 
-  Args:
-    tokenizer: of the language model.
-    prompt: ends with the span's opening token.
-    completion: what follows.
-    led: a beginning of the completion whose tokens do not count.
-
   Raises:
-    ValueError: if the completion does not close its thinking span, or does
-      not begin with `led`.
+    ValueError: if the completion does not close its thinking span.
   """
-  if not completion.startswith(led):
-    raise ValueError(f"{completion!r} does not begin with {led!r}")
   plain = thinking.example(tokenizer, prompt, completion)
   tokens = np.array([plain.tokens])
-  start = 1 + len(tokenizer.encode(prompt + led, specials=True))
+  start = 1 + len(tokenizer.encode(prompt, specials=True))
   ends = np.flatnonzero(tokens[0] == tokenizer.end_think_id)
   if not ends.size:
     raise ValueError(f"{completion!r}: no closing tag; expected one")
@@ -120,38 +107,28 @@ class TraceMix:
 
   Attributes:
     questions: the language model's own training mix.
-    led: share of traces that are led through concise lines first: a share of
-      concise ones, drawn uniformly from the model's own up, holds for the
-      lines up to one drawn uniformly. Of those, the last counts: what comes
-      after its first token is the model's own way to go on.
+    copies: share of traces that are copies with more concise lines; of each,
+      the share of concise lines is drawn uniformly, from the model's own up.
   """
 
   questions: thinking.DigitSumMix
-  led: float = 0.5
+  copies: float = 0.5
 
   def validate(self) -> None:
     """Raises ValueError, naming the field, for what cannot be drawn from."""
     self.questions.validate()
-    if not 0 <= self.led <= 1:
-      raise ValueError(f"mix.led is {self.led}, expected 0..1")
+    if not 0 <= self.copies <= 1:
+      raise ValueError(f"mix.copies is {self.copies}, expected 0..1")
 
-  def example(self, index: int, seed: int) -> tuple[str, str, str]:
-    """(prompt, completion, led), a pure function of its arguments."""
+  def example(self, index: int, seed: int) -> tuple[str, str]:
+    """One (prompt, completion) pair, a pure function of its arguments."""
     rng = random.Random(f"length-{seed}-{index}")
     drawn = self.questions.problem(rng)
     share = self.questions.concise_share
+    if rng.random() < self.copies:
+      share = rng.uniform(share, 1.0)
     lines = digit_sums.thinking_lines(drawn, rng, share)
-    last = 0
-    if rng.random() < self.led:
-      short = digit_sums.thinking_lines(drawn, rng, rng.uniform(share, 1.0))
-      last = rng.randrange(drawn.steps)
-      lines[: last + 1] = short[: last + 1]
-    led = "".join(f"{line}\n" for line in lines[:last])
-    return (
-      digit_sums.prompt(drawn),
-      digit_sums.completion(drawn, lines),
-      led,
-    )
+    return digit_sums.prompt(drawn), digit_sums.completion(drawn, lines)
 
 
 def batches(

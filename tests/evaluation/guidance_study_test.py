@@ -9,6 +9,7 @@ import pytest
 from jaxttc.evaluation import (
   guidance_bench,
   guidance_checks,
+  guidance_menu,
   guidance_report,
   guidance_study,
   line_law,
@@ -42,8 +43,8 @@ def predictor():
 
 
 @pytest.fixture(scope="module")
-def gamma():
-  return length_predictor.load("thinking_length_gamma")
+def discrete():
+  return length_predictor.load("thinking_length_bins")
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +62,9 @@ def natural(bench, items):
   return guidance_study.natural_lengths(bench, items, _RECIPE.limit)
 
 
-def _menu(policy, predictor, gamma):
+def _menu(policy, predictor, discrete):
   never = lambda hidden: hidden[:, 0, 0] * 0.0  # noqa: E731
-  return guidance_study.policies(policy, predictor, gamma, never)
+  return guidance_menu.policies(policy, predictor, discrete, never)
 
 
 def _sweep(bench, made, items, natural):
@@ -76,11 +77,11 @@ def test_natural_lengths_are_what_the_task_says(natural):
 
 
 def test_guidance_is_far_ahead_of_a_cut_and_spends_no_more(
-  policy, predictor, gamma, bench, items, natural
+  policy, predictor, discrete, bench, items, natural
 ):
-  menu = _menu(policy, predictor, gamma)
+  menu = _menu(policy, predictor, discrete)
   cut, _ = _sweep(bench, menu["hard cap"]["end"], items, natural)
-  made = menu[guidance_study.GUIDED]["strength 4"]
+  made = menu[guidance_menu.GUIDED]["strength 4"]
   guided, generous = _sweep(bench, made, items, natural)
   given = guidance_study.budgets(items, natural, 0.6)
   assert guided.right.mean() > cut.right.mean() + 0.3
@@ -125,10 +126,10 @@ def test_a_text_is_judged_as_it_reads():
 
 
 def test_calibration_and_probe_are_better_than_nothing(
-  policy, predictor, gamma, bench, items
+  policy, predictor, discrete, bench, items
 ):
   mix = length_prediction.TraceMix(questions=thinking.DigitSumMix())
-  for law in (predictor, gamma):
+  for law in (predictor, discrete):
     found = guidance_checks.calibration(law, policy, mix, rows=4)
     assert found.nats < found.constant_nats
     assert -1e-6 <= found.pit.min() and found.pit.max() <= 1 + 1e-6
@@ -169,11 +170,14 @@ def test_overhead_is_a_share(bins):
 
 _NAMES = (
   *("hard cap", "budget forcing", "prompt hint", "early exit"),
-  guidance_study.GUIDED,
-  guidance_study.EVERY,
-  guidance_study.PLAIN,
-  guidance_study.GAMMA,
-  guidance_study.UNFILTERED,
+  guidance_menu.GUIDED,
+  guidance_menu.EVERY,
+  guidance_menu.BINS,
+  guidance_menu.PLAIN,
+  guidance_menu.EVERY_PLAIN,
+  guidance_menu.BINS_PLAIN,
+  guidance_menu.BINS_EVERY_PLAIN,
+  guidance_menu.UNFILTERED,
 )
 
 
@@ -211,10 +215,11 @@ def test_a_report_claims_and_draws_what_was_found(tmp_path, made_up):
   assert claims["points_over_hard_cap"].value == 100
   assert claims["points_over_hard_cap_least"].value == 0
   share = claims["tokens_fraction_at_full_accuracy"]
-  spent = made_up.cell(guidance_study.GUIDED, 0.6).spent.sum()
+  spent = made_up.cell(guidance_menu.GUIDED, 0.6).spent.sum()
   assert share.value == pytest.approx(spent / made_up.full.spent.sum())
   assert share.low <= share.value <= share.high < 0.63
   assert claims["points_below_full_there"].value == 0
+  assert claims["accuracy_line_starts_at_0.6"].value == 1
   assert claims["difficulty_spearman"].value == pytest.approx(1)
   assert claims["overhead_100m"].holds
   study.draw(tmp_path / "study.png")
@@ -237,9 +242,9 @@ def test_the_budget_that_loses_nothing_is_told_beforehand(
   for fraction, known, fine in zip(
     _RECIPE.fractions, tuned, right, strict=True
   ):
-    run = runs[guidance_study.GUIDED, fraction]
+    run = runs[guidance_menu.GUIDED, fraction]
     tally = run.tally._replace(right=np.full((1, 8), fine))
-    runs[guidance_study.GUIDED, fraction] = run._replace(
+    runs[guidance_menu.GUIDED, fraction] = run._replace(
       tuned=known, tally=tally
     )
   calibrated = guidance_checks.Calibration(np.ones(9), 0.05, 1.0, 2.0)

@@ -7,7 +7,7 @@ import pytest
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.models import gamma_length, transformer
 from jaxttc.predictors import length_predictor, remaining_length
-from jaxttc.tasks import digit_sums, tokenizer
+from jaxttc.tasks import tokenizer
 from jaxttc.training import length_prediction, loop, thinking
 
 _WORDS = tokenizer.WordTokenizer()
@@ -31,42 +31,21 @@ def test_a_span_that_never_closes_is_refused():
     length_prediction.example(_WORDS, "3+4 mod 10?\n<think>", "So 3\n")
 
 
-def test_what_a_trace_was_led_through_does_not_count():
-  led = "So 3\n"
-  made = length_prediction.example(
-    _WORDS, "3+4 mod 10?\n<think>", "So 3\nSo 7\n</think>#### 7\n", led
+def test_copies_are_shorter():
+  length = lambda share: np.mean(  # noqa: E731
+    [
+      len(
+        length_prediction.TraceMix(
+          questions=thinking.DigitSumMix(), copies=share
+        ).example(i, 0)[1]
+      )
+      for i in range(300)
+    ]
   )
-  at = made.tokens.index(_WORDS.think_id)
-  # The last token of the beginning says what follows it.
-  assert made.labels[at : at + 7] == [-1, -1, -1, 4, 3, 2, 1]
-  with pytest.raises(ValueError, match="does not begin with 'So 4"):
-    length_prediction.example(_WORDS, "3+4 mod 10?\n<think>", "So 3\n", "So 4")
-
-
-def test_led_traces_go_on_as_the_model_would():
-  traces = lambda led: [  # noqa: E731
+  assert length(1.0) < 0.8 * length(0.0)
+  with pytest.raises(ValueError, match="mix.copies is 2"):
     length_prediction.TraceMix(
-      questions=thinking.DigitSumMix(least_digits=4), led=led
-    ).example(i, 0)
-    for i in range(600)
-  ]
-
-  def concise(lines):
-    return np.mean([digit_sums.is_concise(line) for line in lines])
-
-  before, after = [], []
-  for _, completion, led in traces(1.0):
-    assert completion.startswith(led)
-    lines = completion.split("</think>")[0].splitlines()
-    last = led.count("\n")
-    before += lines[: last + 1]
-    after += lines[last + 1 :]
-  assert concise(before) == pytest.approx(0.6, abs=0.04)
-  assert concise(after) == pytest.approx(0.2, abs=0.04)
-  assert not any(led for _, _, led in traces(0.0))
-  with pytest.raises(ValueError, match="mix.led is 2"):
-    length_prediction.TraceMix(
-      questions=thinking.DigitSumMix(), led=2
+      questions=thinking.DigitSumMix(), copies=2
     ).validate()
 
 
