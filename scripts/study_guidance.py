@@ -5,7 +5,8 @@
       --out=docs/results/budget_guidance
 
 Asks the questions under every policy, budget and seed, checks the length
-predictor by itself, and writes figures, claims and a picture. Override any
+predictors by themselves, prints a table of policies and budgets, and writes
+figures, claims and a picture. Override any
 field of the recipe: --config.items=60.
 """
 
@@ -14,6 +15,7 @@ import pathlib
 from absl import app, flags
 import jax
 from ml_collections import config_flags
+import rich
 
 from jaxttc import compilation, simulation
 from jaxttc.evaluation import guidance_report, guidance_study
@@ -41,6 +43,7 @@ def main(argv: list[str]) -> None:
     found = guidance_study.run(recipe)
     checks = guidance_report.check(recipe, found)
     study = guidance_report.report(recipe, found, checks)
+    rich.print(guidance_report.table(found))
     simulation.publish(study, _OUT.value)
   except (ValueError, OSError) as error:
     raise SystemExit(f"study_guidance.py: {error}") from None

@@ -9,6 +9,7 @@ import numpy as np
 from jaxttc import page
 from jaxttc.evaluation import (
   guidance_checks,
+  guidance_claims,
   guidance_menu,
   guidance_study,
 )
@@ -32,7 +33,7 @@ def draw(
   found: guidance_study.Found,
   calibrations: Mapping[str, guidance_checks.Calibration],
 ) -> None:
-  """Accuracy by budget and by tokens, what bends, and calibration.
+  """Accuracy by budget and by tokens, what bends, and where it is lost.
 
   Args:
     path: of the PNG file.
@@ -41,12 +42,14 @@ def draw(
     calibrations: of length predictors, by what they are called.
   """
   with page.style():
-    figure = page.figure(6.6)
-    axes = figure.subplots(2, 2)
+    figure = page.figure(9.9)
+    axes = figure.subplots(3, 2)
     _draw_accuracy(axes[0, 0], recipe, found)
     _draw_tokens(axes[0, 1], recipe, found)
     _draw_bending(axes[1, 0], recipe, found)
-    _draw_calibration(axes[1, 1], calibrations)
+    _draw_adherence(axes[1, 1], recipe, found)
+    _draw_parts(axes[2, 0], recipe, found)
+    _draw_calibration(axes[2, 1], calibrations)
     page.save(figure, path)
 
 
@@ -117,6 +120,59 @@ def _draw_bending(axes, recipe, found):
   axes.set_yticks(range(0, 101, 20))
   axes.set_title("How it fits: lines get shorter, cuts get rare")
   axes.legend(fontsize=7.5, ncols=2, loc="upper center")
+
+
+def _draw_adherence(axes, recipe, found):
+  names = (*_LOOKS, guidance_menu.NO_CAP)
+  for name in names:
+    colour, line = _LOOKS.get(name, ("#9ecae1", ":"))
+    runs = [found.runs[name, f] for f in recipe.fractions]
+    given = [run.budgets.mean() for run in runs]
+    used = [run.tally.spent.mean() for run in runs]
+    label = None if name in _LOOKS else "strength 1, no cap"
+    axes.plot(given, used, color=colour, ls=line, marker="o", ms=3, label=label)
+  ends = [min(given), max(given)]
+  axes.plot(ends, ends, color="#222222", lw=0.8, ls=":")
+  axes.set(xlabel="budget, mean tokens", ylabel="spent, mean tokens")
+  axes.set_title("Adherence (dotted: all of it)")
+  axes.legend(fontsize=8, loc="upper left")
+
+
+def _draw_parts(axes, recipe, found):
+  """Strength 1, by where it acts, and by whose chances."""
+  fractions = recipe.fractions
+  rows = [guidance_claims.exact_chances(found, f) for f in fractions]
+  exact = {
+    row["where"]: [100 * r[at]["accuracy"] for r in rows]
+    for at, row in enumerate(rows[0])
+    if row["strength"] == 1
+  }
+  learnt = {
+    "line starts": (guidance_menu.PLAIN, guidance_menu.BINS_PLAIN),
+    "every token": (guidance_menu.EVERY_PLAIN, guidance_menu.BINS_EVERY_PLAIN),
+  }
+  for where, colour in (("line starts", "#2171b5"), ("every token", "#08306b")):
+    gamma, bins = (
+      [100 * found.cell(name, f).right.mean() for f in fractions]
+      for name in learnt[where]
+    )
+    for values, line, law in (
+      (exact[where], ":", "exact"),
+      (bins, "--", "discrete"),
+      (gamma, "-", "Gamma"),
+    ):
+      axes.plot(
+        fractions,
+        values,
+        color=colour,
+        ls=line,
+        marker="o",
+        ms=3,
+        label=f"{law}, {where}",
+      )
+  axes.set(xlabel="budget / natural length", ylabel="right, %", ylim=(0, 103))
+  axes.set_title("Strength 1: chances exact and learnt")
+  axes.legend(fontsize=7.5, loc="lower right")
 
 
 def _draw_calibration(axes, calibrations):

@@ -3,19 +3,21 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxttc.evaluation import (
   guidance_bench,
   guidance_checks,
+  guidance_claims,
   guidance_menu,
   guidance_report,
   guidance_study,
   line_law,
 )
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.inference import thinking_policies
+from jaxttc.inference import guidance, thinking_policies
 from jaxttc.models import config as config_lib
 from jaxttc.models import gamma_length
 from jaxttc.predictors import length_predictor
@@ -104,6 +106,24 @@ def test_the_setting_that_was_right_most_often_is_chosen(bench, items, natural):
   assert chosen[1] == "cut" and right[1] > 0.9 > right[0]
 
 
+def test_what_is_filtered_cannot_be_favoured(policy, bench, items, natural):
+  words = policy.tokenizer
+
+  def close(hidden, candidates, remaining):
+    del hidden, remaining
+    assert candidates is None
+    far = jnp.where(jnp.arange(words.vocab_size) == words.end_think_id, 0, -50)
+    return jnp.broadcast_to(jnp.float32(far), (len(items), words.vocab_size))
+
+  made = thinking_policies.guided(
+    close, end=words.end_think_id, lines=guidance.line_tokens(words)
+  )
+  budgets = guidance_study.budgets(items, natural, 2.0)
+  assert not bench.ask(items, made, budgets, 0).early.any()
+  bare = guidance_bench.Bench(policy, _RECIPE.limit)
+  assert bare.ask(items, made, budgets, 0).early.all()
+
+
 def test_a_text_is_judged_as_it_reads():
   asked = digit_sums.problem([3, 4])
   texts = [
@@ -172,6 +192,7 @@ _NAMES = (
   *("hard cap", "budget forcing", "prompt hint", "early exit"),
   guidance_menu.GUIDED,
   guidance_menu.EVERY,
+  guidance_menu.NO_CAP,
   guidance_menu.BINS,
   guidance_menu.PLAIN,
   guidance_menu.EVERY_PLAIN,
@@ -207,7 +228,7 @@ def test_a_report_claims_and_draws_what_was_found(tmp_path, made_up):
   rng = np.random.default_rng(1)
   calibrated = guidance_checks.Calibration(rng.random(50), 0.05, 1.0, 2.0)
   spent = guidance_checks.Overhead(1, 0, 10, 5, 1.0, 0.1, 0.02)
-  checks = guidance_report.Checks(
+  checks = guidance_claims.Checks(
     1e-9, calibrated, calibrated, calibrated, (spent,)
   )
   study = guidance_report.report(_RECIPE, made_up, checks)
@@ -224,6 +245,7 @@ def test_a_report_claims_and_draws_what_was_found(tmp_path, made_up):
   assert claims["overhead_100m"].holds
   study.draw(tmp_path / "study.png")
   assert (tmp_path / "study.png").stat().st_size > 10_000
+  assert guidance_report.table(made_up).row_count == 1 + 2 * len(_NAMES)
 
 
 @pytest.mark.parametrize(
@@ -251,10 +273,10 @@ def test_the_budget_that_loses_nothing_is_told_beforehand(
   spent = guidance_checks.Overhead(1, 0, 10, 5, 1.0, 0.1, 0.02)
   claims = {
     claim.name: claim.value
-    for claim in guidance_report.claims(
+    for claim in guidance_claims.claims(
       _RECIPE,
       made_up._replace(runs=runs),
-      guidance_report.Checks(1e-9, *[calibrated] * 3, (spent,)),
+      guidance_claims.Checks(1e-9, *[calibrated] * 3, (spent,)),
     )
   }
   assert claims["budget_fraction_at_full_accuracy"] == budget
@@ -263,7 +285,7 @@ def test_the_budget_that_loses_nothing_is_told_beforehand(
 
 
 def test_exact_chances_lose_at_line_starts_only(made_up):
-  starts, strong, every = guidance_report.exact_chances(made_up, 0.6)
+  starts, strong, every = guidance_claims.exact_chances(made_up, 0.6)
   fit = np.array([3 * item.steps + 1 <= 17 for item in made_up.items])
   assert every["accuracy"] == pytest.approx(fit.mean())
   assert starts["accuracy"] < strong["accuracy"] <= every["accuracy"]
