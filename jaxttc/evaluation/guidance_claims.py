@@ -77,6 +77,13 @@ def claims(
       )
     )
   made += [
+    *(
+      claim(
+        f"accuracy_guided_at_{f:g}",
+        *_mean(recipe, found.cell(_GUIDED, f).right, rng),
+      )
+      for f in recipe.fractions
+    ),
     *_thrift(recipe, found, rng),
     *_parts(recipe, found, rng),
     claim(
@@ -146,6 +153,7 @@ def _thrift(recipe, found, rng):
     "strength_1": guidance_menu.PLAIN,
     "discrete": guidance_menu.BINS,
     "unfiltered": guidance_menu.UNFILTERED,
+    "no_cap_strength_1": guidance_menu.NO_CAP,
   }
   for ending, policy in others.items():
     share = _tokens_share(recipe, found, policy, rng)
@@ -160,7 +168,6 @@ def _parts(recipe, found, rng):
   band = sorted(recipe.band)
   fraction = band[len(band) // 2]
   policies = {
-    "line_starts": guidance_menu.GUIDED,
     "every_token": guidance_menu.EVERY,
     "discrete": guidance_menu.BINS,
     "unfiltered": guidance_menu.UNFILTERED,
@@ -203,7 +210,7 @@ def exact_chances(
   budgets = found.runs[_GUIDED, fraction].budgets - 1  # the closing token's
   steps = np.array([item.steps for item in found.items])
   rows = []
-  for every_token, strength in [(False, 1.0), (False, 8.0), (True, 1.0)]:
+  for every_token, strength in [(False, 1.0), (False, 16.0), (True, 1.0)]:
     tables = line_law.guided(
       law,
       int(steps.max()),
@@ -287,6 +294,11 @@ def _interval(rows, statistic, resamples, rng):
 
 
 def _concise_trend(recipe, found):
-  """Rank correlation of the budget and the share of concise lines."""
-  shares = [found.cell(_GUIDED, f).concise_share for f in recipe.fractions]
+  """Rank correlation of the budget and the share of concise lines.
+
+  At strength 1: where each budget has a strength of its own, that would tell.
+  """
+  shares = [
+    found.cell(guidance_menu.PLAIN, f).concise_share for f in recipe.fractions
+  ]
   return float(stats.spearmanr(recipe.fractions, shares).statistic)

@@ -8,8 +8,10 @@ from jaxttc.inference import guidance, thinking_policies
 from jaxttc.predictors import length_predictor, remaining_length
 
 _TOP_K = 16  # candidates; the model's own choices at a line start are two
-_STRENGTHS = (1.0, 2.0, 4.0, 8.0)
+# At 0 nothing is bent, which is best where no thought fits the budget.
+_STRENGTHS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
 _PLAIN = "strength 1"
+MODERATE = ("strength 2", "strength 4", "strength 8")
 GUIDED = "guidance, line starts"
 EVERY = "guidance, every token"
 PLAIN = "guidance, strength 1"
@@ -78,7 +80,8 @@ def policies(
     )
     for share in (0.5, 1.0)
   }
-  starts, every = guided(predictor), guided(predictor, every_token=True)
+  starts = guided(predictor)
+  every = guided(predictor, every_token=True, strengths=_STRENGTHS[:5])
   bins = guided(discrete)
   return {
     "hard cap": {

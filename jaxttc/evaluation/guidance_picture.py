@@ -25,6 +25,7 @@ _LOOKS = {
   guidance_menu.BINS: ("#6baed6", "--"),
   guidance_menu.PLAIN: ("#9ecae1", "-"),
 }
+_UNCAPPED = {guidance_menu.NO_CAP: ("#9ecae1", ":")}
 
 
 def draw(
@@ -79,63 +80,56 @@ def _draw_accuracy(axes, recipe, found):
   axes.axvspan(min(recipe.band), max(recipe.band), color="#f2f2f2", zorder=0)
   axes.set(xlabel="budget / natural length", ylabel="right, %", ylim=(0, 103))
   axes.set_title("Accuracy at a budget (dotted: full thinking)")
-  axes.legend(fontsize=8, loc="lower right")
+  axes.legend(fontsize=7, labelspacing=0.3, loc="lower right")
 
 
 def _draw_tokens(axes, recipe, found):
   full = found.full
-  for name, (colour, line) in _LOOKS.items():
+  for name, (colour, line) in (_LOOKS | _UNCAPPED).items():
     cells = [found.cell(name, f) for f in recipe.fractions]
     tokens = [cell.spent.mean() for cell in cells]
     right = [100 * cell.right.mean() for cell in cells]
-    axes.plot(tokens, right, color=colour, ls=line, marker="o", ms=3)
+    label = "strength 1, no cap" if name in _UNCAPPED else None
+    axes.plot(
+      tokens, right, color=colour, ls=line, marker="o", ms=3, label=label
+    )
   axes.plot(
     full.spent.mean(), 100 * full.right.mean(), "*", color="#222222", ms=10
   )
   axes.axvline(0.63 * full.spent.mean(), color="#222222", lw=0.8, ls=":")
   axes.set(xlabel="thinking tokens spent, mean", ylim=(0, 103))
-  axes.set_title("Accuracy and tokens (star: full; dotted: 63%)")
+  axes.set_title("Accuracy and tokens (line: 63% of full)")
+  axes.legend(fontsize=7, loc="lower right")
 
 
 def _draw_bending(axes, recipe, found):
-  for name in ("hard cap", _GUIDED, _EVERY):
+  for name in ("hard cap", guidance_menu.PLAIN, _GUIDED, _EVERY):
     colour, _ = _LOOKS[name]
     cells = [found.cell(name, f) for f in recipe.fractions]
+    concise = [100 * cell.concise_share for cell in cells]
+    cut = [100 * cell.cut.mean() for cell in cells]
     axes.plot(
-      recipe.fractions,
-      [100 * cell.concise_share for cell in cells],
-      color=colour,
-      marker="o",
-      ms=3,
-      label=f"concise lines: {name}",
+      recipe.fractions, concise, color=colour, marker="o", ms=3, label=name
     )
-    axes.plot(
-      recipe.fractions,
-      [100 * cell.cut.mean() for cell in cells],
-      color=colour,
-      ls=":",
-      label=f"cut: {name}",
-    )
-  axes.set(xlabel="budget / natural length", ylabel="%", ylim=(0, 150))
+    axes.plot(recipe.fractions, cut, color=colour, ls=":")
+  axes.set(xlabel="budget / natural length", ylabel="%", ylim=(0, 145))
   axes.set_yticks(range(0, 101, 20))
-  axes.set_title("How it fits: lines get shorter, cuts get rare")
-  axes.legend(fontsize=7.5, ncols=2, loc="upper center")
+  axes.set_title("Concise lines (solid), cut thoughts (dotted)")
+  axes.legend(fontsize=7, ncols=2, loc="upper right")
 
 
 def _draw_adherence(axes, recipe, found):
-  names = (*_LOOKS, guidance_menu.NO_CAP)
-  for name in names:
-    colour, line = _LOOKS.get(name, ("#9ecae1", ":"))
+  for name, (colour, line) in (_LOOKS | _UNCAPPED).items():
     runs = [found.runs[name, f] for f in recipe.fractions]
     given = [run.budgets.mean() for run in runs]
     used = [run.tally.spent.mean() for run in runs]
-    label = None if name in _LOOKS else "strength 1, no cap"
+    label = "strength 1, no cap" if name in _UNCAPPED else None
     axes.plot(given, used, color=colour, ls=line, marker="o", ms=3, label=label)
   ends = [min(given), max(given)]
   axes.plot(ends, ends, color="#222222", lw=0.8, ls=":")
   axes.set(xlabel="budget, mean tokens", ylabel="spent, mean tokens")
   axes.set_title("Adherence (dotted: all of it)")
-  axes.legend(fontsize=8, loc="upper left")
+  axes.legend(fontsize=7, loc="upper left")
 
 
 def _draw_parts(axes, recipe, found):
@@ -172,7 +166,7 @@ def _draw_parts(axes, recipe, found):
       )
   axes.set(xlabel="budget / natural length", ylabel="right, %", ylim=(0, 103))
   axes.set_title("Strength 1: chances exact and learnt")
-  axes.legend(fontsize=7.5, loc="lower right")
+  axes.legend(fontsize=7, loc="lower right")
 
 
 def _draw_calibration(axes, calibrations):

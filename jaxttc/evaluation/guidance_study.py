@@ -26,7 +26,7 @@ from jaxttc.predictors import length_predictor
 from jaxttc.tasks import digit_sums
 from jaxttc.tasks import problems as problems_lib
 
-_TUNING_SEED = 1_000
+_TUNING_SEEDS = (1_000, 1_001)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -175,7 +175,7 @@ def run(recipe: GuidanceStudyRecipe) -> Found:
   for made in (predictor, discrete):
     made.chance(policy)  # refuses another model's
   bench = guidance_bench.Bench(policy, recipe.limit, recipe.min_p)
-  items = questions(recipe, recipe.items, "test")
+  items = questions(recipe, recipe.items, "held-out")
   others = questions(recipe, recipe.tuning, "tuning")
   natural = natural_lengths(bench, others, recipe.limit)
   menu = guidance_menu.policies(
@@ -183,7 +183,12 @@ def run(recipe: GuidanceStudyRecipe) -> Found:
   )
   runs = {}
   bare = guidance_bench.Bench(policy, recipe.limit)
-  unfiltered = {guidance_menu.UNFILTERED: menu[guidance_menu.GUIDED]}
+  unfiltered = {
+    guidance_menu.UNFILTERED: {
+      setting: menu[guidance_menu.GUIDED][setting]
+      for setting in guidance_menu.MODERATE
+    }
+  }
   total = 2 + len(recipe.fractions) * (len(menu) + 1)
   with progress.Progress(transient=True) as bar:
     shown = bar.add_task("policies", total=total)
@@ -210,7 +215,9 @@ def _unbudgeted(recipe, bench, items, others) -> Iterator[Run]:
   for made in (thinking_policies.full(), thinking_policies.no_thinking()):
     found = [bench.ask(items, made, unlimited, s) for s in recipe.seeds]
     apart = np.full(len(others), recipe.limit, np.int32)
-    tuned = bench.ask(others, made, apart, _TUNING_SEED).right.mean()
+    tuned = np.mean(
+      [bench.ask(others, made, apart, s).right for s in _TUNING_SEEDS]
+    )
     yield Run(made.name, 0.0, "", float(tuned), unlimited, _stacked(found))
 
 
@@ -262,25 +269,24 @@ def choose(
   natural: Mapping[int, float],
   fractions: Sequence[float],
 ) -> tuple[list[str], list[float]]:
-  """At each fraction, the setting that is right most often; first on ties.
+  """At each fraction, the setting that is right most often; on ties, the one
+  that spends least, or comes first.
 
   Returns:
     The settings, and how often they were right.
   """
   names = list(candidates)
-  right = np.array(
-    [
-      [
-        found.right.mean()
-        for found in sweep(
-          bench, policy, items, natural, fractions, _TUNING_SEED
-        )
-      ]
-      for policy in candidates.values()
+  right, spent = np.empty((2, len(names), len(fractions)))
+  for at, policy in enumerate(candidates.values()):
+    swept = [
+      sweep(bench, policy, items, natural, fractions, seed)
+      for seed in _TUNING_SEEDS
     ]
-  )
-  chosen = [names[best] for best in right.argmax(axis=0)]
-  return chosen, right.max(axis=0).tolist()
+    for k, found in enumerate(zip(*swept, strict=True)):
+      right[at, k] = np.mean([tally.right for tally in found])
+      spent[at, k] = np.mean([tally.spent for tally in found])
+  best = np.lexsort((spent, -right), axis=0)[0]
+  return [names[i] for i in best], right.max(axis=0).tolist()
 
 
 def natural_lengths(

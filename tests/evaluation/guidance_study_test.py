@@ -214,9 +214,9 @@ def made_up():
   ]:
     right = np.full((1, 8), name not in _NAMES[:2] or fraction > 1)
     spent = rng.integers(5, 9, (1, 8)) * (2 if name == "full" else 1)
-    tally = guidance_bench.Tally(
-      right, spent, spent // 3, spent // 6, ~right, ~right
-    )
+    lines = np.full((1, 8), 4)
+    concise = lines - 1 if fraction < 1 else lines - 3
+    tally = guidance_bench.Tally(right, spent, lines, concise, ~right, ~right)
     runs[name, fraction] = guidance_study.Run(
       name, fraction, "", float(right.mean()), np.full(8, 17), tally
     )
@@ -240,8 +240,9 @@ def test_a_report_claims_and_draws_what_was_found(tmp_path, made_up):
   assert share.value == pytest.approx(spent / made_up.full.spent.sum())
   assert share.low <= share.value <= share.high < 0.63
   assert claims["points_below_full_there"].value == 0
-  assert claims["accuracy_line_starts_at_0.6"].value == 1
+  assert claims["accuracy_guided_at_0.6"].value == 1
   assert claims["difficulty_spearman"].value == pytest.approx(1)
+  assert claims["concise_share_spearman"].value == pytest.approx(-1)
   assert claims["overhead_100m"].holds
   study.draw(tmp_path / "study.png")
   assert (tmp_path / "study.png").stat().st_size > 10_000
