@@ -238,7 +238,7 @@ def test_a_report_claims_and_draws_what_was_found(tmp_path, made_up):
   share = claims["tokens_fraction_at_full_accuracy"]
   spent = made_up.cell(guidance_menu.GUIDED, 0.6).spent.sum()
   assert share.value == pytest.approx(spent / made_up.full.spent.sum())
-  assert share.low <= share.value <= share.high < 0.63
+  assert share.low <= share.value <= share.high and share.holds
   assert claims["points_below_full_there"].value == 0
   assert claims["accuracy_guided_at_0.6"].value == 1
   assert claims["difficulty_spearman"].value == pytest.approx(1)
