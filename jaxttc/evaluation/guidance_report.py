@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich import table as rich_table
 
 from jaxttc import simulation
@@ -84,12 +85,17 @@ def report(
 
 def table(found: guidance_study.Found) -> rich_table.Table:
   """All policies at all budgets, for a terminal."""
-  made = rich_table.Table()
-  for name in (
-    *("policy", "budget / natural", "setting", "right, %"),
-    *("tokens: mean", "median", "p95", "over, %", "cut, %", "off budget"),
-  ):
-    made.add_column(name, justify="left" if name == "policy" else "right")
+  made = rich_table.Table(
+    box=box.SIMPLE_HEAD,
+    pad_edge=False,
+    caption="budget over the natural length; right, over, cut in %; the rest "
+    "thinking tokens: mean, quantiles, mean distance from the budget",
+  )
+  made.add_column("policy", min_width=16)
+  for name in ("budget", "setting", "right", "mean"):
+    made.add_column(name, justify="right")
+  for name in ("p50", "p95", "over", "cut", "off"):
+    made.add_column(name, justify="right", no_wrap=True)
   for row in _rows(found):
     made.add_row(
       row["policy"],
