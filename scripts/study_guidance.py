@@ -5,18 +5,22 @@
       --out=docs/results/budget_guidance
 
 Asks the questions under every policy, budget and seed, checks the length
-predictor by itself, and writes figures, claims and a picture. Override any
+predictors by themselves, prints a table of policies and budgets, and writes
+figures, claims and a picture. Override any
 field of the recipe: --config.items=60.
 """
+
+import rich
 
 from jaxttc import script, simulation
 from jaxttc.evaluation import guidance_report, guidance_study
 
 
 def study(recipe: guidance_study.GuidanceStudyRecipe) -> simulation.Study:
-  """Runs or resumes the study."""
+  """Runs the study, and prints accuracy by budget and policy."""
   found = guidance_study.run(recipe)
   checks = guidance_report.check(recipe, found)
+  rich.print(guidance_report.table(found))
   return guidance_report.report(recipe, found, checks)
 
 

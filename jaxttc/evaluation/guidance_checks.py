@@ -35,7 +35,7 @@ class Calibration(NamedTuple):
     pit: f64[M], randomised probability integral transforms: uniform if the
       laws are right.
     distance: Kolmogorov-Smirnov distance of `pit` from uniform.
-    nats: mean negative log-density of z, of the predictor.
+    nats: mean negative log-probability of R, of the predictor.
     constant_nats: likewise of one Gamma for all, fitted to these lengths.
   """
 
@@ -54,26 +54,23 @@ def calibration(
   length: int = 144,
   seed: int = 10_000,
 ) -> Calibration:
-  """Compares a Gamma predictor with fresh traces of a mix.
+  """Compares a predictor with fresh traces of a mix.
 
   R is discrete, so its transform is drawn uniformly between the chance of
   less than R and that of at most R.
 
   Raises:
-    ValueError: if the predictor is not of this model, or its law is discrete.
+    ValueError: if the predictor is not of this model.
   """
-  length_predictor.check_policy(predictor.config, predictor.fingerprint, policy)
-  if predictor.config.bins:
-    raise ValueError("calibration of a Gamma; the predictor's law is discrete")
+  chance = predictor.chance(policy, trust=None)
   batch = length_prediction.batches(policy.tokenizer, mix, rows, length, seed)(
     0
   )
   counts = batch.labels > 0
   left = batch.labels[counts].astype(np.int32)
-  module = gamma_length.module(predictor.config)
 
   @jax.jit
-  def laws(batch):
+  def upto(batch, most):
     stack = transformer.hidden_stack(
       policy.model,
       policy.params,
@@ -81,31 +78,26 @@ def calibration(
       batch.segments,
       batch.positions,
     )
-    alpha, rate = module.apply(
-      {"params": predictor.params},
-      stack.reshape(-1, *stack.shape[-2:]),
-      length_predictor.embedding_of(policy),
-      batch.targets.reshape(-1, 1),
-    )
-    alpha, rate = (x.reshape(batch.labels.shape) for x in (alpha, rate))
-    known = jnp.maximum(batch.labels, 1)
-    below, upto = (
-      jnp.exp(remaining_length.log_gamma_cdf(alpha, rate * jnp.log(r)))
-      for r in (known, known + 1)
-    )
-    nats = remaining_length.gamma_nll(alpha, rate, known)
-    return below, upto, nats
+    flat = stack.reshape(-1, *stack.shape[-2:])
+    found = chance(flat, batch.targets.reshape(-1, 1), most.reshape(-1))
+    return jnp.exp(found).reshape(most.shape)
 
-  below, upto, nats = (np.asarray(x)[counts] for x in laws(batch))
+  known = np.maximum(batch.labels, 0).astype(np.int32)
+  least, most = (
+    np.float64(upto(batch, r))[counts]
+    for r in (np.maximum(known, 1) - 1, known)
+  )
   drawn = np.random.default_rng(seed).random(len(left))
-  pit = np.float64(below + drawn * (upto - below))
-  z = np.log1p(np.float64(left))
-  shape, _, scale = stats.gamma.fit(z, floc=0)
+  pit = least + drawn * (most - least)
+  shape, _, scale = stats.gamma.fit(np.log1p(np.float64(left)), floc=0)
+  edges = [np.log(left), np.log1p(np.float64(left))]
+  constant = np.diff(stats.gamma.cdf(edges, shape, scale=scale), axis=0)
+  nats = lambda mass: float(-np.log(np.maximum(mass, 1e-12)).mean())  # noqa: E731
   return Calibration(
     pit=pit,
     distance=float(stats.kstest(pit, "uniform").statistic),
-    nats=float(nats.mean()),
-    constant_nats=float(-stats.gamma.logpdf(z, shape, scale=scale).mean()),
+    nats=nats(most - least),
+    constant_nats=nats(constant),
   )
 
 
@@ -170,6 +162,7 @@ class Overhead(NamedTuple):
 
   Attributes:
     batch: rows.
+    bins: of the predictor's law; 0 for a Gamma.
     parameters: of the language model.
     predictor_parameters: of the length predictor.
     step_seconds: of a plain decoding step of all rows.
@@ -178,6 +171,7 @@ class Overhead(NamedTuple):
   """
 
   batch: int
+  bins: int
   parameters: int
   predictor_parameters: int
   step_seconds: float
@@ -233,7 +227,12 @@ def overhead(
 
   def bend(params, length, hidden, logits):
     chance = length_predictor.chance(
-      predictor, length, params["embed"]["embedding"]
+      predictor,
+      length,
+      params["embed"]["embedding"],
+      edges=remaining_length.bin_edges(predictor.bins, 2048)
+      if predictor.bins
+      else None,
     )
     controller = guidance.guidance(
       chance, budget=100, end=1, lines=[2], top_k=top_k
@@ -247,6 +246,7 @@ def overhead(
   some = 1 - (1 - line_starts) ** batch
   return Overhead(
     batch=batch,
+    bins=predictor.bins,
     parameters=_size(params),
     predictor_parameters=_size(length),
     step_seconds=step,

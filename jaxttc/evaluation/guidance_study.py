@@ -4,31 +4,29 @@
 Sums of digits are asked under each policy and budget. A question's budget is a
 fraction of what questions of its kind take by themselves. Policies with
 settings, guidance's strength among them, get those that did best on other
-questions, at each budget anew.
+questions, at each budget anew; how they did there also tells which budget loses
+nothing, before any question that figures are taken over is asked.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import itertools
 import random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 import numpy as np
 from rich import progress
 
-from jaxttc.evaluation import guidance_checks
+from jaxttc.evaluation import guidance_bench, guidance_menu
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.inference import guidance, thinking_policies, thoughts
+from jaxttc.inference import thinking_policies, thoughts
 from jaxttc.predictors import length_predictor
 from jaxttc.tasks import digit_sums
 from jaxttc.tasks import problems as problems_lib
 
-_TOP_K = 16  # candidates; the model's own choices at a line start are two
-GUIDED = "guidance, line starts"
-EVERY = "guidance, every token"
-PLAIN = "guidance, strength 1"
+_TUNING_SEEDS = (1_000, 1_001)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -38,6 +36,7 @@ class GuidanceStudyRecipe:
   Attributes:
     policy: the language model's file, or the name of one that ships.
     predictor: likewise its length predictor's.
+    discrete: likewise that of a predictor whose law is discrete.
     least_digits: of a question.
     most_digits: of a question.
     items: questions that figures are taken over.
@@ -49,13 +48,16 @@ class GuidanceStudyRecipe:
     tolerance: points within which an accuracy counts as equal.
     resamples: of the bootstrap over questions.
     limit: most tokens a row may write.
+    min_p: what is less likely than this share of the likeliest token is never
+      drawn, under any policy.
   """
 
   policy: str = "thinking_lm"
   predictor: str = "thinking_length"
+  discrete: str = "thinking_length_bins"
   least_digits: int = 2
   most_digits: int = 4
-  items: int = 80
+  items: int = 120
   tuning: int = 80
   seeds: tuple[int, ...] = (0, 1, 2)
   fractions: tuple[float, ...] = (0.4, 0.5, 0.6, 0.7, 1.0, 1.3)
@@ -64,6 +66,7 @@ class GuidanceStudyRecipe:
   tolerance: float = 1.0
   resamples: int = 1000
   limit: int = 56
+  min_p: float = 0.01
 
   def check(self) -> None:
     """Raises ValueError if the recipe cannot be run."""
@@ -86,40 +89,32 @@ class GuidanceStudyRecipe:
       raise ValueError(
         f"band {self.band}; expected some of the fractions {self.fractions}"
       )
+    if not 0 <= self.min_p < 1:
+      raise ValueError(f"min_p is {self.min_p}; expected 0 <= min_p < 1")
     if max(self.fractions) < self.generous:
       raise ValueError(
         f"generous is {self.generous}; expected at most the largest fraction"
       )
 
 
-class Tally(NamedTuple):
-  """What came of B questions.
+class Run(NamedTuple):
+  """One policy at one budget.
 
   Attributes:
-    right: bool[B], the answer is.
-    spent: i32[B], tokens of the span.
-    lines: i32[B], whole lines written.
-    concise: i32[B], concise ones of them.
-    early: bool[B], closed by itself with lines missing.
-    cut: bool[B], closed at its budget with lines missing.
+    policy: its name.
+    fraction: the budgets, over the natural length; 0 if it knows none.
+    setting: chosen on the tuning questions.
+    tuned: accuracy on them, of that setting; chosen as the best, so no figure.
+    budgets: i32[B].
+    tally: of all seeds, each array [S, B].
   """
-
-  right: Bool[np.ndarray, " B"]
-  spent: Int[np.ndarray, " B"]
-  lines: Int[np.ndarray, " B"]
-  concise: Int[np.ndarray, " B"]
-  early: Bool[np.ndarray, " B"]
-  cut: Bool[np.ndarray, " B"]
-
-
-class Run(NamedTuple):
-  """One policy at one budget: tallies of all seeds, each array [S, B]."""
 
   policy: str
   fraction: float
   setting: str
+  tuned: float
   budgets: Int[np.ndarray, " B"]
-  tally: Tally
+  tally: guidance_bench.Tally
 
 
 class Found(NamedTuple):
@@ -132,6 +127,7 @@ class Found(NamedTuple):
     expected: f64[B], predicted length before any thinking.
     policy: the language model.
     predictor: its length predictor.
+    discrete: another, whose law is discrete.
   """
 
   items: tuple[problems_lib.Problem, ...]
@@ -140,102 +136,16 @@ class Found(NamedTuple):
   expected: Float[np.ndarray, " B"]
   policy: bundle_lib.Bundle
   predictor: length_predictor.LengthPredictor
+  discrete: length_predictor.LengthPredictor
 
+  @property
+  def full(self) -> guidance_bench.Tally:
+    """What thinking without a budget came to."""
+    return self.runs["full", 0.0].tally
 
-Candidates = Mapping[str, thinking_policies.ThinkingPolicy]
-
-
-class Bench:
-  """Asks questions under policies; programs are compiled once a policy."""
-
-  def __init__(self, policy: bundle_lib.Bundle, limit: int):
-    """Takes a model whose vocabulary is `tasks.tokenizer`'s."""
-    self.policy, self.limit = policy, limit
-    self._thinkers: dict[int, tuple[Any, thoughts.Thinker]] = {}
-
-  def prompts(
-    self,
-    items: Sequence[problems_lib.Problem],
-    policy: thinking_policies.ThinkingPolicy,
-  ) -> list[list[int]]:
-    """Token ids of each question as the policy has it put."""
-    mode = "think" if policy.thinks else "at_once"
-    return [
-      [
-        self.policy.tokenizer.bos_id,
-        *self.policy.tokenizer.encode(
-          digit_sums.prompt(item, policy.style, mode), specials=True
-        ),
-      ]
-      for item in items
-    ]
-
-  def ask(
-    self,
-    items: Sequence[problems_lib.Problem],
-    policy: thinking_policies.ThinkingPolicy,
-    budgets: Int[np.ndarray, " B"],
-    seed: int,
-  ) -> Tally:
-    """Asks each question once."""
-    found = self.think(items, policy, budgets, seed)
-    return tally(items, found.texts(self.policy), found.spent, budgets, policy)
-
-  def confidence(
-    self, items: Sequence[problems_lib.Problem]
-  ) -> thinking_policies.Confidence:
-    """A probe of whether an answer would be right, fitted on questions."""
-    full = thinking_policies.full()
-    unlimited = np.full(len(items), self.limit, np.int32)
-    traces = self.think(items, full, unlimited, 3_000).texts(self.policy)
-    weights, bias = guidance_checks.fit_confidence(
-      self.policy, items, self.prompts(items, full), traces
-    )
-    return thinking_policies.linear_confidence(
-      jnp.asarray(weights, jnp.float32), bias
-    )
-
-  def think(
-    self,
-    items: Sequence[problems_lib.Problem],
-    policy: thinking_policies.ThinkingPolicy,
-    budgets: Int[np.ndarray, " B"],
-    seed: int,
-  ) -> thoughts.Thoughts:
-    """What is written for each question."""
-    if id(policy) not in self._thinkers:
-      made = thoughts.Thinker(self.policy, policy.make, limit=self.limit)
-      self._thinkers[id(policy)] = policy, made
-    thinker = self._thinkers[id(policy)][1]
-    return thinker(self.prompts(items, policy), budgets, jax.random.key(seed))
-
-
-def tally(
-  items: Sequence[problems_lib.Problem],
-  texts: Sequence[str],
-  spent: Int[np.ndarray, " B"],
-  budgets: Int[np.ndarray, " B"],
-  policy: thinking_policies.ThinkingPolicy,
-) -> Tally:
-  """Judges what was written for each question."""
-  rows = []
-  for item, text, used, budget in zip(
-    items, texts, spent, budgets, strict=True
-  ):
-    thought = text.split(digit_sums.END_THINK)[0] if policy.thinks else ""
-    lines = thought.split("\n")[:-1]
-    missing = policy.thinks and len(lines) < item.steps
-    rows.append(
-      (
-        digit_sums.is_correct(item, text),
-        used if policy.thinks else 0,
-        len(lines),
-        sum(map(digit_sums.is_concise, lines)),
-        missing and used < budget,
-        missing and used >= budget,
-      )
-    )
-  return Tally(*map(np.array, zip(*rows, strict=True)))
+  def cell(self, policy: str, fraction: float) -> guidance_bench.Tally:
+    """What a policy came to at a budget."""
+    return self.runs[policy, fraction].tally
 
 
 def questions(
@@ -261,17 +171,32 @@ def run(recipe: GuidanceStudyRecipe) -> Found:
   recipe.check()
   policy = bundle_lib.load(recipe.policy)
   predictor = length_predictor.load(recipe.predictor)
-  predictor.chance(policy)  # refuses another model's
-  bench = Bench(policy, recipe.limit)
-  items = questions(recipe, recipe.items, "test")
+  discrete = length_predictor.load(recipe.discrete)
+  for made in (predictor, discrete):
+    made.chance(policy)  # refuses another model's
+  bench = guidance_bench.Bench(policy, recipe.limit, recipe.min_p)
+  items = questions(recipe, recipe.items, "held-out")
   others = questions(recipe, recipe.tuning, "tuning")
   natural = natural_lengths(bench, others, recipe.limit)
-  menu = policies(policy, predictor, bench.confidence(others))
+  menu = guidance_menu.policies(
+    policy, predictor, discrete, bench.confidence(others)
+  )
   runs = {}
-  total = 2 + len(recipe.fractions) * len(menu)
+  bare = guidance_bench.Bench(policy, recipe.limit)
+  unfiltered = {
+    guidance_menu.UNFILTERED: {
+      setting: menu[guidance_menu.GUIDED][setting]
+      for setting in guidance_menu.MODERATE
+    }
+  }
+  total = 2 + len(recipe.fractions) * (len(menu) + 1)
   with progress.Progress(transient=True) as bar:
     shown = bar.add_task("policies", total=total)
-    for made in _runs(recipe, bench, menu, items, others, natural):
+    for made in itertools.chain(
+      _unbudgeted(recipe, bench, items, others),
+      _budgeted(recipe, bench, menu, items, others, natural),
+      _budgeted(recipe, bare, unfiltered, items, others, natural),
+    ):
       bar.update(shown, description=f"{made.policy}, {made.fraction:g}")
       runs[made.policy, made.fraction] = made
       bar.advance(shown)
@@ -280,78 +205,26 @@ def run(recipe: GuidanceStudyRecipe) -> Found:
   expected = length_predictor.expected_length(
     predictor, policy, jnp.asarray(hidden), jnp.asarray(logits)
   )
-  return Found(items, natural, runs, np.asarray(expected), policy, predictor)
-
-
-def policies(
-  policy: bundle_lib.Bundle,
-  predictor: length_predictor.LengthPredictor,
-  confidence: thinking_policies.Confidence,
-) -> dict[str, Candidates]:
-  """The policies with a budget, each with the settings to choose from.
-
-  At every token, all candidates are believed: inside a line the model's one
-  choice may be one of which the predictor is unsure.
-  """
-  chance = predictor.chance(policy)
-  trusting = predictor.chance(policy, trust=None)
-  words = policy.tokenizer
-  end, lines = words.end_think_id, guidance.line_tokens(words)
-  answer, wait = words.id_of("####"), words.id_of("Wait")
-  guided = lambda strength, **how: (  # noqa: E731
-    thinking_policies.guided(
-      how.pop("chance", chance),
-      end=end,
-      lines=lines,
-      strength=strength,
-      top_k=_TOP_K,
-      **how,
-    )
+  return Found(
+    items, natural, runs, np.asarray(expected), policy, predictor, discrete
   )
-  strengths = lambda some, **how: {  # noqa: E731
-    f"strength {strength:g}": guided(strength, **how) for strength in some
-  }
-  exits = {
-    f"from {threshold:g}": thinking_policies.early_exit(
-      confidence,
-      threshold=threshold,
-      end=end,
-      lines=lines,
-      vocab_size=policy.config.vocab_size,
-    )
-    for threshold in (0.5, 0.9)
-  }
-  forced = {
-    f"least {share:g}": thinking_policies.forced(
-      end=end, wait=[wait], least_share=share, ignores=1
-    )
-    for share in (0.5, 1.0)
-  }
-  return {
-    "hard cap": {
-      "end": thinking_policies.hard_cap(end=end),
-      "end and marker": thinking_policies.hard_cap(
-        end=end, close=[end, answer]
-      ),
-    },
-    "budget forcing": forced,
-    "prompt hint": {"terse": thinking_policies.hinted(end=end)},
-    "early exit": exits,
-    GUIDED: strengths((1.0, 2.0, 4.0)),
-    EVERY: strengths((1.0, 2.0), every_token=True, chance=trusting),
-    PLAIN: strengths((1.0,)),
-    f"{PLAIN}, no cap": strengths((1.0,), capped=False),
-  }
 
 
-def _runs(recipe, bench, menu, items, others, natural) -> Iterator[Run]:
+def _unbudgeted(recipe, bench, items, others) -> Iterator[Run]:
   unlimited = np.full(len(items), recipe.limit, np.int32)
   for made in (thinking_policies.full(), thinking_policies.no_thinking()):
     found = [bench.ask(items, made, unlimited, s) for s in recipe.seeds]
-    yield Run(made.name, 0.0, "", unlimited, _stacked(found))
+    apart = np.full(len(others), recipe.limit, np.int32)
+    tuned = np.mean(
+      [bench.ask(others, made, apart, s).right for s in _TUNING_SEEDS]
+    )
+    yield Run(made.name, 0.0, "", float(tuned), unlimited, _stacked(found))
+
+
+def _budgeted(recipe, bench, menu, items, others, natural) -> Iterator[Run]:
   fractions = recipe.fractions
   for name, candidates in menu.items():
-    chosen = choose(bench, candidates, others, natural, fractions)
+    chosen, tuned = choose(bench, candidates, others, natural, fractions)
     swept = {
       setting: [
         sweep(bench, candidates[setting], items, natural, fractions, seed)
@@ -366,51 +239,58 @@ def _runs(recipe, bench, menu, items, others, natural) -> Iterator[Run]:
         name,
         fraction,
         setting,
+        tuned[at],
         budgets(items, natural, fraction),
         _stacked([tallies[at] for tallies in swept[setting]]),
       )
 
 
 def sweep(
-  bench: Bench,
+  bench: guidance_bench.Bench,
   policy: thinking_policies.ThinkingPolicy,
   items: Sequence[problems_lib.Problem],
   natural: Mapping[int, float],
   fractions: Sequence[float],
   seed: int,
-) -> list[Tally]:
+) -> list[guidance_bench.Tally]:
   """Asks each question once at each fraction, all in one batch."""
   given = [budgets(items, natural, fraction) for fraction in fractions]
   whole = bench.ask(
     [*items] * len(fractions), policy, np.concatenate(given), seed
   )
   parts = [np.split(field, len(fractions)) for field in whole]
-  return [Tally(*fields) for fields in zip(*parts, strict=True)]
+  return [guidance_bench.Tally(*fields) for fields in zip(*parts, strict=True)]
 
 
 def choose(
-  bench: Bench,
-  candidates: Candidates,
+  bench: guidance_bench.Bench,
+  candidates: guidance_menu.Candidates,
   items: Sequence[problems_lib.Problem],
   natural: Mapping[int, float],
   fractions: Sequence[float],
-) -> list[str]:
-  """At each fraction, the setting that is right most often; first on ties."""
+) -> tuple[list[str], list[float]]:
+  """At each fraction, the setting that is right most often; on ties, the one
+  that spends least, or comes first.
+
+  Returns:
+    The settings, and how often they were right.
+  """
   names = list(candidates)
-  if len(names) == 1:
-    return names * len(fractions)
-  right = [
-    [
-      found.right.mean()
-      for found in sweep(bench, policy, items, natural, fractions, 1_000)
+  right, spent = np.empty((2, len(names), len(fractions)))
+  for at, policy in enumerate(candidates.values()):
+    swept = [
+      sweep(bench, policy, items, natural, fractions, seed)
+      for seed in _TUNING_SEEDS
     ]
-    for policy in candidates.values()
-  ]
-  return [names[best] for best in np.argmax(right, axis=0)]
+    for k, found in enumerate(zip(*swept, strict=True)):
+      right[at, k] = np.mean([tally.right for tally in found])
+      spent[at, k] = np.mean([tally.spent for tally in found])
+  best = np.lexsort((spent, -right), axis=0)[0]
+  return [names[i] for i in best], right.max(axis=0).tolist()
 
 
 def natural_lengths(
-  bench: Bench, items: Sequence[problems_lib.Problem], limit: int
+  bench: guidance_bench.Bench, items: Sequence[problems_lib.Problem], limit: int
 ) -> dict[int, float]:
   """Mean tokens of unguided thinking, by number of digits."""
   full = thinking_policies.full()
@@ -441,6 +321,6 @@ def budgets(
   return np.maximum(np.floor(given), 1).astype(np.int32)
 
 
-def _stacked(found: Sequence[Tally]) -> Tally:
+def _stacked(found: Sequence[guidance_bench.Tally]) -> guidance_bench.Tally:
   """Tallies of all seeds, each array [S, B]."""
-  return Tally(*(np.stack(x) for x in zip(*found, strict=True)))
+  return guidance_bench.Tally(*(np.stack(x) for x in zip(*found, strict=True)))

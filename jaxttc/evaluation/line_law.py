@@ -28,6 +28,7 @@ class LineLaw(NamedTuple):
     lengths: tokens of each kind.
     shares: probability of each kind.
     right: chance that a line of the kind is right.
+    ways: the way of each kind: what a line's first token tells of it.
   """
 
   lengths: tuple[int, ...] = (
@@ -36,6 +37,7 @@ class LineLaw(NamedTuple):
   )
   shares: tuple[float, ...] = (0.2,) * 5
   right: tuple[float, ...] = (0.97, 1.0, 1.0, 1.0, 1.0)
+  ways: tuple[int, ...] = (0, 1, 1, 1, 1)
 
   @property
   def mean(self) -> float:
@@ -67,43 +69,82 @@ def fitting(
   return table
 
 
+class Guided(NamedTuple):
+  """What becomes of n lines under b tokens, cut there; each f64[n + 1, b + 1].
+
+  Attributes:
+    accuracy: chance that all lines fit and are right.
+    over: chance that they would overspend; 0 where no n lines fit.
+    spent: mean tokens.
+  """
+
+  accuracy: Float[np.ndarray, "lines1 most1"]
+  over: Float[np.ndarray, "lines1 most1"]
+  spent: Float[np.ndarray, "lines1 most1"]
+
+
 def guided(
-  law: LineLaw, lines: int, most: int
-) -> tuple[
-  Float[np.ndarray, "lines1 most1"], Float[np.ndarray, "lines1 most1"]
-]:
+  law: LineLaw,
+  lines: int,
+  most: int,
+  *,
+  every_token: bool = True,
+  strength: float = 1.0,
+) -> Guided:
   """What `guidance.guide` makes of each n and b, with exact chances.
 
-  Returns:
-    The chance that all lines are right, and the chance that they overspend;
-    both 0 where no n lines fit.
+  Args:
+    law: the kinds of lines.
+    lines: largest n.
+    most: largest b.
+    every_token: bends the choice of a line's kind; else that of its way alone,
+      as guidance at line starts does, and its length is left to chance.
+    strength: power of the chance.
   """
   fits = fitting(law, lines, most)
+  left = np.arange(most + 1)
   accuracy, over = np.zeros_like(fits), np.zeros_like(fits)
-  accuracy[0] = 1.0
-  with jax.enable_x64(True):
-    for n in range(1, lines + 1):
-      chance = np.zeros((most + 1, len(law.lengths)))
-      for kind, length in enumerate(law.lengths):
-        if length <= most:
-          chance[length:, kind] = fits[n - 1, : most + 1 - length]
-      possible = fits[n] > 0
-      with np.errstate(divide="ignore"):
-        log_chance = np.log(chance)
-      logits = jnp.broadcast_to(
-        jnp.log(jnp.asarray(law.shares, jnp.float64)), log_chance.shape
+  spent = np.broadcast_to(np.float64(left), fits.shape).copy()
+  accuracy[0], spent[0] = 1.0, 0.0
+  for n in range(1, lines + 1):
+    chosen = _chosen(law, fits[n - 1], every_token, strength)
+    possible = fits[n] > 0
+    mean = np.zeros(most + 1)
+    for kind, length in enumerate(law.lengths):
+      stays = left >= length
+      after = np.maximum(left - length, 0)
+      share = np.where(possible, chosen[:, kind], 0.0)
+      accuracy[n] += np.where(
+        stays, share * law.right[kind] * accuracy[n - 1, after], 0.0
       )
-      bent = guidance.guide(logits, jnp.asarray(log_chance))
-      chosen = np.asarray(jax.nn.softmax(bent, axis=-1))
-      for kind, length in enumerate(law.lengths):
-        stays = np.arange(most + 1) >= length
-        left = np.maximum(np.arange(most + 1) - length, 0)
-        share = np.where(possible, chosen[:, kind], 0.0)
-        accuracy[n] += np.where(
-          stays, share * law.right[kind] * accuracy[n - 1, left], 0.0
-        )
-        over[n] += share * np.where(stays, over[n - 1, left], 1.0)
-  return accuracy, over
+      over[n] += share * np.where(stays, over[n - 1, after], 1.0)
+      mean += share * np.where(stays, length + spent[n - 1, after], left)
+    spent[n] = np.where(possible, mean, spent[n])
+  return Guided(accuracy, over, spent)
+
+
+def _chosen(law, fits_after, every_token, strength):
+  """Probability of each kind of line at each b, f64[b + 1, kinds]."""
+  most, shares = len(fits_after) - 1, np.array(law.shares)
+  chance = np.zeros((most + 1, len(law.lengths)))
+  for kind, length in enumerate(law.lengths):
+    if length <= most:
+      chance[length:, kind] = fits_after[: most + 1 - length]
+  if not every_token:
+    for way in set(law.ways):
+      kinds = np.array(law.ways) == way
+      mean = chance[:, kinds] @ shares[kinds] / shares[kinds].sum()
+      chance[:, kinds] = mean[:, None]
+  with np.errstate(divide="ignore"):
+    log_chance = np.log(chance)
+  with jax.enable_x64(True):
+    logits = jnp.log(jnp.asarray(shares, jnp.float64))
+    bent = guidance.guide(
+      jnp.broadcast_to(logits, log_chance.shape),
+      jnp.asarray(log_chance),
+      strength=strength,
+    )
+    return np.asarray(jax.nn.softmax(bent, axis=-1))
 
 
 def hard_cap(
@@ -136,7 +177,7 @@ def exact_law_error(law: LineLaw, lines: int) -> float:
   most = lines * max(law.lengths)
   fits = fitting(law, lines, most)
   right = fitting(law, lines, most, law.right)
-  accuracy, over = guided(law, lines, most)
+  accuracy, over, _ = guided(law, lines, most)
   possible = fits > 0
   exact = np.divide(right, fits, out=np.zeros_like(fits), where=possible)
   error = np.abs(accuracy - exact)[possible].max() + over.max()

@@ -19,7 +19,7 @@ from jaxttc.cost import ledger as ledger_lib
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.models import gamma_length, transformer
 from jaxttc.predictors import length_predictor, remaining_length
-from jaxttc.tasks import digit_sums
+from jaxttc.tasks import digit_sums, thinking_rows
 from jaxttc.tasks import tokenizer as tokenizer_lib
 from jaxttc.training import loop, packing, recipe_parts, thinking
 
@@ -98,6 +98,27 @@ def example(
   )
   of_next = np.where(inside[0], left[0], -1)[1:]
   return plain._replace(labels=[*of_next.astype(float).tolist(), -1.0])
+
+
+def example_of(
+  tokenizer: tokenizer_lib.WordTokenizer, row: thinking_rows.Thought
+) -> packing.Example:
+  """Likewise of a worked thought from a file; each message asked ends a line.
+
+  Pack what is wanted of a file, and concise copies (`thinking_rows.concise`),
+  with `packing.pack`; `objective` reads the batches.
+
+  Raises:
+    ValueError: if the thought has no solution: it never closed.
+  """
+  if not row.solution:
+    raise ValueError(f"{row.id}: the thought never closed; expected a solution")
+  asked = "".join(f"{message['content']}\n" for message in row.asked)
+  return example(
+    tokenizer,
+    f"{asked}{thinking_rows.THINK}",
+    f"{row.thought}{thinking_rows.END_THINK}{row.solution}",
+  )
 
 
 @dataclasses.dataclass(kw_only=True)

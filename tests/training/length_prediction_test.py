@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.models import gamma_length, transformer
 from jaxttc.predictors import length_predictor, remaining_length
-from jaxttc.tasks import tokenizer
+from jaxttc.tasks import thinking_rows, tokenizer
 from jaxttc.training import length_prediction, loop, thinking
 
 _WORDS = tokenizer.WordTokenizer()
@@ -24,6 +26,24 @@ def test_labels_say_how_much_follows():
   assert made.labels[at : at + span] == [7, 6, 5, 4, 3, 2, 1]
   assert set(made.labels[:at]) == {-1}
   assert set(made.labels[at + span :]) == {-1}
+
+
+def test_thoughts_of_files_read_as_generated_ones():
+  row = thinking_rows.Thought(
+    id="a-1",
+    asked=({"role": "user", "content": "3+4 mod 10?"},),
+    thought="So 3\nSo 7\n",
+    solution="#### 7\n",
+  )
+  made = length_prediction.example_of(_WORDS, row)
+  same = length_prediction.example(
+    _WORDS, "3+4 mod 10?\n<think>", "So 3\nSo 7\n</think>#### 7\n"
+  )
+  assert made == same
+  short = length_prediction.example_of(_WORDS, thinking_rows.concise(row))
+  assert max(short.labels) < max(made.labels)
+  with pytest.raises(ValueError, match="a-1: the thought never closed"):
+    length_prediction.example_of(_WORDS, dataclasses.replace(row, solution=""))
 
 
 def test_a_span_that_never_closes_is_refused():
