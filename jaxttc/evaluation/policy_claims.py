@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 import numpy as np
 
 from jaxttc import results
-from jaxttc.allocators.routing import pooled_budget
+from jaxttc.allocators.routing import pooled_budget, rungs
 from jaxttc.evaluation import (
   policy_picture,
   policy_study,
@@ -47,7 +47,7 @@ def mixture(
     f64[K], odds; their sum is at most 1.
   """
   odds, left = np.zeros(len(right)), float(budget)
-  for rung in pooled_budget.hull_rungs(right[None], tokens[None], allowed):
+  for rung in rungs.hull_rungs(right[None], tokens[None], allowed):
     share = min(1.0, left / rung.cost)
     odds[rung.arm] += share
     if rung.below != pooled_budget.NONE:

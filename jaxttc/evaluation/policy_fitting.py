@@ -13,62 +13,19 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 import numpy as np
 
 from jaxttc.allocators import routing as allocation
 from jaxttc.evaluation import (
+  arm_tables,
   budget_policies,
-  comparing,
-  decoder_text,
   routing_curves,
 )
 from jaxttc.predictors import routing as predictors
 from jaxttc.tasks import routing as tasks
 
-_TOKENS = "generated_tokens"
 _PRICES = 96
-
-
-class ArmTable(NamedTuple):
-  """What arms did on questions.
-
-  Attributes:
-    arms: the K arms, those of one decoder side by side, by rising cap.
-    questions: the N questions.
-    right: f64[S, N, K], 1 where the answer was right, by seed.
-    tokens: f64[S, N, K], generated tokens.
-    seeds: the S seeds.
-  """
-
-  arms: tuple[budget_policies.Arm, ...]
-  questions: tuple[str, ...]
-  right: Float[np.ndarray, "S N K"]
-  tokens: Float[np.ndarray, "S N K"]
-  seeds: tuple[int, ...]
-
-  def take(self, rows: Int[np.ndarray, " M"]) -> "ArmTable":
-    """The table of some questions."""
-    return self._replace(
-      questions=tuple(self.questions[row] for row in rows),
-      right=self.right[:, rows],
-      tokens=self.tokens[:, rows],
-    )
-
-  @property
-  def caps(self) -> np.ndarray:
-    """i64[K]."""
-    return np.array([arm.cap for arm in self.arms])
-
-  @property
-  def decoders(self) -> list[str]:
-    """The different decoders, in the order of the arms."""
-    return list(dict.fromkeys(arm.decoder for arm in self.arms))
-
-  @property
-  def groups(self) -> np.ndarray:
-    """i64[K], the place of each arm's decoder in `decoders`."""
-    return np.array([self.decoders.index(arm.decoder) for arm in self.arms])
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -146,53 +103,8 @@ class Fitted(NamedTuple):
     )
 
 
-def arm_table(
-  recipe: comparing.CompareRecipe, found: comparing.Comparison
-) -> ArmTable:
-  """The table of a comparison's runs.
-
-  Raises:
-    ValueError: if the comparison has no runs.
-  """
-  methods = {method.label: method for method in recipe.chosen()}
-  cells = {}
-  for run in found.runs:
-    text = decoder_text.written(methods[run.method].decoder, run.setting)
-    arm = budget_policies.Arm(text, int(run.budget))
-    cells[arm, run.seed] = run.accuracy, run.cost[_TOKENS]
-  if not cells:
-    raise ValueError("arm_table: the comparison has no runs")
-  order = list(dict.fromkeys(arm.decoder for arm, _ in cells))
-  arms = sorted({arm for arm, _ in cells}, key=lambda a: (order.index(a[0]), a))
-
-  def stack(part: int) -> np.ndarray:
-    return np.array(
-      [
-        np.stack([cells[arm, seed][part] for arm in arms], 1)
-        for seed in recipe.seeds
-      ],
-      np.float64,
-    )
-
-  questions = tuple(problem.text for problem in recipe.problems.load())
-  return ArmTable(tuple(arms), questions, stack(0), stack(1), recipe.seeds)
-
-
-def question_groups(questions: Sequence[str]) -> Int[np.ndarray, " N"]:
-  """Near-duplicates, numbers counting as words: i64[N].
-
-  Generated questions of a family differ in little but their numbers, which
-  `tasks.routing.near_duplicate_groups` reads as one; here they are spelt with
-  letters, so that only questions that share most numbers are near.
-  """
-  letters = str.maketrans("0123456789", "abcdefghij")
-  return tasks.near_duplicate_groups(
-    [question.translate(letters) for question in questions], threshold=0.5
-  )
-
-
 def fit(
-  table: ArmTable, groups: Int[np.ndarray, " N"], options: FitOptions
+  table: arm_tables.ArmTable, groups: Int[np.ndarray, " N"], options: FitOptions
 ) -> Fitted:
   """Chooses head and decoders by inner folds, and fits them on everything.
 

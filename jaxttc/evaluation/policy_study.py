@@ -11,20 +11,20 @@ are looked up.
 
 from collections.abc import Callable, Sequence
 import dataclasses
-import itertools
 import os
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Int
 import numpy as np
 from rich import console as rich_console
 from rich import progress as rich_progress
 
-from jaxttc.allocators import routing as allocation
 from jaxttc.evaluation import (
+  arm_tables,
   budget_policies,
   comparing,
   policy_fitting,
+  policy_replay,
   policy_solving,
   problem_sets,
   solving,
@@ -80,22 +80,6 @@ class StudyRecipe:
       raise ValueError(f"fresh_budget={self.fresh_budget} must be >= 1")
 
 
-class Replay(NamedTuple):
-  """What a policy did at each of B budgets, with each of S seeds.
-
-  Attributes:
-    right: f64[B, S, N].
-    spent: f64[B, S, N], generated tokens.
-    arms: i64[B, S, N], places in the table; -1 for problems not tried.
-    expected: f64[B, S, N], the success that was predicted.
-  """
-
-  right: Float[np.ndarray, "B S N"]
-  spent: Float[np.ndarray, "B S N"]
-  arms: Int[np.ndarray, "B S N"]
-  expected: Float[np.ndarray, "B S N"]
-
-
 class Found(NamedTuple):
   """All that a study computes.
 
@@ -110,12 +94,12 @@ class Found(NamedTuple):
     fresh: rows of the fresh problems.
   """
 
-  table: policy_fitting.ArmTable
+  table: arm_tables.ArmTable
   families: tuple[str, ...]
   groups: Int[np.ndarray, " N"]
   folds: list[tuple[np.ndarray, np.ndarray]]
   heads: list[str]
-  replays: dict[str, Replay]
+  replays: dict[str, policy_replay.Replay]
   policy: budget_policies.BudgetPolicy
   fresh: list[dict]
 
@@ -141,7 +125,7 @@ def run(
   recipe.check()
   table = _table(compare, workdir, progress)
   families = tuple(problem.family for problem in compare.problems.load())
-  groups = policy_fitting.question_groups(table.questions)
+  groups = arm_tables.question_groups(table.questions)
   folds = list(tasks.folds(groups, recipe.folds, recipe.seed))
   blind = dataclasses.replace(recipe.fit, heads=("means",))
   rows = np.arange(len(families))
@@ -164,7 +148,7 @@ def run(
       # Each family alone: forecasts by fits that know different families are
       # not on one scale.
       alone = [test for _, test in splits] if name == UNSEEN else ()
-      replays[name] = replay(
+      replays[name] = policy_replay.replay(
         predicted, table, recipe.budgets, recipe.wave, alone
       )
     bar.update(task, description="all problems")
@@ -173,7 +157,9 @@ def run(
   known = budget_policies.Predicted(
     table.right.mean(0), np.maximum(table.tokens.mean(0), 1.0)
   )
-  replays[ORACLE] = replay(known, table, recipe.budgets, recipe.wave)
+  replays[ORACLE] = policy_replay.replay(
+    known, table, recipe.budgets, recipe.wave
+  )
   return Found(
     table=table,
     families=families,
@@ -186,15 +172,15 @@ def run(
   )
 
 
-def _table(compare, workdir, progress) -> policy_fitting.ArmTable:
+def _table(compare, workdir, progress) -> arm_tables.ArmTable:
   # What only the comparison's own report reads is not run again.
   plain = dataclasses.replace(compare, samples=0, controls=(), tree_method="")
   found = comparing.run(plain, os.fspath(workdir), progress=progress)
-  return policy_fitting.arm_table(plain, found)
+  return arm_tables.arm_table(plain, found)
 
 
 def cross_fitted(
-  table: policy_fitting.ArmTable,
+  table: arm_tables.ArmTable,
   groups: Int[np.ndarray, " N"],
   splits: Sequence[tuple[np.ndarray, np.ndarray]],
   options: policy_fitting.FitOptions,
@@ -224,53 +210,10 @@ def cross_fitted(
   return budget_policies.Predicted(success, tokens), heads
 
 
-def replay(
-  predicted: budget_policies.Predicted,
-  table: policy_fitting.ArmTable,
-  budgets: Sequence[float | int],
-  wave: int,
-  sides: Sequence[np.ndarray] = (),
-) -> Replay:
-  """Runs the pool on looked-up searches, for each budget and seed.
-
-  Args:
-    predicted: f64[N, K], of the table's questions and arms.
-    table: what the arms did.
-    budgets: mean generated tokens a problem.
-    wave: most problems of a wave.
-    sides: rows of problems that share a pool, each with the same mean budget;
-      none for one pool of all.
-  """
-  seeds, rows, _ = table.right.shape
-  shape = len(budgets), seeds, rows
-  right, spent, expected = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-  arms = np.full(shape, allocation.pooled_budget.NONE)
-  runs = itertools.product(
-    enumerate(budgets), range(seeds), sides or [np.arange(rows)]
-  )
-  for (place, budget), seed, side in runs:
-    pool = allocation.Pool(
-      *(part[side] for part in predicted),
-      table.caps,
-      table.groups,
-      amount=int(budget * len(side)),
-      wave=wave,
-    )
-    while (asked := pool.ask()) is not None:
-      for number, arm in zip(asked.questions, asked.arms, strict=True):
-        question = side[number]
-        pool.tell(number, int(table.tokens[seed, question, arm]))
-        right[place, seed, question] = table.right[seed, question, arm]
-        expected[place, seed, question] = predicted.success[question, arm]
-    spent[place, seed, side] = pool.spent
-    arms[place, seed, side] = pool.arms
-  return Replay(right, spent, arms, expected)
-
-
 def fitted_policy(
   options: policy_fitting.FitOptions,
   compare: comparing.CompareRecipe,
-  table: policy_fitting.ArmTable,
+  table: arm_tables.ArmTable,
   groups: Int[np.ndarray, " N"],
 ) -> budget_policies.BudgetPolicy:
   """The policy of all problems, for the models of the comparison.

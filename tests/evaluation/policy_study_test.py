@@ -6,10 +6,12 @@ import pytest
 
 from jaxttc import results, simulation
 from jaxttc.evaluation import (
+  arm_tables,
   budget_policies,
   comparing,
   policy_claims,
   policy_fitting,
+  policy_replay,
   policy_study,
   problem_sets,
   solving,
@@ -39,7 +41,7 @@ def _table():
   tokens = np.minimum(
     rng.integers(mean - 9, mean + 10, (2, 80, 6)), [a.cap for a in _ARMS]
   )
-  return policy_fitting.ArmTable(
+  return arm_tables.ArmTable(
     _ARMS,
     tuple(
       _KINDS[k].format(*pair) for k, pair in zip(kind, numbers, strict=True)
@@ -64,7 +66,7 @@ def _options(**changes):
 @pytest.fixture(scope="module", name="found")
 def _found(table):
   """A study of the table, as `policy_study.run` puts it together."""
-  groups = policy_fitting.question_groups(table.questions)
+  groups = arm_tables.question_groups(table.questions)
   splits = list(policy_study.tasks.folds(groups, 4, 0))
   replays, heads = {}, []
   for name, options in (
@@ -74,10 +76,10 @@ def _found(table):
     predicted, chosen = policy_study.cross_fitted(
       table, groups, splits, options
     )
-    replays[name] = policy_study.replay(predicted, table, (20.0, 50.0), 8)
+    replays[name] = policy_replay.replay(predicted, table, (20.0, 50.0), 8)
     heads = heads or chosen
   known = budget_policies.Predicted(table.right.mean(0), table.tokens.mean(0))
-  replays[policy_study.ORACLE] = policy_study.replay(
+  replays[policy_study.ORACLE] = policy_replay.replay(
     known, table, (20.0, 50.0), 8
   )
   fitted = policy_fitting.fit(table, groups, _options())
@@ -103,7 +105,7 @@ def _found(table):
 
 
 def test_near_duplicates_share_a_group_and_other_numbers_do_not():
-  groups = policy_fitting.question_groups(
+  groups = arm_tables.question_groups(
     [
       "Start at 31, add 20, add 23, take 7.",
       "Start at 31, add 20, add 23, take 8.",
