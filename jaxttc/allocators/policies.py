@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Budget policies, put together from four functions: route, plan, decode, verify.
+"""Budget policies of four functions: route, plan, decode, verify.
 
     policy = policies.compose(
       caps, groups, route=forecast, plan=split, decode=search, verify=look

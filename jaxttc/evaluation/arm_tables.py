@@ -52,6 +52,28 @@ class ArmTable(NamedTuple):
       seen=None if self.seen is None else self.seen[:, rows],
     )
 
+  def only(self, arms: Int[np.ndarray, " k"]) -> "ArmTable":
+    """The table of some arms."""
+    return self._replace(
+      arms=tuple(self.arms[arm] for arm in arms),
+      right=self.right[..., arms],
+      tokens=self.tokens[..., arms],
+      costs=None if self.costs is None else self.costs[:, :, arms],
+      seen=None if self.seen is None else self.seen[:, :, arms],
+    )
+
+  def spent(self, field: str) -> Float[np.ndarray, "S N K"]:
+    """What the searches took of one field of the cost.
+
+    Raises:
+      ValueError: if that is not known.
+    """
+    if field == _TOKENS:
+      return self.tokens
+    if self.costs is None or field not in FIELDS:
+      raise ValueError(f"arm_table: it does not say what {field} was spent")
+    return self.costs[..., FIELDS.index(field)]
+
   @property
   def caps(self) -> np.ndarray:
     """i64[K]."""

@@ -39,7 +39,7 @@ LookOf = Callable[[policies.Attempt, policies.Outcome], answer_trust.Look]
 
 
 def verify(
-  cascade: Cascade | None,
+  cascades: Sequence[Cascade | None],
   success: Float[np.ndarray, "n K"],
   tokens: Float[np.ndarray, "n K"],
   caps: np.ndarray,
@@ -49,7 +49,7 @@ def verify(
   """The verify stage of a policy, for n questions.
 
   Args:
-    cascade: how to look; None takes every answer.
+    cascades: how to look at each question's answers; None takes any.
     success: forecast chances of each arm.
     tokens: forecast tokens.
     caps: i64[K].
@@ -63,6 +63,7 @@ def verify(
     outcome: policies.Outcome,
     before: Sequence[policies.Tried],
   ) -> policies.Verdict:
+    cascade = cascades[place]
     if cascade is None or not cascade.looked[attempt.arm]:
       return policies.Verdict(float(success[place, attempt.arm]))
     tries = [

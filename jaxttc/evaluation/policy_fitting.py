@@ -5,7 +5,11 @@ What it learns from is a table: for each arm (a decoder with a cap), question
 and seed, whether the answer was right and how many tokens it took. Inner folds
 of these questions choose the kind of head, and then the decoders: one after
 the other, the one that adds most to what the budgets buy, until none adds
-enough. Each decoder that is left out is one less to compile.
+enough. Each decoder that is left out is one less to compile. At last they say
+whether the policy gets a cascade (`cascade_fitting`).
+
+A question unlike all of the fit gets one fixed decoder: the one that was best
+for all questions alike, with mean forecasts.
 """
 
 from collections.abc import Sequence
@@ -13,13 +17,18 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Bool, Int
 import numpy as np
 
 from jaxttc.allocators import routing as allocation
+from jaxttc.allocators.routing import rungs
 from jaxttc.evaluation import (
   arm_tables,
   budget_policies,
+  cascade_fitting,
+  cost_laws,
+  policy_cascades,
   routing_curves,
 )
 from jaxttc.predictors import routing as predictors
@@ -38,6 +47,9 @@ class FitOptions:
     decoders: most decoders of a policy.
     strange: share of the questions that may count as unlike the others; such
       ones get mean forecasts (`predictors.routing.familiar`).
+    fixed: whether these get the best fixed decoder alone, not the best by mean
+      forecasts of all arms.
+    cascade: whether answers are looked at, and how.
     enough: least rise of the mean score that a further decoder must bring.
     folds: inner folds.
     bits: of the hashed n-grams.
@@ -49,6 +61,10 @@ class FitOptions:
   budgets: tuple[float, ...] = (40.0, 60.0, 80.0, 120.0, 160.0, 240.0)
   decoders: int = 4
   strange: float = 0.01
+  fixed: bool = True
+  cascade: cascade_fitting.CascadeOptions = dataclasses.field(
+    default_factory=cascade_fitting.CascadeOptions
+  )
   enough: float = 0.003
   folds: int = 4
   bits: int = 9
@@ -57,6 +73,7 @@ class FitOptions:
 
   def check(self) -> None:
     """Raises ValueError, naming the field, for values that cannot be."""
+    self.cascade.check()
     if not self.heads:
       raise ValueError("heads: expected at least one")
     for text in self.heads:
@@ -82,6 +99,9 @@ class Fitted(NamedTuple):
     share: head of tokens over caps, of these arms.
     head: text of the head that the inner folds chose.
     score: mean score over the budgets, by inner folds.
+    laws: what these arms cost on other fields; None if that is not known.
+    cascade: how their answers are looked at; None for not at all.
+    candidates: mean scores of the cascades that were tried, by inner folds.
   """
 
   arms: Int[np.ndarray, " k"]
@@ -90,6 +110,9 @@ class Fitted(NamedTuple):
   share: predictors.Head
   head: str
   score: float
+  laws: cost_laws.CostLaws | None
+  cascade: policy_cascades.Cascade | None
+  candidates: dict[str, float]
 
   def predict(
     self, questions: Sequence[str], caps: Int[np.ndarray, " K"]
@@ -131,9 +154,50 @@ def fit(
   chosen, score = _choose_decoders(judge, guess, options)
   arms = np.flatnonzero(np.isin(table.groups, chosen))
   arms = arms[_different(right[:, arms], tokens[:, arms])]
+  found = cascade_fitting.choose(table, guess, arms, options.cascade)
+  arms = found.arms
   embed = _embedder(table.questions, options)
-  heads = _fit_heads(text, embed(table.questions), table, arms, options)
-  return Fitted(arms, embed, *heads, text, score)
+  success, share = _fit_heads(
+    text, embed(table.questions), table, arms, options
+  )
+  if options.fixed:
+    only = _fixed_decoder(table.only(arms), options.budgets)
+    success = success.replace(means=jnp.where(only, success.means, 0.0))
+  return Fitted(
+    arms,
+    embed,
+    success,
+    share,
+    text,
+    score,
+    fitted_laws(table.only(arms)),
+    found.cascade,
+    found.scores,
+  )
+
+
+def fitted_laws(table: arm_tables.ArmTable) -> cost_laws.CostLaws | None:
+  """What the arms of a table cost on other fields; None if it says nothing."""
+  if table.costs is None:
+    return None
+  arms, fields = table.costs.shape[2:]
+  return cost_laws.fit(
+    arm_tables.FIELDS,
+    table.tokens.reshape(-1, arms),
+    table.costs.reshape(-1, arms, fields),
+  )
+
+
+def _fixed_decoder(table, budgets) -> Bool[np.ndarray, " k"]:
+  """The arms of the decoder that is best for all questions alike."""
+  right, tokens = table.right.mean((0, 1)), table.tokens.mean((0, 1))
+
+  def worth(group: int) -> float:
+    mask = table.groups == group
+    odds = [rungs.mixture(right, tokens, mask, each) for each in budgets]
+    return float(np.mean([each @ right for each in odds]))
+
+  return table.groups == max(np.unique(table.groups).tolist(), key=worth)
 
 
 def _embedder(questions, options):

@@ -51,17 +51,7 @@ class Replay(NamedTuple):
   overspent: float
 
 
-class Side(NamedTuple):
-  """Problems that share a budget, and how they are routed.
-
-  Attributes:
-    rows: i64[m], of the table.
-    cascade: how answers are looked at; None for not at all. Its arms are those
-      of the table.
-  """
-
-  rows: Int[np.ndarray, " m"]
-  cascade: policy_cascades.Cascade | None = None
+Cascades = Sequence[policy_cascades.Cascade | None]
 
 
 def replay(
@@ -69,9 +59,9 @@ def replay(
   table: arm_tables.ArmTable,
   budgets: Sequence[float | int | Limits],
   wave: int,
-  sides: Sequence[np.ndarray | Side] = (),
+  sides: Sequence[np.ndarray] = (),
   *,
-  cascade: policy_cascades.Cascade | None = None,
+  cascades: Cascades = (),
   laws: cost_laws.CostLaws | None = None,
 ) -> Replay:
   """Runs a policy on looked-up searches, for each budget and seed.
@@ -82,9 +72,10 @@ def replay(
     budgets: mean generated tokens a problem, or the mean of several fields of
       `cost.Cost` by name.
     wave: most problems of a wave.
-    sides: problems that share a pool, each with the same mean budget; none for
-      one pool of all.
-    cascade: of all problems, where a side has none.
+    sides: rows of problems that share a pool, each with the same mean budget;
+      none for one pool of all.
+    cascades: how each question's answers are looked at, its arms those of the
+      table; none for not at all. A pool holds back the mean of their reserves.
     laws: of the table's arms; for budgets on other fields.
   """
   seeds, rows, _ = table.right.shape
@@ -92,23 +83,28 @@ def replay(
   right, spent, expected = np.zeros(shape), np.zeros(shape), np.zeros(shape)
   arms, tries = np.full(shape, NONE), np.zeros(shape, np.int64)
   worst = 0.0
-  places = [
-    side if isinstance(side, Side) else Side(np.asarray(side))
-    for side in sides or [np.arange(rows)]
-  ]
+  places = sides or [np.arange(rows)]
+  cascades = cascades or [None] * rows
   runs = itertools.product(enumerate(budgets), range(seeds), places)
   for (place, budget), seed, side in runs:
     mean = budget if isinstance(budget, dict) else {_TOKENS: budget}
-    limits = {name: int(each * len(side.rows)) for name, each in mean.items()}
+    limits = {name: int(each * len(side)) for name, each in mean.items()}
     run = _run(
-      predicted, table, seed, side, side.cascade or cascade, laws, limits, wave
+      predicted,
+      table,
+      seed,
+      side,
+      [cascades[row] for row in side],
+      laws,
+      limits,
+      wave,
     )
     for _ in run:
       pass
-    at = place, seed, side.rows
+    at = place, seed, side
     arms[at] = run.pool.arms
     tries[at] = run.pool.attempts
-    for number, question in enumerate(side.rows):
+    for number, question in enumerate(side):
       tried, best = run.tried[number], run.best(number)
       if best is None:
         continue
@@ -125,14 +121,14 @@ def replay(
   return Replay(right, spent, arms, expected, tries, float(worst))
 
 
-def _run(predicted, table, seed, side, cascade, laws, limits, wave):
+def _run(predicted, table, seed, side, cascades, laws, limits, wave):
   """A run of one side, not yet iterated over."""
   fields = tuple(
     name for name in costs.FIELDS if name in limits
   )  # in the order of a budget
   caps = table.caps
-  success = predicted.success[side.rows]
-  tokens = np.clip(predicted.tokens[side.rows], 1.0, caps)
+  success = predicted.success[side]
+  tokens = np.clip(predicted.tokens[side], 1.0, caps)
   most = cost_laws.limits(laws, fields, caps)
 
   def expected(amount):
@@ -155,15 +151,15 @@ def _run(predicted, table, seed, side, cascade, laws, limits, wave):
     route=lambda _: policies.Forecast(success, expected(tokens)),
     decode=decode,
     verify=policy_cascades.verify(
-      cascade, success, tokens, caps, look_of, expected
+      cascades, success, tokens, caps, look_of, expected
     ),
   )
   return policies.Run(
     policy,
-    side.rows,
+    side,
     budget_lib.Budget(**limits),
     wave=wave,
-    reserve=cascade.reserve if cascade else 0.0,
+    reserve=float(np.mean([c.reserve if c else 0.0 for c in cascades])),
   )
 
 
@@ -171,7 +167,7 @@ def _found(table, seed, side, attempt, fields, most):
   """Cost and (right, seen) of a recorded search."""
   place = (
     (seed + attempt.number) % len(table.seeds),
-    side.rows[attempt.question],
+    side[attempt.question],
     attempt.arm,
   )
   right = float(table.right[place])

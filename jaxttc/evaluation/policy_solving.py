@@ -352,7 +352,7 @@ def _begun(
     ),
     decode=_Searches(job, left, fields).run,
     verify=policy_cascades.verify(
-      policy.cascade,
+      [policy.cascade] * len(left),
       predicted.success,
       predicted.tokens,
       policy.caps,

@@ -19,10 +19,13 @@ import numpy as np
 from rich import console as rich_console
 from rich import progress as rich_progress
 
+from jaxttc.cost import budget as budget_lib
 from jaxttc.evaluation import (
   arm_tables,
   budget_policies,
+  cascade_fitting,
   comparing,
+  policy_cascades,
   policy_fitting,
   policy_replay,
   policy_solving,
@@ -31,7 +34,9 @@ from jaxttc.evaluation import (
 )
 from jaxttc.tasks import routing as tasks
 
-POLICY, BLIND, UNSEEN = "policy", "without the question", "unseen family"
+POLICY, ROUTER = "policy", "router alone"
+BLIND, CASCADE = "without the question", "cascade alone"
+UNSEEN, UNSEEN_MEANS = "unseen family", "unseen family, mean forecasts"
 ORACLE = "oracle"
 
 
@@ -44,6 +49,13 @@ class StudyRecipe:
     budgets: mean generated tokens a problem.
     folds: outer folds; each problem is in the fit of all but one.
     wave: most problems of a wave.
+    looks: methods of the comparison whose searches shall say what they showed,
+      so that their answers can be looked at; their cells are run again if need
+      be.
+    first_tries: cheap methods beside those of the comparison, likewise.
+    first_budgets: their budgets.
+    limits: other budgets, each the mean of some fields of the cost, such as
+      "verifier_calls=4" or "generated_tokens=80,verifier_calls=4".
     resamples: of the bootstrap.
     seed: of folds and resamples.
     fresh: problems that are solved for real, with the policy of all folds; a
@@ -58,6 +70,10 @@ class StudyRecipe:
   budgets: tuple[float, ...] = (40.0, 60.0, 80.0, 120.0, 160.0, 240.0)
   folds: int = 5
   wave: int = 32
+  looks: tuple[comparing.MethodSpec, ...] = ()
+  first_tries: tuple[comparing.MethodSpec, ...] = ()
+  first_budgets: tuple[int, ...] = (60, 120)
+  limits: tuple[str, ...] = ()
   resamples: int = 2000
   seed: int = 0
   fresh: problem_sets.ProblemSource = dataclasses.field(
@@ -76,6 +92,9 @@ class StudyRecipe:
         "expected folds >= 2, wave >= 1 and resamples >= 1, got "
         f"{self.folds}, {self.wave} and {self.resamples}"
       )
+    for text in self.limits:
+      if not budget_lib.Budget.parse(text).as_dict():
+        raise ValueError("limits: expected fields of the cost, got none")
     if self.fresh.count and self.fresh_budget < 1:
       raise ValueError(f"fresh_budget={self.fresh_budget} must be >= 1")
 
@@ -89,7 +108,9 @@ class Found(NamedTuple):
     groups: i64[N], groups of near-duplicates.
     folds: (training side, test side) of each outer fold.
     heads: the head of each outer fold.
+    candidates: scores of the cascades that each outer fold tried.
     replays: by name of the policy.
+    limited: replays of the policy under other budgets, by their text.
     policy: fitted on all problems, for use.
     fresh: rows of the fresh problems.
   """
@@ -99,7 +120,9 @@ class Found(NamedTuple):
   groups: Int[np.ndarray, " N"]
   folds: list[tuple[np.ndarray, np.ndarray]]
   heads: list[str]
+  candidates: list[dict[str, float]]
   replays: dict[str, policy_replay.Replay]
+  limited: dict[str, policy_replay.Replay]
   policy: budget_policies.BudgetPolicy
   fresh: list[dict]
 
@@ -123,34 +146,34 @@ def run(
     ValueError: if a recipe cannot be run.
   """
   recipe.check()
-  table = _table(compare, workdir, progress)
+  table = _table(recipe, compare, workdir, progress)
   families = tuple(problem.family for problem in compare.problems.load())
   groups = arm_tables.question_groups(table.questions)
   folds = list(tasks.folds(groups, recipe.folds, recipe.seed))
-  blind = dataclasses.replace(recipe.fit, heads=("means",))
-  rows = np.arange(len(families))
-  apart = [
-    (rows[np.array(families) != name], rows[np.array(families) == name])
-    for name in sorted(set(families))
-  ]
-  sides = {POLICY: (folds, recipe.fit), BLIND: (folds, blind)}
-  if len(apart) > 1:
-    sides[UNSEEN] = apart, recipe.fit
+  sides = _sides(recipe, families, folds)
   fits = sum(len(splits) for splits, _ in sides.values()) + 1
-  replays, heads = {}, {}
+  replays, limited, heads, candidates = {}, {}, {}, {}
   with _bar(progress) as bar:
     task = bar.add_task("fitting", total=fits)
     for name, (splits, options) in sides.items():
       bar.update(task, description=name)
-      predicted, heads[name] = cross_fitted(
+      crossed = cross_fitted(
         table, groups, splits, options, lambda: bar.advance(task)
       )
+      heads[name], candidates[name] = crossed.heads, crossed.candidates
       # Each family alone: forecasts by fits that know different families are
       # not on one scale.
-      alone = [test for _, test in splits] if name == UNSEEN else ()
+      alone = [test for _, test in splits] if name.startswith(UNSEEN) else ()
       replays[name] = policy_replay.replay(
-        predicted, table, recipe.budgets, recipe.wave, alone
+        crossed.predicted,
+        table,
+        recipe.budgets,
+        recipe.wave,
+        alone,
+        cascades=crossed.cascades,
       )
+      if name == POLICY:
+        limited = _limited(recipe, table, crossed)
     bar.update(task, description="all problems")
     policy = fitted_policy(recipe.fit, compare, table, groups)
     bar.advance(task)
@@ -166,17 +189,100 @@ def run(
     groups=groups,
     folds=folds,
     heads=heads[POLICY],
+    candidates=candidates[POLICY],
     replays=replays,
+    limited=limited,
     policy=policy,
     fresh=_fresh(recipe, compare, policy, workdir, progress),
   )
 
 
-def _table(compare, workdir, progress) -> arm_tables.ArmTable:
+def _sides(recipe, families, folds):
+  """Splits and options of each policy that is judged."""
+  fit, cascade = recipe.fit, recipe.fit.cascade
+  never = dataclasses.replace(cascade, choose="never")
+  router = dataclasses.replace(fit, cascade=never)
+  sides = {
+    POLICY: (folds, fit),
+    ROUTER: (folds, router),
+    BLIND: (folds, dataclasses.replace(router, heads=("means",))),
+  }
+  if recipe.looks or recipe.first_tries:
+    always = dataclasses.replace(cascade, choose="always")
+    alone = dataclasses.replace(fit, heads=("means",), cascade=always)
+    sides[CASCADE] = folds, alone
+  rows = np.arange(len(families))
+  apart = [
+    (rows[np.array(families) != name], rows[np.array(families) == name])
+    for name in sorted(set(families))
+  ]
+  if len(apart) > 1:
+    sides[UNSEEN] = apart, fit
+    sides[UNSEEN_MEANS] = apart, dataclasses.replace(router, fixed=False)
+  return sides
+
+
+def _limited(recipe, table, crossed) -> dict[str, policy_replay.Replay]:
+  """The policy under budgets on other fields.
+
+  The laws of what arms cost are of all problems: they hold no answers.
+  """
+  laws = policy_fitting.fitted_laws(table)
+  return {
+    text: policy_replay.replay(
+      crossed.predicted,
+      table,
+      [budget_lib.Budget.parse(text).as_dict()],
+      recipe.wave,
+      cascades=crossed.cascades,
+      laws=laws,
+    )
+    for text in recipe.limits
+  }
+
+
+def _table(recipe, compare, workdir, progress) -> arm_tables.ArmTable:
   # What only the comparison's own report reads is not run again.
-  plain = dataclasses.replace(compare, samples=0, controls=(), tree_method="")
-  found = comparing.run(plain, os.fspath(workdir), progress=progress)
-  return arm_tables.arm_table(plain, found)
+  plain = dataclasses.replace(
+    compare, samples=0, controls=(), control_methods=(), tree_method=""
+  )
+  labels = ",".join(method.label for method in recipe.first_tries)
+  everything = dataclasses.replace(
+    plain, methods=plain.methods + recipe.first_tries
+  )
+  found = []
+  for methods, changes in (
+    (recipe.looks, {}),
+    (recipe.first_tries, {"budgets": recipe.first_budgets}),
+  ):
+    if methods:
+      looked = dataclasses.replace(
+        plain, methods=methods, only="", seen=True, **changes
+      )
+      found.append(comparing.run(looked, os.fspath(workdir), progress=progress))
+  first = found[-1].runs if recipe.first_tries else []
+  compared = comparing.run(plain, os.fspath(workdir), progress=progress)
+  if plain.only and labels:
+    everything = dataclasses.replace(everything, only=f"{plain.only},{labels}")
+  return arm_tables.arm_table(
+    everything, dataclasses.replace(compared, runs=compared.runs + first)
+  )
+
+
+class Crossed(NamedTuple):
+  """Policies of the folds, each for the problems that it never saw.
+
+  Attributes:
+    predicted: f64[N, K] forecasts.
+    cascades: how each problem's answers are looked at.
+    heads: the head of each fit.
+    candidates: scores of the cascades that each fit tried.
+  """
+
+  predicted: budget_policies.Predicted
+  cascades: list[policy_cascades.Cascade | None]
+  heads: list[str]
+  candidates: list[dict[str, float]]
 
 
 def cross_fitted(
@@ -185,8 +291,8 @@ def cross_fitted(
   splits: Sequence[tuple[np.ndarray, np.ndarray]],
   options: policy_fitting.FitOptions,
   advance: Callable[[], None] = lambda: None,
-) -> tuple[budget_policies.Predicted, list[str]]:
-  """Forecasts of each problem by a fit without it, and the head of each fit.
+) -> Crossed:
+  """What is said of each problem by a fit without it.
 
   Args:
     table: what the arms did.
@@ -199,15 +305,22 @@ def cross_fitted(
   # An arm that a fold leaves out is worth nothing there, so never chosen.
   success = np.zeros((rows, arms))
   tokens = np.tile(table.caps.astype(np.float64), (rows, 1))
-  heads = []
+  cascades: list[policy_cascades.Cascade | None] = [None] * rows
+  heads, candidates = [], []
   for train, test in splits:
     fitted = policy_fitting.fit(table.take(train), groups[train], options)
     found = fitted.predict([table.questions[r] for r in test], table.caps)
     success[np.ix_(test, fitted.arms)] = found.success
     tokens[np.ix_(test, fitted.arms)] = found.tokens
+    wide = cascade_fitting.widened(fitted.cascade, fitted.arms, arms)
+    for row in test:
+      cascades[row] = wide
     heads.append(fitted.head)
+    candidates.append(fitted.candidates)
     advance()
-  return budget_policies.Predicted(success, tokens), heads
+  return Crossed(
+    budget_policies.Predicted(success, tokens), cascades, heads, candidates
+  )
 
 
 def fitted_policy(
@@ -238,6 +351,8 @@ def fitted_policy(
       solving.weights_fingerprint(reward),
     ),
     origin=f"{rows} problems, {seeds} seeds, {fitted.head}",
+    laws=fitted.laws,
+    cascade=fitted.cascade,
   )
 
 

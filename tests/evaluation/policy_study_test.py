@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxttc import results, simulation
+from jaxttc.allocators.routing import rungs
 from jaxttc.evaluation import (
   arm_tables,
   budget_policies,
@@ -73,11 +74,11 @@ def _found(table):
     (policy_study.POLICY, _options()),
     (policy_study.BLIND, _options(heads=("means",))),
   ):
-    predicted, chosen = policy_study.cross_fitted(
-      table, groups, splits, options
+    crossed = policy_study.cross_fitted(table, groups, splits, options)
+    replays[name] = policy_replay.replay(
+      crossed.predicted, table, (20.0, 50.0), 8, cascades=crossed.cascades
     )
-    replays[name] = policy_replay.replay(predicted, table, (20.0, 50.0), 8)
-    heads = heads or chosen
+    heads = heads or crossed.heads
   known = budget_policies.Predicted(table.right.mean(0), table.tokens.mean(0))
   replays[policy_study.ORACLE] = policy_replay.replay(
     known, table, (20.0, 50.0), 8
@@ -98,7 +99,9 @@ def _found(table):
     groups=groups,
     folds=splits,
     heads=heads,
+    candidates=[],
     replays=replays,
+    limited={},
     policy=policy,
     fresh=[],
   )
@@ -169,10 +172,10 @@ def test_a_problem_is_never_in_its_own_fit(table):
     right=np.tile((rng.random((1, 80, 1)) < 0.5), (2, 1, 6)).astype(float)
   )
   splits = list(policy_study.tasks.folds(groups, 4, 0))
-  predicted, _ = policy_study.cross_fitted(
+  crossed = policy_study.cross_fitted(
     noise, groups, splits, _options(heads=("knn(k=1)",))
   )
-  usable = predicted.success.max(1)
+  usable = crossed.predicted.success.max(1)
   told = np.corrcoef(usable, noise.right[0, :, 0])[0, 1]
   assert abs(told) < 0.3
 
@@ -199,7 +202,7 @@ def test_hindsight_is_no_worse_than_choosing_beforehand(found):
 
 def test_a_mixture_spends_its_budget_and_is_the_best_of_a_grid():
   right, tokens = np.array([0.3, 0.6, 0.5]), np.array([20.0, 80.0, 70.0])
-  odds = policy_claims.mixture(right, tokens, np.ones(3, bool), 50.0)
+  odds = rungs.mixture(right, tokens, np.ones(3, bool), 50.0)
   assert odds.min() >= 0 and odds.sum() <= 1 + 1e-9
   np.testing.assert_allclose(odds @ tokens, 50.0)
   best = max(
@@ -210,9 +213,7 @@ def test_a_mixture_spends_its_budget_and_is_the_best_of_a_grid():
     if np.array([a, b, c]) @ tokens <= 50.0
   )
   assert odds @ right >= best - 1e-9
-  alone = policy_claims.mixture(
-    right, tokens, np.array([True, False, False]), 5
-  )
+  alone = rungs.mixture(right, tokens, np.array([True, False, False]), 5)
   np.testing.assert_allclose(alone, [0.25, 0, 0])
 
 

@@ -160,3 +160,32 @@ def plan(
     else:
       price = max(price, rung.worth)
   return Plan(arms, price)
+
+
+def mixture(
+  right: Float[np.ndarray, " K"],
+  tokens: Float[np.ndarray, " K"],
+  allowed: Bool[np.ndarray, " K"],
+  budget: float | int,
+) -> Float[np.ndarray, " K"]:
+  """The best odds of drawing arms that cost a budget in expectation.
+
+  Args:
+    right: mean score of each arm.
+    tokens: mean cost of each arm, positive.
+    allowed: arms that may be drawn.
+    budget: mean cost; what the odds leave to 1 draws no arm.
+
+  Returns:
+    f64[K], odds; their sum is at most 1.
+  """
+  odds, left = np.zeros(len(right)), float(budget)
+  for rung in hull_rungs(right[None], tokens[None], allowed):
+    share = min(1.0, left / rung.cost)
+    odds[rung.arm] += share
+    if rung.below != NONE:
+      odds[rung.below] -= share
+    left -= share * rung.cost
+    if share < 1:
+      break
+  return odds
