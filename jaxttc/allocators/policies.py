@@ -144,7 +144,7 @@ def accept(
 
 
 def compose(
-  caps: Float[np.ndarray, "K F"],
+  caps: Float[np.ndarray, "K F"] | Int[np.ndarray, "K F"],
   tokens: Sequence[int] | Int[np.ndarray, " K"],
   groups: Sequence[int] | Int[np.ndarray, " K"],
   *,
@@ -156,7 +156,7 @@ def compose(
   """Puts a policy together.
 
   Args:
-    caps: f64[K, F], the most that each arm costs on each limited field.
+    caps: [K, F], the most that each arm costs on each limited field.
     tokens: the most that each arm generates.
     groups: arms of one group are asked together.
     route: see `Policy`.
@@ -193,7 +193,6 @@ class Run:
     budget: budget_lib.Budget,
     *,
     wave: int = 16,
-    reserve: float = 0.0,
   ):
     """A run of which nothing is spent.
 
@@ -202,7 +201,6 @@ class Run:
       questions: whatever its functions take.
       budget: of all questions together.
       wave: most attempts of a wave.
-      reserve: share of the budget held back from first attempts.
 
     Raises:
       ValueError: as `pooled_budget.Pool`.
@@ -216,7 +214,6 @@ class Run:
       policy.groups,
       amount=budget,
       wave=wave,
-      reserve=reserve,
     )
     self.tried: list[list[Tried]] = [[] for _ in questions]
 

@@ -3,8 +3,8 @@
 
 Candidates are replayed on forecasts of questions by fits that never saw them:
 the router alone; and the router with a cascade, with or without the arms whose
-searches were looked at but that it had not chosen, with more or less held back
-from first tries. The best by mean score over the budgets is taken, so that a
+searches were looked at but that it had not chosen, with further tries counting
+for more or less. The best by mean score over the budgets is taken, so that a
 policy gets a cascade only where that solves more of its own questions.
 """
 
@@ -33,7 +33,7 @@ class CascadeOptions:
   Attributes:
     choose: "best" of all candidates, "never" a cascade or "always" one.
     tries: most tries of a question; at most one a recorded seed.
-    reserves: shares of the budget held back from first tries.
+    discounts: what a forecast gain of a further try may count for.
     budgets: mean tokens a question at which candidates are judged.
     wave: most questions of a wave.
     enough: least rise of the mean score that a cascade must bring.
@@ -41,7 +41,7 @@ class CascadeOptions:
 
   choose: str = "best"
   tries: int = 3
-  reserves: tuple[float, ...] = (0.0, 0.25)
+  discounts: tuple[float, ...] = (1.0, 0.3, 0.1)
   budgets: tuple[float, ...] = (60.0, 120.0, 240.0)
   wave: int = 32
   enough: float = 0.0
@@ -57,9 +57,9 @@ class CascadeOptions:
         "expected cascade.tries >= 2, wave >= 1 and enough >= 0, got "
         f"{self.tries}, {self.wave} and {self.enough}"
       )
-    if not self.reserves or min(self.reserves) < 0 or max(self.reserves) >= 1:
+    if not self.discounts or not all(0 < d <= 1 for d in self.discounts):
       raise ValueError(
-        f"cascade.reserves={self.reserves} must lie in [0, 1), at least one"
+        f"cascade.discounts={self.discounts} must lie in (0, 1], at least one"
       )
     if not self.budgets or not min(self.budgets) >= 1:
       raise ValueError(f"cascade.budgets={self.budgets} must be >= 1")
@@ -115,8 +115,8 @@ def choose(
 def _name(choice: Choice) -> str:
   if choice.cascade is None:
     return "router"
-  count, reserve = len(choice.arms), choice.cascade.reserve
-  return f"cascade, {count} arms, {reserve:g} held back"
+  count, discount = len(choice.arms), choice.cascade.discount
+  return f"cascade, {count} arms, gains by {discount:g}"
 
 
 def _candidates(table, guess, arms, options) -> Iterator[Choice]:
@@ -130,9 +130,9 @@ def _candidates(table, guess, arms, options) -> Iterator[Choice]:
       continue
     model = _fitted(table, guess, chosen[seen])
     tries = min(options.tries, len(table.seeds))
-    for reserve in options.reserves:
+    for discount in options.discounts:
       yield Choice(
-        chosen, policy_cascades.Cascade(model, seen, tries, reserve), {}
+        chosen, policy_cascades.Cascade(model, seen, tries, discount), {}
       )
 
 

@@ -25,13 +25,15 @@ class Cascade(NamedTuple):
     looked: bool[K], the arms that it was fitted to; others are neither looked
       at nor asked a second time.
     tries: most tries of a question.
-    reserve: share of the budget held back from first tries.
+    discount: what a gain that is forecast of a further try counts for, beside
+      one of a first try, in (0, 1]. The best of many gains is forecast too
+      high; and money spent on first tries is better known.
   """
 
   model: answer_trust.Trust
   looked: Bool[np.ndarray, " K"]
   tries: int
-  reserve: float
+  discount: float
 
 
 # What an attempt showed: an outcome -> its look.
@@ -79,9 +81,8 @@ def verify(
     share = answer_trust.shares(
       cascade.model, known, (tokens[place] / caps)[None]
     )
-    return policies.Verdict(
-      trust, np.where(cascade.looked, gains, 0.0), costs_of(share * caps)[0]
-    )
+    gains = np.where(cascade.looked, cascade.discount * gains, 0.0)
+    return policies.Verdict(trust, gains, costs_of(share * caps)[0])
 
   return decide
 
@@ -97,7 +98,7 @@ def _try(attempt, outcome, success, caps, look_of) -> answer_trust.Tries:
 
 def pack(cascade: Cascade) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """What a cascade is, for JSON, and its arrays by name."""
-  about = {"tries": cascade.tries, "reserve": cascade.reserve}
+  about = {"tries": cascade.tries, "discount": cascade.discount}
   arrays = answer_trust.pack(cascade.model)
   return about, arrays | {"looked": np.asarray(cascade.looked)}
 
@@ -114,5 +115,5 @@ def unpack(
     answer_trust.unpack(arrays),
     np.asarray(arrays["looked"], bool),
     int(about["tries"]),
-    float(about["reserve"]),
+    float(about["discount"]),
   )

@@ -75,7 +75,7 @@ def replay(
     sides: rows of problems that share a pool, each with the same mean budget;
       none for one pool of all.
     cascades: how each question's answers are looked at, its arms those of the
-      table; none for not at all. A pool holds back the mean of their reserves.
+      table; none for not at all.
     laws: of the table's arms; for budgets on other fields.
   """
   seeds, rows, _ = table.right.shape
@@ -159,7 +159,6 @@ def _run(predicted, table, seed, side, cascades, laws, limits, wave):
     side,
     budget_lib.Budget(**limits),
     wave=wave,
-    reserve=float(np.mean([c.reserve if c else 0.0 for c in cascades])),
   )
 
 

@@ -365,7 +365,6 @@ def _begun(
     left,
     budget,
     wave=2 * job.batch,
-    reserve=policy.cascade.reserve if policy.cascade else 0.0,
   )
   return _Work(job, left, predicted, run)
 

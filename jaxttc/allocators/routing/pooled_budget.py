@@ -10,8 +10,7 @@ last questions get cheaper arms, or none.
 
 A question that was answered may be asked again: whoever looked at its answer
 tells the pool what each arm would add to it, and these gains compete with the
-first attempts of others, at the same price. A share of the budget can be held
-back from first attempts for that; what nobody needs of it goes to them at last.
+first attempts of others, at the same price.
 
 With a budget on several fields, a unit of each is priced at one over what is
 left of it: what is scarce is dear.
@@ -71,7 +70,6 @@ class Pool:
     *,
     amount: int | budget_lib.Budget,
     wave: int = 16,
-    reserve: float = 0.0,
   ):
     """A pool of which nothing is spent.
 
@@ -83,12 +81,11 @@ class Pool:
       groups: arms of one group can be asked together.
       amount: tokens for all questions together, or a budget.
       wave: most questions of a wave.
-      reserve: share of the budget held back from first attempts, in [0, 1).
 
     Raises:
       ValueError: if shapes disagree, a forecast is not finite, a cost or a cap
-        is not positive, the amount is negative or limits nothing, the wave is
-        empty or the reserve out of range.
+        is not positive, the amount is negative or limits nothing, or the wave
+        is empty.
     """
     score, cost = np.asarray(score, float), np.asarray(cost, float)
     caps, self._groups = np.asarray(caps), np.asarray(groups)
@@ -98,18 +95,14 @@ class Pool:
     cost = cost[..., None] if self._single and cost.ndim == 2 else cost
     caps = caps[..., None] if self._single and caps.ndim == 1 else caps
     _check(score, cost, caps, self._groups, len(self.fields), wave)
-    if not 0 <= reserve < 1:
-      raise ValueError(f"pool: reserve={reserve} must lie in [0, 1)")
     self._score, self._cost, self._caps = score.copy(), cost.copy(), caps
-    self._wave, self._reserve = wave, reserve
-    self._amount = np.array(list(budget.as_dict().values()), float)
+    self._wave = wave
     rows = len(score)
     self._ladders: list[list[rungs_lib.Rung] | None] = [None] * rows
     self._ladder_of = np.zeros(len(caps), bool), np.ones(len(self.fields))
     self.arms = np.full(rows, NONE)
     self.attempts = np.zeros(rows, np.int64)
     self._spent = np.zeros((rows, len(self.fields)))
-    self._first_spent = np.zeros(len(self.fields))
     self.prices = np.zeros(rows)
     self._pending = np.ones(rows, bool)
     self._asked = np.zeros(rows, bool)
@@ -142,19 +135,7 @@ class Pool:
       )
     left = np.array(self._left(), float)
     allowed = (self._caps <= left).all(1)
-    ladder = self._rungs(allowed, left)
-    planned = None
-    if self._reserve:
-      own = (1 - self._reserve) * self._amount - self._first_spent
-      planned = rungs_lib.plan(
-        ladder,
-        self._pending,
-        left,
-        first=self.attempts == 0,
-        first_amount=np.maximum(own, 0.0),
-      )
-    if planned is None or not (planned.arms != NONE).any():
-      planned = rungs_lib.plan(ladder, self._pending, left)
+    planned = rungs_lib.plan(self._rungs(allowed, left), self._pending, left)
     return self._wave_of(planned, left)
 
   def _wave_of(self, planned: rungs_lib.Plan, left: np.ndarray) -> Wave | None:
@@ -213,8 +194,6 @@ class Pool:
       costs.Cost(**{name: getattr(spent, name) for name in self.fields})
     )
     self._spent[question] += paid
-    if self.attempts[question] == 1:
-      self._first_spent += paid
     self._asked[question] = False
     self._pending[question] = (
       gains is not None and (np.asarray(gains) > 0).any()

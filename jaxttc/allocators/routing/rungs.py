@@ -129,9 +129,6 @@ def plan(
   rungs: Sequence[Rung],
   pending: Bool[np.ndarray, " n"],
   amount: float | int | Float[np.ndarray, " F"],
-  *,
-  first: Bool[np.ndarray, " n"] | None = None,
-  first_amount: Float[np.ndarray, " F"] | None = None,
 ) -> Plan:
   """Buys rungs, the worthiest first, until the amount is spent.
 
@@ -141,21 +138,15 @@ def plan(
     rungs: as `hull_rungs` orders them.
     pending: the questions that are still to be answered.
     amount: expected costs may sum to so much, field by field.
-    first: questions that share a smaller amount of their own; None for none.
-    first_amount: that amount.
   """
   arms = np.full(len(pending), NONE)
   left = np.atleast_1d(np.array(amount, float))
-  own = left.copy() if first_amount is None else np.array(first_amount, float)
   price = 0.0
   for rung in rungs:
     if not pending[rung.question] or arms[rung.question] != rung.below:
       continue
-    held = first is not None and bool(first[rung.question])
-    more = np.array(rung.costs)
-    if (more <= left).all() and (not held or (more <= own).all()):
-      left -= more
-      own -= more if held else 0.0
+    if (np.array(rung.costs) <= left).all():
+      left -= rung.costs
       arms[rung.question] = rung.arm
     else:
       price = max(price, rung.worth)
