@@ -313,10 +313,16 @@ def _cost_features(known: Failed, share: np.ndarray) -> np.ndarray:
 def _logistic(
   x: Float[np.ndarray, "R D"], y: Float[np.ndarray, " R"]
 ) -> Float[np.ndarray, " D"]:
-  """Weights of a logistic regression with a small ridge; the first is free."""
-  spread = np.maximum(x.std(0), 1e-6)
-  spread[0] = 1.0
-  z = x / spread
+  """Weights of a logistic regression with a small ridge; the first is free.
+
+  A feature that is always the same says nothing, and gets no weight.
+  """
+  centre, spread = x.mean(0), x.std(0)
+  used = spread > 1e-9
+  used[0] = False
+  z = np.concatenate(
+    [np.ones((len(x), 1)), (x[:, used] - centre[used]) / spread[used]], 1
+  )
 
   def loss(w):
     margin = z @ w
@@ -327,6 +333,9 @@ def _logistic(
     return value, slope
 
   found = optimize.minimize(
-    loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B"
-  )
-  return found.x / spread
+    loss, np.zeros(z.shape[1]), jac=True, method="L-BFGS-B"
+  ).x
+  weights = np.zeros(x.shape[1])
+  weights[used] = found[1:] / spread[used]
+  weights[0] = found[0] - weights[used] @ centre[used]
+  return weights
