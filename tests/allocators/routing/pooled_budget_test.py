@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxttc.allocators import routing
+from jaxttc.cost import budget as budget_lib
 
 
 def _forecast(seed, rows=12, arms=5):
@@ -100,6 +101,34 @@ def test_waves_must_be_told_and_caps_kept():
     pool.tell(other, 1)
 
 
+def test_gains_compete_with_first_attempts():
+  score = np.array([[0.9, 0.0], [0.5, 0.0], [0.1, 0.0]])
+  cost = np.tile([[10.0, 20.0]], (3, 1))
+  pool = routing.Pool(score, cost, [10, 20], [0, 0], amount=40, wave=1)
+  assert pool.ask().questions.tolist() == [0]
+  pool.tell(0, 10, np.array([0.0, 0.6]))
+  assert pool.open(0) and pool.next_rung(0).gain == 0.6
+  # Worth 0.03 a token: less than the second question's, more than the last's.
+  asked = [pool.ask() for _ in range(1)]
+  assert asked[0].questions.tolist() == [0] and asked[0].arms.tolist() == [1]
+  pool.tell(0, 20)
+  assert not pool.open(0)
+  assert pool.ask().questions.tolist() == [1]
+  pool.tell(1, 10, np.array([0.0, -0.2]))
+  assert not pool.open(1) and pool.ask() is None
+  np.testing.assert_array_equal(pool.attempts, [2, 1, 0])
+  np.testing.assert_array_equal(pool.spent, [30, 10, 0])
+
+
+def test_gains_must_be_of_the_arms():
+  pool = routing.Pool(*_forecast(0), [60] * 5, [0] * 5, amount=1000, wave=2)
+  first, second = pool.ask().questions
+  with pytest.raises(ValueError, match="2 gains for 5 arms"):
+    pool.tell(first, 1, np.ones(2))
+  with pytest.raises(ValueError, match="finite gains and positive costs"):
+    pool.tell(second, 1, np.full(5, np.inf))
+
+
 @pytest.mark.parametrize(
   "change, message",
   [
@@ -112,6 +141,11 @@ def test_waves_must_be_told_and_caps_kept():
     (dict(score=np.full((2, 2), np.nan)), "finite scores"),
     (dict(cost=np.zeros((2, 2))), "positive costs"),
     (dict(score=np.ones(2)), "scores and costs"),
+    (dict(amount=budget_lib.Budget()), "the budget limits nothing"),
+    (
+      dict(amount=budget_lib.Budget(generated_tokens=9, flops=1.0)),
+      "each of 2 limited fields",
+    ),
   ],
 )
 def test_bad_input_is_refused(change, message):
