@@ -259,13 +259,13 @@ def _described(
   for part in ("success", "share"):
     about[part], found = routing.saved_heads.pack(getattr(policy, part))
     arrays |= {f"{part}.{name}": array for name, array in found.items()}
-  for part, packed in (
-    ("laws", policy.laws and cost_laws.pack(policy.laws)),
-    ("cascade", policy.cascade and policy_cascades.pack(policy.cascade)),
-  ):
-    if packed:
-      about[part], found = packed
-      arrays |= {f"{part}.{name}": array for name, array in found.items()}
+  found = {}
+  if policy.laws is not None:
+    about["laws"], found["laws"] = cost_laws.pack(policy.laws)
+  if policy.cascade is not None:
+    about["cascade"], found["cascade"] = policy_cascades.pack(policy.cascade)
+  for part, named in found.items():
+    arrays |= {f"{part}.{name}": array for name, array in named.items()}
   return about, arrays
 
 

@@ -26,7 +26,7 @@ from jaxttc.predictors import answer_trust
 
 _TOKENS = "generated_tokens"
 NONE = -1
-Limits = dict[str, float]
+Limits = dict[str, int | float]
 
 
 class Replay(NamedTuple):
