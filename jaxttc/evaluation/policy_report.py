@@ -9,7 +9,7 @@ import numpy as np
 from rich import table as rich_table
 
 from jaxttc import page
-from jaxttc.evaluation import budget_policies, policy_solving
+from jaxttc.evaluation import budget_policies, policy_rows
 
 _COLOURS = {
   "prompt": "#BBBBBB",
@@ -58,7 +58,7 @@ def table(rows: Rows) -> rich_table.Table:
 
 def _label(row: Mapping[str, Any]) -> str:
   if row["arm"] is None:
-    return policy_solving.NOT_TRIED
+    return policy_rows.NOT_TRIED
   return budget_policies.Arm(**row["arm"]).label
 
 
@@ -106,7 +106,7 @@ def draw(rows: Rows, path: str | os.PathLike[str]) -> None:
 def _draw_stages(axes: Any, rows: Rows) -> None:
   x = np.arange(len(rows))
   bottom = np.zeros(len(rows))
-  for stage in policy_solving.STAGES:
+  for stage in policy_rows.STAGES:
     height = np.array([row["stages"][stage] for row in rows], float)
     axes.bar(
       x,

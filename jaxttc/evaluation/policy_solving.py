@@ -24,7 +24,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -39,7 +39,8 @@ from jaxttc.evaluation import (
   cost_laws,
   looks,
   policy_cascades,
-  problem_sets,
+  policy_rows,
+  policy_searches,
   served_models,
   solving,
 )
@@ -47,27 +48,12 @@ from jaxttc.inference import bundle as bundle_lib
 from jaxttc.runtime import search as search_lib
 from jaxttc.tasks import problems as problems_lib
 
-NOT_TRIED = "not tried"  # the `stop` of problems that the budget left out
-STAGES = ("prompt", "answer", "search", "tries", "verify")
-Engine = tuple[bundle_lib.Bundle, bundle_lib.Bundle | None]
-
-
-class _Job(NamedTuple):
-  """Everything that a run needs, checked."""
-
-  problems: Sequence[problems_lib.Problem]
-  prompts: Sequence[str]
-  engine: Engine
-  policy: budget_policies.BudgetPolicy
-  budget: budget_lib.Budget
-  seed: int
-  batch: int
-  mesh: jax.sharding.Mesh | None
+NOT_TRIED = policy_rows.NOT_TRIED
 
 
 def solve(
   problems: Sequence[problems_lib.Problem],
-  engine: Engine,
+  engine: policy_rows.Engine,
   budget: budget_lib.Budget,
   *,
   policy: str | budget_policies.BudgetPolicy = budget_policies.AUTO,
@@ -112,7 +98,9 @@ def solve(
   policy = _loaded(policy)
   prompts = [problems_lib.prompt(p, policy.style) for p in problems]
   total = _total(budget, per, len(problems), policy)
-  job = _Job(problems, prompts, engine, policy, total, seed, batch, None)
+  job = policy_rows.Job(
+    problems, prompts, engine, policy, total, seed, batch, None
+  )
   _check(job)
   rows = {row["id"]: row for row in _rows(job, [])}
   return [rows[problem.id] for problem in problems]
@@ -214,7 +202,7 @@ def _total(
   )
 
 
-def _prepared(recipe, policy, mesh) -> _Job:
+def _prepared(recipe, policy, mesh) -> policy_rows.Job:
   for name in (recipe.policy, recipe.verifier):
     if served_models.is_url(name):
       raise ValueError(
@@ -239,7 +227,7 @@ def _prepared(recipe, policy, mesh) -> _Job:
     width=recipe.width,
   )
   prompts = recipe.problems.prompts(problems)
-  job = _Job(
+  job = policy_rows.Job(
     problems,
     prompts,
     engine,
@@ -253,7 +241,7 @@ def _prepared(recipe, policy, mesh) -> _Job:
   return job
 
 
-def _check(job: _Job) -> None:
+def _check(job: policy_rows.Job) -> None:
   """Refuses what would only fail when something has been spent."""
   if not job.problems:
     raise ValueError("there are no problems; expected at least one")
@@ -272,7 +260,9 @@ def _check(job: _Job) -> None:
     search_lib.encode(language, job.prompts, settings)
 
 
-def _header(recipe: solving.SolveRecipe, job: _Job) -> dict[str, Any]:
+def _header(
+  recipe: solving.SolveRecipe, job: policy_rows.Job
+) -> dict[str, Any]:
   problems = json.loads(json.dumps(dataclasses.asdict(recipe.problems)))
   language, reward = map(solving.weights_fingerprint, job.engine)
   return {
@@ -285,24 +275,8 @@ def _header(recipe: solving.SolveRecipe, job: _Job) -> dict[str, Any]:
   }
 
 
-class _Work(NamedTuple):
-  """A job under way.
-
-  Attributes:
-    job: the job.
-    left: places of the problems that are not done.
-    predicted: of these.
-    run: the policy at work on them.
-  """
-
-  job: _Job
-  left: Sequence[int]
-  predicted: budget_policies.Predicted
-  run: policies.Run
-
-
 def _rows(
-  job: _Job, done: Sequence[Mapping[str, Any]]
+  job: policy_rows.Job, done: Sequence[Mapping[str, Any]]
 ) -> Iterator[dict[str, Any]]:
   """Rows of the problems that are not done, as they come.
 
@@ -316,14 +290,14 @@ def _rows(
   work = _begun(job, left, done)
   waiting = dict.fromkeys(range(len(left)))  # in the order of the problems
   for question in work.run:
-    row = _row(work, question)
+    row = policy_rows.row(work, question)
     if work.run.open(question):
       row["open"] = True
     else:
       del waiting[question]
     yield row
   for question in waiting:
-    yield _row(work, question)
+    yield policy_rows.row(work, question)
 
 
 def _is_open(row: Mapping[str, Any]) -> bool:
@@ -331,8 +305,8 @@ def _is_open(row: Mapping[str, Any]) -> bool:
 
 
 def _begun(
-  job: _Job, left: Sequence[int], done: Sequence[Mapping[str, Any]]
-) -> _Work:
+  job: policy_rows.Job, left: Sequence[int], done: Sequence[Mapping[str, Any]]
+) -> policy_rows.Work:
   """The problems that are left, with what is left of the budget."""
   policy = job.policy
   predicted = policy.predict([job.problems[i].text for i in left])
@@ -350,7 +324,7 @@ def _begun(
     route=lambda _: policies.Forecast(
       predicted.success, expected(predicted.tokens)
     ),
-    decode=_Searches(job, left, fields).run,
+    decode=policy_searches.Searches(job, left, fields).run,
     verify=policy_cascades.verify(
       [policy.cascade] * len(left),
       predicted.success,
@@ -366,140 +340,4 @@ def _begun(
     budget,
     wave=2 * job.batch,
   )
-  return _Work(job, left, predicted, run)
-
-
-class _Searches:
-  """Runs arms of one decoder at a time; each decoder is compiled once."""
-
-  def __init__(self, job: _Job, left: Sequence[int], fields: Sequence[str]):
-    self._job, self._left, self._fields = job, left, fields
-    language = job.engine[0]
-    self._built = {}
-    for text in job.policy.decoders:
-      decoder, settings = job.policy.build(text)
-      longest = max(
-        map(len, search_lib.encode(language, job.prompts, settings))
-      )
-      settings = dataclasses.replace(settings, prompt_tokens=longest)
-      most = max(arm.cap for arm in job.policy.arms if arm.decoder == text)
-      self._built[text] = decoder, solving.fit_slots(settings, decoder, most)
-
-  def run(
-    self, attempts: Sequence[policies.Attempt]
-  ) -> Iterator[policies.Outcome]:
-    """Searches a wave; a further try at a problem has another seed."""
-    for number in sorted({attempt.number for attempt in attempts}):
-      places = [i for i, a in enumerate(attempts) if a.number == number]
-      for result in self._search([attempts[i] for i in places], number):
-        yield policies.Outcome(places[result.problem], result.cost, result)
-
-  def _search(
-    self, attempts: Sequence[policies.Attempt], number: int
-  ) -> Iterator[search_lib.SearchResult]:
-    job = self._job
-    which = [self._left[attempt.question] for attempt in attempts]
-    decoder, settings = self._built[job.policy.arms[attempts[0].arm].decoder]
-    return search_lib.solve(
-      [job.prompts[i] for i in which],
-      [job.problems[i].id for i in which],
-      *job.engine,
-      decoder,
-      budget=[
-        job.policy.limits(attempt.arm, self._fields) for attempt in attempts
-      ],
-      settings=settings,
-      seed=job.seed + number,
-      batch=job.batch,
-      mesh=job.mesh,
-    )
-
-
-def _row(work: _Work, question: int) -> dict[str, Any]:
-  """The row of a problem, as it stands."""
-  job, best = work.job, work.run.best(question)
-  problem = job.problems[work.left[question]]
-  if best is None:
-    return _untried(problem) | _routed(work, question)
-  tried = work.run.tried[question]
-  row = solving.answer_row(problem, best.outcome.result)
-  total = costs.Cost.sum(one.outcome.cost for one in tried)
-  row["cost"] = total.as_dict()
-  row["stages"] = _stages(job.engine[0], best.outcome.result, total)
-  row["tries"] = [
-    {
-      "arm": job.policy.arms[one.attempt.arm]._asdict(),
-      "tokens": int(one.outcome.cost.generated_tokens),
-      "seen": looks.look(one.outcome.result)._asdict(),
-      "trust": float(one.verdict.trust),
-    }
-    for one in tried
-  ]
-  return row | _routed(work, question)
-
-
-def _stages(
-  language: bundle_lib.Bundle,
-  result: search_lib.SearchResult,
-  total: costs.Cost,
-) -> dict[str, int]:
-  generated = int(result.cost.generated_tokens)
-  answer = 0
-  if result.completion:
-    answer = len(language.tokenizer.encode(result.completion))
-  answer = min(answer, generated)
-  return {
-    "prompt": int(total.prompt_tokens),
-    "answer": answer,
-    "search": generated - answer,
-    "tries": int(total.generated_tokens) - generated,
-    "verify": int(total.verifier_tokens),
-  }
-
-
-def _routed(work: _Work, question: int) -> dict[str, Any]:
-  """What the policy had to say about a problem.
-
-  The arm is that of the answer, the prediction that of the first try.
-  """
-  policy, run = work.job.policy, work.run
-  best, rung = run.best(question), run.pool.next_rung(question)
-  described: dict[str, Any] = {
-    "arm": None,
-    "predicted": {"success": 0.0, "tokens": 0.0},
-    "price": float(run.pool.prices[question]),
-    "next": None,
-  }
-  if best is not None:
-    first = run.tried[question][0].attempt.arm
-    described["arm"] = policy.arms[best.attempt.arm]._asdict()
-    described["predicted"] = {
-      "success": float(work.predicted.success[question, first]),
-      "tokens": float(work.predicted.tokens[question, first]),
-    }
-  if rung is not None:
-    tokens = rung.cost
-    if run.pool.fields[0] != "generated_tokens":
-      tokens = float(work.predicted.tokens[question, rung.arm])
-    described["next"] = policy.arms[rung.arm]._asdict() | {
-      "gain": rung.gain,
-      "tokens": tokens,
-      "gain_of_100_tokens": 100 * rung.gain / tokens,
-    }
-  return described
-
-
-def _untried(problem: problems_lib.Problem) -> dict[str, Any]:
-  return {
-    "id": problem.id,
-    "answer": None,
-    "correct": problem_sets.is_right(problem, None),
-    "completion": None,
-    "stop": NOT_TRIED,
-    "rounds": 0,
-    "cost": costs.Cost().as_dict(),
-    "assumed": {},
-    "tree": None,
-    "stages": dict.fromkeys(STAGES, 0),
-    "tries": [],
-  }
+  return policy_rows.Work(job, left, predicted, run)

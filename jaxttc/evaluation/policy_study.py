@@ -9,7 +9,6 @@ over all problems, seed by seed, as `policy_solving` runs it; only the searches
 are looked up.
 """
 
-from collections.abc import Callable, Sequence
 import dataclasses
 import os
 from typing import NamedTuple
@@ -23,10 +22,9 @@ from jaxttc.cost import budget as budget_lib
 from jaxttc.evaluation import (
   arm_tables,
   budget_policies,
-  cascade_fitting,
   comparing,
-  policy_cascades,
   policy_fitting,
+  policy_folds,
   policy_replay,
   policy_solving,
   problem_sets,
@@ -157,7 +155,7 @@ def run(
     task = bar.add_task("fitting", total=fits)
     for name, (splits, options) in sides.items():
       bar.update(task, description=name)
-      crossed = cross_fitted(
+      crossed = policy_folds.cross_fitted(
         table, groups, splits, options, lambda: bar.advance(task)
       )
       heads[name], candidates[name] = crossed.heads, crossed.candidates
@@ -266,60 +264,6 @@ def _table(recipe, compare, workdir, progress) -> arm_tables.ArmTable:
     everything = dataclasses.replace(everything, only=f"{plain.only},{labels}")
   return arm_tables.arm_table(
     everything, dataclasses.replace(compared, runs=compared.runs + first)
-  )
-
-
-class Crossed(NamedTuple):
-  """Policies of the folds, each for the problems that it never saw.
-
-  Attributes:
-    predicted: f64[N, K] forecasts.
-    cascades: how each problem's answers are looked at.
-    heads: the head of each fit.
-    candidates: scores of the cascades that each fit tried.
-  """
-
-  predicted: budget_policies.Predicted
-  cascades: list[policy_cascades.Cascade | None]
-  heads: list[str]
-  candidates: list[dict[str, float]]
-
-
-def cross_fitted(
-  table: arm_tables.ArmTable,
-  groups: Int[np.ndarray, " N"],
-  splits: Sequence[tuple[np.ndarray, np.ndarray]],
-  options: policy_fitting.FitOptions,
-  advance: Callable[[], None] = lambda: None,
-) -> Crossed:
-  """What is said of each problem by a fit without it.
-
-  Args:
-    table: what the arms did.
-    groups: i64[N], of near-duplicates.
-    splits: (training side, test side); the test sides make up all problems.
-    options: how to fit.
-    advance: called after each fit.
-  """
-  rows, arms = table.right.shape[1:]
-  # An arm that a fold leaves out is worth nothing there, so never chosen.
-  success = np.zeros((rows, arms))
-  tokens = np.tile(table.caps.astype(np.float64), (rows, 1))
-  cascades: list[policy_cascades.Cascade | None] = [None] * rows
-  heads, candidates = [], []
-  for train, test in splits:
-    fitted = policy_fitting.fit(table.take(train), groups[train], options)
-    found = fitted.predict([table.questions[r] for r in test], table.caps)
-    success[np.ix_(test, fitted.arms)] = found.success
-    tokens[np.ix_(test, fitted.arms)] = found.tokens
-    wide = cascade_fitting.widened(fitted.cascade, fitted.arms, arms)
-    for row in test:
-      cascades[row] = wide
-    heads.append(fitted.head)
-    candidates.append(fitted.candidates)
-    advance()
-  return Crossed(
-    budget_policies.Predicted(success, tokens), cascades, heads, candidates
   )
 
 

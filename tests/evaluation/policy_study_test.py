@@ -12,6 +12,7 @@ from jaxttc.evaluation import (
   comparing,
   policy_claims,
   policy_fitting,
+  policy_folds,
   policy_replay,
   policy_study,
   problem_sets,
@@ -74,7 +75,7 @@ def _found(table):
     (policy_study.POLICY, _options()),
     (policy_study.BLIND, _options(heads=("means",))),
   ):
-    crossed = policy_study.cross_fitted(table, groups, splits, options)
+    crossed = policy_folds.cross_fitted(table, groups, splits, options)
     replays[name] = policy_replay.replay(
       crossed.predicted, table, (20.0, 50.0), 8, cascades=crossed.cascades
     )
@@ -172,7 +173,7 @@ def test_a_problem_is_never_in_its_own_fit(table):
     right=np.tile((rng.random((1, 80, 1)) < 0.5), (2, 1, 6)).astype(float)
   )
   splits = list(policy_study.tasks.folds(groups, 4, 0))
-  crossed = policy_study.cross_fitted(
+  crossed = policy_folds.cross_fitted(
     noise, groups, splits, _options(heads=("knn(k=1)",))
   )
   usable = crossed.predicted.success.max(1)
