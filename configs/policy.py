@@ -6,7 +6,7 @@
       --export=jaxttc/pretrained/auto_policy.npz
 
 The arms are the decoders and budgets of configs/compare.py. Cells that are
-there are read; from nothing, running them takes about two hours on two CPU
+there are read; from nothing, running them takes over two hours on two CPU
 cores (a run that is stopped goes on where it was), and the study itself a few
 minutes. --export writes the policy, fitted on all problems, for
 `scripts/solve.py --policy=FILE`; the one named here ships as "auto".

@@ -75,7 +75,7 @@ def verify(
     tries.append(_try(attempt, outcome, success[place], caps, look_of))
     trust = float(answer_trust.trust(cascade.model, tries[-1])[0])
     if attempt.number + 1 >= cascade.tries:
-      return policies.Verdict(trust)
+      return policies.Verdict(trust, np.zeros(len(caps)))
     known = answer_trust.after(cascade.model, tries)
     gains = answer_trust.gains(cascade.model, known, success[place][None])[0]
     share = answer_trust.shares(

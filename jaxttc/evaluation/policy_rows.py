@@ -115,8 +115,9 @@ def _routed(work: Work, question: int) -> dict[str, Any]:
     }
   if rung is not None:
     tokens, gain = rung.cost, rung.gain
-    if policy.cascade is not None and run.tried[question]:
-      gain /= policy.cascade.discount  # what it is, not what it counts for
+    cascade, asked = policy.cascade, run.pool.arms[question]
+    if best is not None and cascade is not None and cascade.looked[asked]:
+      gain /= cascade.discount  # what it is, not what it counts for
     if run.pool.fields[0] != "generated_tokens":
       tokens = float(work.predicted.tokens[question, rung.arm])
     described["next"] = policy.arms[rung.arm]._asdict() | {

@@ -51,6 +51,7 @@ def _table():
     right.astype(float),
     tokens.astype(float),
     (0, 1),
+    np.stack([tokens // 10, tokens, tokens * 1e6], -1).astype(float),
   )
 
 
@@ -70,9 +71,10 @@ def _found(table):
   """A study of the table, as `policy_study.run` puts it together."""
   groups = arm_tables.question_groups(table.questions)
   splits = list(policy_study.tasks.folds(groups, 4, 0))
-  replays, heads = {}, []
+  replays, limited, heads = {}, {}, []
   for name, options in (
     (policy_study.POLICY, _options()),
+    (policy_study.ROUTER, _options()),
     (policy_study.BLIND, _options(heads=("means",))),
   ):
     crossed = policy_folds.cross_fitted(table, groups, splits, options)
@@ -80,6 +82,16 @@ def _found(table):
       crossed.predicted, table, (20.0, 50.0), 8, cascades=crossed.cascades
     )
     heads = heads or crossed.heads
+    if name == policy_study.POLICY:
+      limited = {
+        "verifier_calls=3": policy_replay.replay(
+          crossed.predicted,
+          table,
+          [{"verifier_calls": 3}],
+          8,
+          laws=policy_fitting.fitted_laws(table),
+        )
+      }
   known = budget_policies.Predicted(table.right.mean(0), table.tokens.mean(0))
   replays[policy_study.ORACLE] = policy_replay.replay(
     known, table, (20.0, 50.0), 8
@@ -102,7 +114,7 @@ def _found(table):
     heads=heads,
     candidates=[],
     replays=replays,
-    limited={},
+    limited=limited,
     policy=policy,
     fresh=[],
   )
@@ -235,6 +247,9 @@ def test_the_report_holds_together(found, tmp_path):
   ]
   mean = claims["points_over_best_single_decoder"].value
   np.testing.assert_allclose(mean, np.mean(each))
+  assert claims["points_of_the_cascade"].value == 0  # nothing was looked at
+  assert "points_over_best_single_decoder_at_3_verifier_calls" in claims
+  assert found.limited["verifier_calls=3"].overspent <= 1
   assert (tmp_path / "policy.png").stat().st_size > 10_000
 
 
@@ -245,6 +260,8 @@ def test_the_report_holds_together(found, tmp_path):
     (dict(budgets=(-1.0,)), "must be >= 1"),
     (dict(folds=1), "folds >= 2"),
     (dict(wave=0), "wave >= 1"),
+    (dict(limits=("",)), "limits: expected fields"),
+    (dict(limits=("verifier_cals=3",)), "did you mean 'verifier_calls'"),
     (dict(fit=_options(heads=("nearest",))), "unknown head 'nearest'"),
     (dict(fit=_options(heads=())), "heads: expected at least one"),
     (dict(fit=_options(decoders=0)), "decoders >= 1"),
