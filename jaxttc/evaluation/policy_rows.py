@@ -114,16 +114,13 @@ def _routed(work: Work, question: int) -> dict[str, Any]:
       "tokens": float(work.predicted.tokens[question, first]),
     }
   if rung is not None:
-    tokens, gain = rung.cost, rung.gain
-    cascade, asked = policy.cascade, run.pool.arms[question]
-    if best is not None and cascade is not None and cascade.looked[asked]:
-      gain /= cascade.discount  # what it is, not what it counts for
+    tokens = rung.cost
     if run.pool.fields[0] != "generated_tokens":
       tokens = float(work.predicted.tokens[question, rung.arm])
     described["next"] = policy.arms[rung.arm]._asdict() | {
-      "gain": gain,
+      "gain": rung.gain,
       "tokens": tokens,
-      "gain_of_100_tokens": 100 * gain / tokens,
+      "gain_of_100_tokens": 100 * rung.gain / tokens,
     }
   return described
 

@@ -87,6 +87,7 @@ def solve(
         answer is trusted (only policies with a cascade look).
       next: what more would buy: the next arm, its gain of predicted success,
         its tokens, and the gain of a hundred tokens; None if nothing would.
+        Gains of further tries are what the policy counts them for, discounted.
       price: success that a token had to bring when the problem was last routed;
         of several fields, what their sum of shares of the budget left had to.
 
