@@ -5,8 +5,9 @@
       --cells=runs/compare --out=docs/results/policy \
       --export=jaxttc/pretrained/auto_policy.npz
 
-The comparison's cells that are not in --cells are run first: from nothing that
-takes about two hours. Other arms, problems or models: --compare=FILE names
+The comparison's cells that are not in --cells, or do not say what the searches
+showed where a cascade needs that, are run first: from nothing that takes over
+two hours. Other arms, problems or models: --compare=FILE names
 another file of scripts/compare.py, and --compare.policy=... overrides a field.
 Run the same command again after a stop, or a kill, and it goes on.
 """

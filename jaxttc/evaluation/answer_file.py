@@ -19,6 +19,7 @@ def kept(
   *,
   in_order: bool,
   retried: Callable[[Mapping[str, Any]], bool] = lambda row: False,
+  provisional: Callable[[Mapping[str, Any]], bool] = lambda row: False,
 ) -> tuple[list[dict[str, Any]], int]:
   """Rows of an earlier run, and the bytes of all its whole lines.
 
@@ -28,6 +29,8 @@ def kept(
     problems: ids of the problems.
     in_order: whether rows must come in the order of the problems.
     retried: rows that are left out, their problems being open again.
+    provisional: rows that a later row of the same problem replaces; the last
+      one counts if there is no other.
 
   Raises:
     ValueError: naming the line, if the file cannot be read, is damaged before
@@ -48,7 +51,12 @@ def kept(
       f"{path}, line 1: written by another {' and '.join(differing)}; give "
       "another file, or remove this one"
     )
-  rows = [row for row in found[1:] if not retried(row)]
+  final = [
+    row for row in found[1:] if not retried(row) and not provisional(row)
+  ]
+  named = {row.get("id") for row in final}
+  last = {row.get("id"): row for row in found[1:] if provisional(row)}
+  rows = final + [row for name, row in last.items() if name not in named]
   if len(rows) > len(problems):
     raise ValueError(f"{path}: more rows than the {len(problems)} problems")
   ids = list(problems)
@@ -59,7 +67,7 @@ def kept(
         f"{path}, line {number}: id {row.get('id')!r}, expected "
         + (repr(ids[0]) if in_order else "that of a problem not yet solved")
       )
-    if not retried(row):
+    if not retried(row) and not provisional(row):
       ids.remove(row["id"])
   return rows, offset
 

@@ -4,7 +4,9 @@
 A policy knows some *arms*, each a decoder with a cap on generated tokens, and
 forecasts from a question's text how likely each arm answers it, and how many
 tokens it will take. It is fitted for one language model and one reward model
-(`policy_fitting`), and refuses others. `AUTO` ships with the package; a policy
+(`policy_fitting`), and refuses others. It may know what arms cost on other
+fields than tokens, and look at answers to ask again (`policy_cascades`). `AUTO`
+ships with the package; a policy
 is one .npz file of arrays and a description, read without pickle.
 """
 
@@ -22,8 +24,14 @@ import zipfile
 from jaxtyping import Float
 import numpy as np
 
+from jaxttc.cost import budget as budget_lib
 from jaxttc.decoders import base as decoders_base
-from jaxttc.evaluation import decoder_text, solving
+from jaxttc.evaluation import (
+  cost_laws,
+  decoder_text,
+  policy_cascades,
+  solving,
+)
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.predictors import routing
 from jaxttc.runtime import settings as settings_lib
@@ -80,9 +88,12 @@ class BudgetPolicy:
     sampling: how tokens are drawn, where an arm does not say.
     models: fingerprints of the language model and the reward model.
     origin: in words, what it was fitted on.
+    laws: what the arms cost on other fields; None for budgets of tokens only.
+    cascade: how answers are looked at; None takes every first answer.
 
   Raises:
-    ValueError: if there are no arms, two are the same, or one cannot be.
+    ValueError: if there are no arms, two are the same, one cannot be, or laws
+      or cascade are of other arms.
   """
 
   arms: tuple[Arm, ...]
@@ -93,6 +104,8 @@ class BudgetPolicy:
   sampling: solving.SamplingOptions
   models: tuple[str, str]
   origin: str = ""
+  laws: cost_laws.CostLaws | None = None
+  cascade: policy_cascades.Cascade | None = None
 
   def __post_init__(self) -> None:
     if not self.arms:
@@ -105,6 +118,14 @@ class BudgetPolicy:
       _built(arm.decoder)
     if self.success is None or self.share is None:
       raise ValueError("policy: its arms have no predictor")
+    for name, known in (
+      ("laws", self.laws and self.laws.limits),
+      ("cascade", self.cascade and self.cascade.looked),
+    ):
+      if known is not None and len(known) != len(self.arms):
+        raise ValueError(
+          f"policy: its {name} know {len(known)} arms of {len(self.arms)}"
+        )
 
   @property
   def fingerprint(self) -> str:
@@ -144,6 +165,20 @@ class BudgetPolicy:
       routing.predict(self.share, x),
       self.caps,
     )
+
+  def limits(self, arm: int, fields: Sequence[str]) -> budget_lib.Budget:
+    """What a search of an arm is held to: its cap, and its limits on fields.
+
+    Raises:
+      ValueError: if the policy knows nothing of a field.
+    """
+    most = cost_laws.limits(self.laws, fields, self.caps)[arm]
+    held = {
+      # A count's limit is whole; see `cost_laws`.
+      name: float(each) if name == "flops" else int(each)
+      for name, each in zip(fields, most, strict=True)
+    }
+    return budget_lib.Budget(**{"generated_tokens": self.arms[arm].cap, **held})
 
   def build(
     self, decoder: str
@@ -224,6 +259,13 @@ def _described(
   for part in ("success", "share"):
     about[part], found = routing.saved_heads.pack(getattr(policy, part))
     arrays |= {f"{part}.{name}": array for name, array in found.items()}
+  found = {}
+  if policy.laws is not None:
+    about["laws"], found["laws"] = cost_laws.pack(policy.laws)
+  if policy.cascade is not None:
+    about["cascade"], found["cascade"] = policy_cascades.pack(policy.cascade)
+  for part, named in found.items():
+    arrays |= {f"{part}.{name}": array for name, array in named.items()}
   return about, arrays
 
 
@@ -295,4 +337,11 @@ def _policy(
     sampling=solving.SamplingOptions(**about["sampling"]),
     models=(str(language), str(reward)),
     origin=str(about["origin"]),
+    # Policies of older files have neither.
+    laws=cost_laws.unpack(about["laws"], part("laws"))
+    if "laws" in about
+    else None,
+    cascade=policy_cascades.unpack(about["cascade"], part("cascade"))
+    if "cascade" in about
+    else None,
   )

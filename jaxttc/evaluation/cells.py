@@ -19,6 +19,7 @@ import zipfile
 import numpy as np
 
 from jaxttc.cost import costs
+from jaxttc.evaluation import looks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,8 @@ class Cell:
     rounds: i32[N].
     copied: bool[N], taken over from a larger budget, which could not have
       made a difference.
+    seen: f64[N, L], fields of `looks.FIELDS`; NaN in cells that were run when
+      these were not kept.
   """
 
   correct: np.ndarray
@@ -76,6 +79,7 @@ class Cell:
   stop: np.ndarray
   rounds: np.ndarray
   copied: np.ndarray
+  seen: np.ndarray
 
   @classmethod
   def empty(cls, problems: int) -> "Cell":
@@ -86,6 +90,7 @@ class Cell:
       stop=np.full(problems, "", "U24"),
       rounds=np.zeros(problems, np.int32),
       copied=np.zeros(problems, bool),
+      seen=np.full((problems, len(looks.FIELDS)), np.nan),
     )
 
   def field(self, name: str) -> np.ndarray:
@@ -113,7 +118,7 @@ class Cell:
   def copy(self, rows: np.ndarray) -> "Cell":
     """A cell that takes over the problems of a mask bool[N]."""
     found = Cell.empty(len(rows))
-    for name in ("correct", "cost", "stop", "rounds"):
+    for name in ("correct", "cost", "stop", "rounds", "seen"):
       getattr(found, name)[rows] = getattr(self, name)[rows]
     found.copied[rows] = True
     return found
@@ -125,7 +130,15 @@ def load(folder: pathlib.Path, name: CellId) -> Cell | None:
   try:
     with open(path, "rb") as file:
       stored = np.load(file, allow_pickle=False)
-      return Cell(**{f.name: stored[f.name] for f in dataclasses.fields(Cell)})
+      fields = {f.name: None for f in dataclasses.fields(Cell)}
+      if "seen" not in stored:
+        fields["seen"] = Cell.empty(len(stored["correct"])).seen
+      return Cell(
+        **{
+          name: stored[name] if value is None else value
+          for name, value in fields.items()
+        }
+      )
   except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
     return None
 

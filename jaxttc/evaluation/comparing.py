@@ -27,7 +27,13 @@ from jaxttc.cost import costs
 from jaxttc.decoders import base
 from jaxttc.evaluation import cells as cells_lib
 from jaxttc.evaluation import controls as controls_lib
-from jaxttc.evaluation import decoder_text, problem_sets, solving, tables
+from jaxttc.evaluation import (
+  decoder_text,
+  looks,
+  problem_sets,
+  solving,
+  tables,
+)
 from jaxttc.evaluation import samples as samples_lib
 from jaxttc.runtime import search as search_lib
 from jaxttc.runtime import settings as settings_lib
@@ -81,6 +87,8 @@ class CompareRecipe:
       largest setting and budget.
     tree_method: label of the method whose search tree is drawn; "" for none.
     only: labels to keep, with commas between; "" for all.
+    seen: whether cells that do not keep what their searches showed (`looks`)
+      are run again.
   """
 
   problems: problem_sets.ProblemSource
@@ -99,6 +107,7 @@ class CompareRecipe:
   control_methods: tuple[str, ...] = ()
   tree_method: str = "astar"
   only: str = ""
+  seen: bool = False
 
   def chosen(self) -> list[MethodSpec]:
     """The methods that `only` leaves.
@@ -331,10 +340,7 @@ class _Bench:
 
   def run_group(self, group: _Group, advance) -> dict[int, cells_lib.Cell]:
     """The group's cells by budget, run where they are missing."""
-    found = {
-      budget: cells_lib.load(self.folder, self._id(group, budget))
-      for budget in group.budgets
-    }
+    found = {budget: self._kept(group, budget) for budget in group.budgets}
     top = group.budgets[-1]
     advance(sum(c is not None for c in found.values()) * len(self.problems))
     for budget in reversed(group.budgets):
@@ -348,6 +354,12 @@ class _Bench:
         cells_lib.save(self.folder, self._id(group, budget), cell)
         found[budget] = cell
     return found
+
+  def _kept(self, group: _Group, budget: int) -> cells_lib.Cell | None:
+    cell = cells_lib.load(self.folder, self._id(group, budget))
+    if cell is not None and self.recipe.seen and np.isnan(cell.seen).any():
+      return None
+    return cell
 
   def _settings(
     self, method: MethodSpec, setting: str
@@ -392,6 +404,7 @@ class _Bench:
       )
       cell.cost[i] = costs.quantities(result.cost)
       cell.stop[i], cell.rounds[i] = result.stop, result.rounds
+      cell.seen[i] = looks.look(result)
       advance(1)
     # Problems are searched side by side: each took its share of the time.
     share = (time.perf_counter() - begun) / len(which)
@@ -486,6 +499,7 @@ def _runs(
       seed=group.seed,
       accuracy=cell.correct,
       cost={name: cell.field(name) for name in FIELDS},
+      seen=dict(zip(looks.FIELDS, cell.seen.T, strict=True)),
     )
     for group, found in finished
     if bool(group.control) == controls

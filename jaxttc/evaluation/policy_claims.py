@@ -11,12 +11,14 @@ Intervals resample groups of near-duplicates and seeds, the same for both sides.
 
 from typing import Any
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 import numpy as np
 
 from jaxttc import results
-from jaxttc.allocators.routing import pooled_budget
+from jaxttc.allocators.routing import rungs
+from jaxttc.cost import budget as budget_lib
 from jaxttc.evaluation import (
+  policy_cascades,
   policy_picture,
   policy_study,
   routing_curves,
@@ -29,53 +31,30 @@ _GAIN = "points_over_best_single_decoder"
 _TOKENS = "generated_tokens"
 
 
-def mixture(
-  right: Float[np.ndarray, " K"],
-  tokens: Float[np.ndarray, " K"],
-  allowed: Bool[np.ndarray, " K"],
-  budget: float | int,
-) -> Float[np.ndarray, " K"]:
-  """The best odds of drawing arms that cost a budget in expectation.
-
-  Args:
-    right: mean score of each arm.
-    tokens: mean cost of each arm, positive.
-    allowed: arms that may be drawn.
-    budget: mean cost; what the odds leave to 1 draws no arm.
-
-  Returns:
-    f64[K], odds; their sum is at most 1.
-  """
-  odds, left = np.zeros(len(right)), float(budget)
-  for rung in pooled_budget.hull_rungs(right[None], tokens[None], allowed):
-    share = min(1.0, left / rung.cost)
-    odds[rung.arm] += share
-    if rung.below != pooled_budget.NONE:
-      odds[rung.below] -= share
-    left -= share * rung.cost
-    if share < 1:
-      break
-  return odds
-
-
 def baseline(
-  found: policy_study.Found, kind: str, budget: float | int, *, hindsight: bool
+  found: policy_study.Found,
+  kind: str,
+  budget: float | int,
+  *,
+  hindsight: bool,
+  field: str = _TOKENS,
 ) -> Float[np.ndarray, "S N"]:
   """Expected scores of a baseline, f64[S, N].
 
   Args:
     found: the study.
     kind: SINGLE, ARM or ANY.
-    budget: mean tokens.
+    budget: mean tokens, or of another field.
     hindsight: chosen on all problems, else on each fold's training side.
+    field: of the cost.
   """
-  table = found.table
+  table, spent = found.table, found.table.spent(field)
   everyone = np.arange(len(table.questions))
   sides = [(everyone, everyone)] if hindsight else found.folds
   scores = np.zeros(table.right.shape[:2])
   for train, test in sides:
     right = table.right[:, train].mean((0, 1))
-    tokens = np.maximum(table.tokens[:, train].mean((0, 1)), 1e-9)
+    tokens = np.maximum(spent[:, train].mean((0, 1)), 1e-9)
     odds = max(
       _candidates(kind, right, tokens, table.groups, budget),
       key=lambda one: float(one @ right),
@@ -92,7 +71,7 @@ def _candidates(kind, right, tokens, groups, budget) -> list[np.ndarray]:
     masks = [np.ones(len(right), bool)]
   else:
     masks = [groups == group for group in np.unique(groups)]
-  return [mixture(right, tokens, mask, budget) for mask in masks]
+  return [rungs.mixture(right, tokens, mask, budget) for mask in masks]
 
 
 def report(
@@ -113,10 +92,23 @@ def report(
     "arms": _points(found),
     "shares_by_cap": _shares(found),
     "tokens_by_family": _by_family(found),
+    "tries": found.replays[policy_study.POLICY].tries.mean((1, 2)),
     "heads": found.heads,
+    "cascades": found.candidates,
+    "limited": {
+      text: {
+        "accuracy": float(replay.right.mean()),
+        "tokens": float(replay.spent.mean()),
+        "tries": float(replay.tries.mean()),
+        "largest_share_spent": replay.overspent,
+      }
+      for text, replay in found.limited.items()
+    },
     "shipped": {
       "arms": [list(arm) for arm in found.policy.arms],
       "origin": found.policy.origin,
+      "cascade": found.policy.cascade is not None
+      and policy_cascades.pack(found.policy.cascade)[0],
       "fingerprint": found.policy.fingerprint,
     },
     "fresh": _fresh_data(found),
@@ -182,12 +174,28 @@ def _claims(recipe, found, scores, boot) -> list[results.Claim]:
   ):
     made.append(points(name, (ours - scores[other]).mean(0)))
   for name, other in (
+    (f"{_GAIN}_by_the_router_alone", policy_study.ROUTER),
+    (f"{_GAIN}_by_a_cascade_alone", policy_study.CASCADE),
     (f"{_GAIN}_without_the_question", policy_study.BLIND),
     (f"{_GAIN}_unseen_family", policy_study.UNSEEN),
+    (f"{_GAIN}_unseen_family_mean_forecasts", policy_study.UNSEEN_MEANS),
     (f"oracle_{_GAIN}", policy_study.ORACLE),
   ):
     if other in scores:
       made.append(points(name, (scores[other] - single).mean(0)))
+  for name, less in (
+    ("points_of_the_cascade", policy_study.ROUTER),
+    ("points_lost_on_an_unseen_family", policy_study.UNSEEN),
+  ):
+    if less in scores:
+      gap = ours - scores[less]
+      made.append(points(name, gap.mean(0)))
+      if less == policy_study.ROUTER:
+        made += [
+          points(f"{name}_at_{budget:g}", one)
+          for budget, one in zip(recipe.budgets, gap, strict=True)
+        ]
+  made += _limited_claims(found, points)
   room = float((oracle - single).mean())
   if room > 0:
     share = float((ours - single).mean()) / room
@@ -200,14 +208,24 @@ def _claims(recipe, found, scores, boot) -> list[results.Claim]:
   return made + _fresh_claims(recipe, found)
 
 
+def _limited_claims(found, points) -> list[results.Claim]:
+  """The policy under budgets on one other field, at equal means of it."""
+  made = []
+  for text, replay in found.limited.items():
+    limits = budget_lib.Budget.parse(text).as_dict()
+    if len(limits) > 1:
+      continue
+    ((field, budget),) = limits.items()
+    single = baseline(found, SINGLE, budget, hindsight=True, field=field)
+    name = f"{_GAIN}_at_{budget:g}_{field}"
+    made.append(points(name, replay.right[0] - single))
+  return made
+
+
 def _overspent(recipe, found) -> results.Claim:
-  """The largest share of a budget that any run spent."""
-  budgets = np.array(recipe.budgets)[:, None]
-  rows = len(found.families)
-  shares = [
-    (replay.spent.sum(2) / (budgets * rows)).max()
-    for replay in found.replays.values()
-  ]
+  """The largest share of a budget that any run spent, on any field."""
+  replays = (*found.replays.values(), *found.limited.values())
+  shares = [replay.overspent for replay in replays]
   if found.fresh:
     shares.append(_mean(found.fresh, _spent) / recipe.fresh_budget)
   return results.Claim(
@@ -251,6 +269,7 @@ def _fresh_data(found) -> list[dict[str, Any]]:
       "correct": row["correct"],
       "predicted": row["predicted"],
       "stages": row["stages"],
+      "tries": row["tries"],
       "next": row["next"],
     }
     for row in found.fresh

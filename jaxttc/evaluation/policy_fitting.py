@@ -5,7 +5,11 @@ What it learns from is a table: for each arm (a decoder with a cap), question
 and seed, whether the answer was right and how many tokens it took. Inner folds
 of these questions choose the kind of head, and then the decoders: one after
 the other, the one that adds most to what the budgets buy, until none adds
-enough. Each decoder that is left out is one less to compile.
+enough. Each decoder that is left out is one less to compile. At last they say
+whether the policy gets a cascade (`cascade_fitting`).
+
+A question unlike all of the fit gets one fixed decoder: the one that was best
+for all questions alike, with mean forecasts.
 """
 
 from collections.abc import Sequence
@@ -13,62 +17,24 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
-from jaxtyping import Bool, Float, Int
+import jax.numpy as jnp
+from jaxtyping import Bool, Int
 import numpy as np
 
 from jaxttc.allocators import routing as allocation
+from jaxttc.allocators.routing import rungs
 from jaxttc.evaluation import (
+  arm_tables,
   budget_policies,
-  comparing,
-  decoder_text,
+  cascade_fitting,
+  cost_laws,
+  policy_cascades,
   routing_curves,
 )
 from jaxttc.predictors import routing as predictors
 from jaxttc.tasks import routing as tasks
 
-_TOKENS = "generated_tokens"
 _PRICES = 96
-
-
-class ArmTable(NamedTuple):
-  """What arms did on questions.
-
-  Attributes:
-    arms: the K arms, those of one decoder side by side, by rising cap.
-    questions: the N questions.
-    right: f64[S, N, K], 1 where the answer was right, by seed.
-    tokens: f64[S, N, K], generated tokens.
-    seeds: the S seeds.
-  """
-
-  arms: tuple[budget_policies.Arm, ...]
-  questions: tuple[str, ...]
-  right: Float[np.ndarray, "S N K"]
-  tokens: Float[np.ndarray, "S N K"]
-  seeds: tuple[int, ...]
-
-  def take(self, rows: Int[np.ndarray, " M"]) -> "ArmTable":
-    """The table of some questions."""
-    return self._replace(
-      questions=tuple(self.questions[row] for row in rows),
-      right=self.right[:, rows],
-      tokens=self.tokens[:, rows],
-    )
-
-  @property
-  def caps(self) -> np.ndarray:
-    """i64[K]."""
-    return np.array([arm.cap for arm in self.arms])
-
-  @property
-  def decoders(self) -> list[str]:
-    """The different decoders, in the order of the arms."""
-    return list(dict.fromkeys(arm.decoder for arm in self.arms))
-
-  @property
-  def groups(self) -> np.ndarray:
-    """i64[K], the place of each arm's decoder in `decoders`."""
-    return np.array([self.decoders.index(arm.decoder) for arm in self.arms])
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -81,6 +47,9 @@ class FitOptions:
     decoders: most decoders of a policy.
     strange: share of the questions that may count as unlike the others; such
       ones get mean forecasts (`predictors.routing.familiar`).
+    fixed: whether these get the best fixed decoder alone, not the best by mean
+      forecasts of all arms.
+    cascade: whether answers are looked at, and how.
     enough: least rise of the mean score that a further decoder must bring.
     folds: inner folds.
     bits: of the hashed n-grams.
@@ -92,6 +61,10 @@ class FitOptions:
   budgets: tuple[float, ...] = (40.0, 60.0, 80.0, 120.0, 160.0, 240.0)
   decoders: int = 4
   strange: float = 0.01
+  fixed: bool = True
+  cascade: cascade_fitting.CascadeOptions = dataclasses.field(
+    default_factory=cascade_fitting.CascadeOptions
+  )
   enough: float = 0.003
   folds: int = 4
   bits: int = 9
@@ -100,6 +73,7 @@ class FitOptions:
 
   def check(self) -> None:
     """Raises ValueError, naming the field, for values that cannot be."""
+    self.cascade.check()
     if not self.heads:
       raise ValueError("heads: expected at least one")
     for text in self.heads:
@@ -125,6 +99,9 @@ class Fitted(NamedTuple):
     share: head of tokens over caps, of these arms.
     head: text of the head that the inner folds chose.
     score: mean score over the budgets, by inner folds.
+    laws: what these arms cost on other fields; None if that is not known.
+    cascade: how their answers are looked at; None for not at all.
+    candidates: mean scores of the cascades that were tried, by inner folds.
   """
 
   arms: Int[np.ndarray, " k"]
@@ -133,6 +110,9 @@ class Fitted(NamedTuple):
   share: predictors.Head
   head: str
   score: float
+  laws: cost_laws.CostLaws | None
+  cascade: policy_cascades.Cascade | None
+  candidates: dict[str, float]
 
   def predict(
     self, questions: Sequence[str], caps: Int[np.ndarray, " K"]
@@ -146,53 +126,8 @@ class Fitted(NamedTuple):
     )
 
 
-def arm_table(
-  recipe: comparing.CompareRecipe, found: comparing.Comparison
-) -> ArmTable:
-  """The table of a comparison's runs.
-
-  Raises:
-    ValueError: if the comparison has no runs.
-  """
-  methods = {method.label: method for method in recipe.chosen()}
-  cells = {}
-  for run in found.runs:
-    text = decoder_text.written(methods[run.method].decoder, run.setting)
-    arm = budget_policies.Arm(text, int(run.budget))
-    cells[arm, run.seed] = run.accuracy, run.cost[_TOKENS]
-  if not cells:
-    raise ValueError("arm_table: the comparison has no runs")
-  order = list(dict.fromkeys(arm.decoder for arm, _ in cells))
-  arms = sorted({arm for arm, _ in cells}, key=lambda a: (order.index(a[0]), a))
-
-  def stack(part: int) -> np.ndarray:
-    return np.array(
-      [
-        np.stack([cells[arm, seed][part] for arm in arms], 1)
-        for seed in recipe.seeds
-      ],
-      np.float64,
-    )
-
-  questions = tuple(problem.text for problem in recipe.problems.load())
-  return ArmTable(tuple(arms), questions, stack(0), stack(1), recipe.seeds)
-
-
-def question_groups(questions: Sequence[str]) -> Int[np.ndarray, " N"]:
-  """Near-duplicates, numbers counting as words: i64[N].
-
-  Generated questions of a family differ in little but their numbers, which
-  `tasks.routing.near_duplicate_groups` reads as one; here they are spelt with
-  letters, so that only questions that share most numbers are near.
-  """
-  letters = str.maketrans("0123456789", "abcdefghij")
-  return tasks.near_duplicate_groups(
-    [question.translate(letters) for question in questions], threshold=0.5
-  )
-
-
 def fit(
-  table: ArmTable, groups: Int[np.ndarray, " N"], options: FitOptions
+  table: arm_tables.ArmTable, groups: Int[np.ndarray, " N"], options: FitOptions
 ) -> Fitted:
   """Chooses head and decoders by inner folds, and fits them on everything.
 
@@ -219,9 +154,50 @@ def fit(
   chosen, score = _choose_decoders(judge, guess, options)
   arms = np.flatnonzero(np.isin(table.groups, chosen))
   arms = arms[_different(right[:, arms], tokens[:, arms])]
+  found = cascade_fitting.choose(table, guess, arms, options.cascade)
+  arms = found.arms
   embed = _embedder(table.questions, options)
-  heads = _fit_heads(text, embed(table.questions), table, arms, options)
-  return Fitted(arms, embed, *heads, text, score)
+  success, share = _fit_heads(
+    text, embed(table.questions), table, arms, options
+  )
+  if options.fixed:
+    only = _fixed_decoder(table.only(arms), options.budgets)
+    success = success.replace(means=jnp.where(only, success.means, 0.0))
+  return Fitted(
+    arms,
+    embed,
+    success,
+    share,
+    text,
+    score,
+    fitted_laws(table.only(arms)),
+    found.cascade,
+    found.scores,
+  )
+
+
+def fitted_laws(table: arm_tables.ArmTable) -> cost_laws.CostLaws | None:
+  """What the arms of a table cost on other fields; None if it says nothing."""
+  if table.costs is None:
+    return None
+  arms, fields = table.costs.shape[2:]
+  return cost_laws.fit(
+    arm_tables.FIELDS,
+    table.tokens.reshape(-1, arms),
+    table.costs.reshape(-1, arms, fields),
+  )
+
+
+def _fixed_decoder(table, budgets) -> Bool[np.ndarray, " k"]:
+  """The arms of the decoder that is best for all questions alike."""
+  right, tokens = table.right.mean((0, 1)), table.tokens.mean((0, 1))
+
+  def worth(group: int) -> float:
+    mask = table.groups == group
+    odds = [rungs.mixture(right, tokens, mask, each) for each in budgets]
+    return float(np.mean([each @ right for each in odds]))
+
+  return table.groups == max(np.unique(table.groups).tolist(), key=worth)
 
 
 def _embedder(questions, options):

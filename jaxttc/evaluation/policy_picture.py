@@ -11,7 +11,12 @@ from jaxttc import page
 
 # Label, colour, width, dashes of the curves, the policy's last.
 _CURVES = {
-  "oracle": ("oracle (knows every cell)", "#000000", 1.4, (0, (5, 2))),
+  "oracle": (
+    "oracle that asks once",
+    "#000000",
+    1.4,
+    (0, (5, 2)),
+  ),
   "random arms, in hindsight": (
     "best random mix of arms",
     "#009E73",
@@ -19,12 +24,18 @@ _CURVES = {
     (0, (1.5, 1.5)),
   ),
   "single decoder, in hindsight": (
-    "best single decoder, any mix of caps",
+    "best single decoder",
     "#0072B2",
     1.6,
     "-",
   ),
-  "policy": ("policy, cross-fitted", "#D55E00", 2.4, "-"),
+  "router alone": (
+    "policy that asks once",
+    "#D55E00",
+    1.3,
+    (0, (3, 1.5)),
+  ),
+  "policy": ("policy", "#D55E00", 2.4, "-"),
 }
 _CAPS = ("#EEEEEE", "#C6DBEF", "#6BAED6", "#2171B5", "#08306B")
 
@@ -113,7 +124,7 @@ def _draw_caps(axes: Any, data: Mapping[str, Any]) -> None:
   axes.set_xlabel("generated tokens a problem, in the mean")
   axes.set_ylabel("share of problems")
   axes.set_ylim(0, 1)
-  axes.set_title("The caps that the policy gives")
+  axes.set_title("The caps of the last try")
   axes.legend(
     loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, handlelength=1.2
   )

@@ -9,18 +9,20 @@ import numpy as np
 from rich import table as rich_table
 
 from jaxttc import page
-from jaxttc.evaluation import budget_policies, policy_solving
+from jaxttc.evaluation import budget_policies, policy_rows
 
 _COLOURS = {
   "prompt": "#BBBBBB",
   "answer": "#0072B2",
   "search": "#56B4E9",
+  "tries": "#009E73",
   "verify": "#E69F00",
 }
 _LABELS = {
   "prompt": "read: prompt",
   "answer": "decode: the answer returned",
-  "search": "decode: rest of the search",
+  "search": "decode: rest of its search",
+  "tries": "decode: other tries",
   "verify": "verify: read by the reward model",
 }
 _TOKENS = "generated_tokens"
@@ -35,7 +37,15 @@ def table(rows: Rows) -> rich_table.Table:
     rows: of `policy_solving`.
   """
   made = rich_table.Table(title="Arms, means a problem")
-  for name in ("arm", "problems", "right", "predicted", "tokens", "predicted"):
+  for name in (
+    "arm",
+    "problems",
+    "right",
+    "predicted",
+    "tokens",
+    "predicted",
+    "asked twice",
+  ):
     made.add_column(name, justify="left" if name == "arm" else "right")
   labels = [_label(row) for row in rows]
   for label in sorted(set(labels)):
@@ -48,7 +58,7 @@ def table(rows: Rows) -> rich_table.Table:
 
 def _label(row: Mapping[str, Any]) -> str:
   if row["arm"] is None:
-    return policy_solving.NOT_TRIED
+    return policy_rows.NOT_TRIED
   return budget_policies.Arm(**row["arm"]).label
 
 
@@ -64,6 +74,7 @@ def _cells(rows: Rows) -> list[str]:
     f"{success:.3f}",
     f"{tokens:.1f}",
     f"{expected:.1f}",
+    str(sum(len(row["tries"]) > 1 for row in rows)),
   ]
 
 
@@ -95,7 +106,7 @@ def draw(rows: Rows, path: str | os.PathLike[str]) -> None:
 def _draw_stages(axes: Any, rows: Rows) -> None:
   x = np.arange(len(rows))
   bottom = np.zeros(len(rows))
-  for stage in policy_solving.STAGES:
+  for stage in policy_rows.STAGES:
     height = np.array([row["stages"][stage] for row in rows], float)
     axes.bar(
       x,
@@ -106,7 +117,7 @@ def _draw_stages(axes: Any, rows: Rows) -> None:
       label=_LABELS[stage],
     )
     bottom += height
-  marks = {True: ("o", "#009E73", "right"), False: ("x", "#D55E00", "wrong")}
+  marks = {True: ("o", "#000000", "right"), False: ("x", "#D55E00", "wrong")}
   for right, (mark, colour, label) in marks.items():
     places = [i for i, row in enumerate(rows) if row["correct"] is right]
     if places:
@@ -120,11 +131,12 @@ def _draw_stages(axes: Any, rows: Rows) -> None:
         label=label,
       )
   untried = sum(row["arm"] is None for row in rows)
+  twice = sum(len(row["tries"]) > 1 for row in rows)
   axes.set_ylabel("tokens")
   generated = np.mean([row["cost"][_TOKENS] for row in rows])
   axes.set_title(
     f"Where the budget went: {len(rows)} problems, {generated:.0f} tokens "
-    f"generated in the mean, {untried} not tried"
+    f"generated in the mean, {untried} not tried, {twice} asked again"
   )
   axes.legend(loc="upper left")
   axes.margins(x=0.01)

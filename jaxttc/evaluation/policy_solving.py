@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Problems and one budget in, answers out: route, decode, verify.
+"""Problems and one budget in, answers out: route, plan, decode, verify.
 
     engine = solving.load_models("arithmetic_lm", "arithmetic_prm")
     budget = cost.Budget(generated_tokens=80)
@@ -8,9 +8,14 @@
 A budget policy forecasts, for every problem at once, what each of its arms
 would achieve and take; the budget of all problems together then buys arms
 where a token brings most (`allocators.routing.Pool`), wave by wave. An arm is a
-search whose steps the reward model verifies, under a cap of its own. Whatever
-the forecasts say, the problems together never generate more tokens than their
-budget: the last ones get cheaper arms, or none, and their rows say so.
+search whose steps the reward model verifies, under a cap of its own. A policy
+with a cascade looks at what came back, and asks again where that is worth its
+price. Whatever the forecasts say, the problems together never spend more than
+their budget, on any field: the last ones get cheaper arms, or none, and their
+rows say so.
+
+A problem of these models has one part, so its plan is its arm's whole cap; for
+questions in parts see `allocators.part_policies`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,19 +24,23 @@ import dataclasses
 import json
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 from jaxttc import mesh as mesh_lib
-from jaxttc.allocators import routing as allocation
+from jaxttc.allocators import policies
 from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.evaluation import (
   answer_file,
   budget_policies,
-  problem_sets,
+  cost_laws,
+  looks,
+  policy_cascades,
+  policy_rows,
+  policy_searches,
   served_models,
   solving,
 )
@@ -39,27 +48,12 @@ from jaxttc.inference import bundle as bundle_lib
 from jaxttc.runtime import search as search_lib
 from jaxttc.tasks import problems as problems_lib
 
-NOT_TRIED = "not tried"  # the `stop` of problems that the budget left out
-STAGES = ("prompt", "answer", "search", "verify")
-Engine = tuple[bundle_lib.Bundle, bundle_lib.Bundle | None]
-
-
-class _Job(NamedTuple):
-  """Everything that a run needs, checked."""
-
-  problems: Sequence[problems_lib.Problem]
-  prompts: Sequence[str]
-  engine: Engine
-  policy: budget_policies.BudgetPolicy
-  amount: int
-  seed: int
-  batch: int
-  mesh: jax.sharding.Mesh | None
+NOT_TRIED = policy_rows.NOT_TRIED
 
 
 def solve(
   problems: Sequence[problems_lib.Problem],
-  engine: Engine,
+  engine: policy_rows.Engine,
   budget: budget_lib.Budget,
   *,
   policy: str | budget_policies.BudgetPolicy = budget_policies.AUTO,
@@ -73,7 +67,8 @@ def solve(
     problems: with unique ids.
     engine: the language model and the reward model, as `solving.load_models`
       returns them.
-    budget: of generated tokens, and of nothing else.
+    budget: of generated tokens, or whatever fields the policy knows the cost
+      of (`cost_laws`), or several at once.
     policy: a policy, its file, or the name of one that ships.
     per: whether the budget is the mean of a "problem" or that of the whole
       "set".
@@ -85,21 +80,28 @@ def solve(
     each of them
       arm: decoder and cap; None if the problem was not tried.
       predicted: success and tokens that the policy expected.
-      stages: tokens by stage: of the prompt, of the answer returned, of the
-        rest of the search, and those that the reward model read.
+      stages: tokens by stage: of the prompts, of the answer returned, of the
+        rest of its search, of tries whose answers were not returned, and those
+        that the reward model read.
+      tries: of each try its arm, its cost, what it showed and how far its
+        answer is trusted (only policies with a cascade look).
       next: what more would buy: the next arm, its gain of predicted success,
         its tokens, and the gain of a hundred tokens; None if nothing would.
-      price: success a token had to bring when the problem was routed.
+        Gains of further tries are what the policy counts them for, discounted.
+      price: success that a token had to bring when the problem was last routed;
+        of several fields, what their sum of shares of the budget left had to.
 
   Raises:
     ValueError: before anything is spent, if the policy is unknown, damaged or
-      of other models, the budget is not one of generated tokens alone, or a
-      problem cannot be asked.
+      of other models, the budget is on none or other fields, or a problem
+      cannot be asked.
   """
   policy = _loaded(policy)
   prompts = [problems_lib.prompt(p, policy.style) for p in problems]
-  amount = _amount(budget, per, len(problems))
-  job = _Job(problems, prompts, engine, policy, amount, seed, batch, None)
+  total = _total(budget, per, len(problems), policy)
+  job = policy_rows.Job(
+    problems, prompts, engine, policy, total, seed, batch, None
+  )
   _check(job)
   rows = {row["id"]: row for row in _rows(job, [])}
   return [rows[problem.id] for problem in problems]
@@ -116,7 +118,8 @@ def solve_to_file(
 ) -> list[dict[str, Any]]:
   """As `solve`, one JSON line a problem as they are done; resumes a file.
 
-  A run that is resumed has what the lines of the file did not spend.
+  A run that is resumed has what the lines of the file did not spend. An answer
+  that might yet have been bettered when it stopped is let be.
 
   Args:
     recipe: problems, models, seed and batch. Its budget is the mean of a
@@ -140,19 +143,26 @@ def solve_to_file(
   path = pathlib.Path(path)
   ids = [problem.id for problem in job.problems]
   rows, offset = mesh_lib.from_first(
-    lambda: answer_file.kept(path, header, ids, in_order=False)
+    lambda: answer_file.kept(
+      path, header, ids, in_order=False, provisional=_is_open
+    )
   )
   solved = _rows(job, list(rows))
   if not mesh_lib.is_first():
-    return rows + list(solved)
+    return rows + [row for row in solved if not _is_open(row)]
   kept = len(rows)
+
+  def written(lines: answer_file.Lines) -> Iterator[dict[str, Any]]:
+    for row in solved:
+      lines.append(row)
+      if not _is_open(row):
+        yield row
+
   with contextlib.closing(solved), answer_file.Lines(path, offset) as lines:
     if not offset:
       lines.append(header)
     try:
-      for row in solving.bar(solved, kept, len(ids), progress):
-        lines.append(row)
-        rows.append(row)
+      rows.extend(solving.bar(written(lines), kept, len(ids), progress))
     finally:
       if ledger is not None and rows[kept:]:
         ledger.add_cost(
@@ -172,20 +182,28 @@ def _loaded(
   return budget_policies.load(policy)
 
 
-def _amount(budget: budget_lib.Budget, per: str, problems: int) -> int:
-  """Generated tokens of all problems together."""
+def _total(
+  budget: budget_lib.Budget,
+  per: str,
+  problems: int,
+  policy: budget_policies.BudgetPolicy,
+) -> budget_lib.Budget:
+  """What all problems together may spend."""
   limits = budget.validate().as_dict()
-  if set(limits) != {"generated_tokens"}:
-    got = ", ".join(f"{k}={v}" for k, v in limits.items()) or "no limit"
+  if not limits:
     raise ValueError(
-      "budget: a policy spends generated tokens; expected generated_tokens "
-      f"and nothing else, got {got}"
+      "budget: a policy spends what is limited, and there is no limit; "
+      "expected at least one, such as generated_tokens=80"
     )
+  cost_laws.limits(policy.laws, tuple(limits), policy.caps)  # knows them all
   problems_lib.require_name(per, ("problem", "set"), "per")
-  return limits["generated_tokens"] * (problems if per == "problem" else 1)
+  times = problems if per == "problem" else 1
+  return budget_lib.Budget(
+    **{name: each * times for name, each in limits.items()}
+  )
 
 
-def _prepared(recipe, policy, mesh) -> _Job:
+def _prepared(recipe, policy, mesh) -> policy_rows.Job:
   for name in (recipe.policy, recipe.verifier):
     if served_models.is_url(name):
       raise ValueError(
@@ -198,8 +216,8 @@ def _prepared(recipe, policy, mesh) -> _Job:
       f"solutions asked for as {policy.style!r}"
     )
   problems = recipe.problems.load()
-  amount = _amount(
-    budget_lib.Budget.parse(recipe.budget), "problem", len(problems)
+  total = _total(
+    budget_lib.Budget.parse(recipe.budget), "problem", len(problems), policy
   )
   engine = solving.load_models(
     recipe.policy,
@@ -210,12 +228,12 @@ def _prepared(recipe, policy, mesh) -> _Job:
     width=recipe.width,
   )
   prompts = recipe.problems.prompts(problems)
-  job = _Job(
+  job = policy_rows.Job(
     problems,
     prompts,
     engine,
     policy,
-    amount,
+    total,
     recipe.seed,
     recipe.batch,
     mesh,
@@ -224,7 +242,7 @@ def _prepared(recipe, policy, mesh) -> _Job:
   return job
 
 
-def _check(job: _Job) -> None:
+def _check(job: policy_rows.Job) -> None:
   """Refuses what would only fail when something has been spent."""
   if not job.problems:
     raise ValueError("there are no problems; expected at least one")
@@ -243,12 +261,14 @@ def _check(job: _Job) -> None:
     search_lib.encode(language, job.prompts, settings)
 
 
-def _header(recipe: solving.SolveRecipe, job: _Job) -> dict[str, Any]:
+def _header(
+  recipe: solving.SolveRecipe, job: policy_rows.Job
+) -> dict[str, Any]:
   problems = json.loads(json.dumps(dataclasses.asdict(recipe.problems)))
   language, reward = map(solving.weights_fingerprint, job.engine)
   return {
     "problems": problems,
-    "tokens": job.amount,
+    "budget": job.budget.as_dict(),
     "seed": job.seed,
     "policy": language,
     "verifier": reward,
@@ -257,125 +277,68 @@ def _header(recipe: solving.SolveRecipe, job: _Job) -> dict[str, Any]:
 
 
 def _rows(
-  job: _Job, done: Sequence[Mapping[str, Any]]
+  job: policy_rows.Job, done: Sequence[Mapping[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-  """Rows of the problems that are not done, as they come."""
+  """Rows of the problems that are not done, as they come.
+
+  The row of an answer that may yet be bettered says `open`; another row of the
+  problem comes at last.
+  """
   names = {row["id"] for row in done}
   left = [i for i, p in enumerate(job.problems) if p.id not in names]
   if not left:
     return
+  work = _begun(job, left, done)
+  waiting = dict.fromkeys(range(len(left)))  # in the order of the problems
+  for question in work.run:
+    row = policy_rows.row(work, question)
+    if work.run.open(question):
+      row["open"] = True
+    else:
+      del waiting[question]
+    yield row
+  for question in waiting:
+    yield policy_rows.row(work, question)
+
+
+def _is_open(row: Mapping[str, Any]) -> bool:
+  return row.get("open", False)
+
+
+def _begun(
+  job: policy_rows.Job, left: Sequence[int], done: Sequence[Mapping[str, Any]]
+) -> policy_rows.Work:
+  """The problems that are left, with what is left of the budget."""
   policy = job.policy
   predicted = policy.predict([job.problems[i].text for i in left])
-  used = sum(row["cost"]["generated_tokens"] for row in done)
-  pool = allocation.Pool(
-    predicted.success,
-    predicted.tokens,
+  used = costs.Cost.sum(costs.Cost.from_dict(row["cost"]) for row in done)
+  budget = budget_lib.Meter(budget=job.budget, spent=used).remaining()
+  fields = tuple(budget.as_dict())
+
+  def expected(tokens):
+    return cost_laws.expected(policy.laws, fields, tokens, policy.caps)
+
+  composed = policies.compose(
+    cost_laws.limits(policy.laws, fields, policy.caps),
     policy.caps,
     policy.groups,
-    amount=max(job.amount - used, 0),
+    route=lambda _: policies.Forecast(
+      predicted.success, expected(predicted.tokens)
+    ),
+    decode=policy_searches.Searches(job, left, fields).run,
+    verify=policy_cascades.verify(
+      [policy.cascade] * len(left),
+      predicted.success,
+      predicted.tokens,
+      policy.caps,
+      lambda _, outcome: looks.look(outcome.result),
+      expected,
+    ),
+  )
+  run = policies.Run(
+    composed,
+    left,
+    budget,
     wave=2 * job.batch,
   )
-  searches = _Searches(job)
-  while (wave := pool.ask()) is not None:
-    which = [left[q] for q in wave.questions]
-    arms = [policy.arms[arm] for arm in wave.arms]
-    for result in searches.run(which, arms):
-      question = int(wave.questions[result.problem])
-      pool.tell(question, int(result.cost.generated_tokens))
-      problem = job.problems[left[question]]
-      row = solving.answer_row(problem, result)
-      row["stages"] = _stages(job.engine[0], result)
-      yield row | _routed(policy, predicted, pool, question)
-  for question in (pool.arms == allocation.pooled_budget.NONE).nonzero()[0]:
-    row = _untried(job.problems[left[question]])
-    yield row | _routed(policy, predicted, pool, int(question))
-
-
-class _Searches:
-  """Runs arms of one decoder at a time; each decoder is compiled once."""
-
-  def __init__(self, job: _Job):
-    self._job = job
-    language = job.engine[0]
-    self._built = {}
-    for text in job.policy.decoders:
-      decoder, settings = job.policy.build(text)
-      longest = max(
-        map(len, search_lib.encode(language, job.prompts, settings))
-      )
-      settings = dataclasses.replace(settings, prompt_tokens=longest)
-      most = max(arm.cap for arm in job.policy.arms if arm.decoder == text)
-      self._built[text] = decoder, solving.fit_slots(settings, decoder, most)
-
-  def run(
-    self, which: Sequence[int], arms: Sequence[budget_policies.Arm]
-  ) -> Iterator[search_lib.SearchResult]:
-    """Searches problems, by their places; arms share their decoder."""
-    job = self._job
-    decoder, settings = self._built[arms[0].decoder]
-    return search_lib.solve(
-      [job.prompts[i] for i in which],
-      [job.problems[i].id for i in which],
-      *job.engine,
-      decoder,
-      budget=[budget_lib.Budget(generated_tokens=arm.cap) for arm in arms],
-      settings=settings,
-      seed=job.seed,
-      batch=job.batch,
-      mesh=job.mesh,
-    )
-
-
-def _stages(
-  language: bundle_lib.Bundle, result: search_lib.SearchResult
-) -> dict[str, int]:
-  generated = int(result.cost.generated_tokens)
-  answer = 0
-  if result.completion:
-    answer = len(language.tokenizer.encode(result.completion))
-  answer = min(answer, generated)
-  return {
-    "prompt": int(result.cost.prompt_tokens),
-    "answer": answer,
-    "search": generated - answer,
-    "verify": int(result.cost.verifier_tokens),
-  }
-
-
-def _routed(policy, predicted, pool, question: int) -> dict[str, Any]:
-  """What the policy had to say about a problem."""
-  arm, rung = int(pool.arms[question]), pool.next_rung(question)
-  described: dict[str, Any] = {
-    "arm": None,
-    "predicted": {"success": 0.0, "tokens": 0.0},
-    "price": float(pool.prices[question]),
-    "next": None,
-  }
-  if arm != allocation.pooled_budget.NONE:
-    described["arm"] = policy.arms[arm]._asdict()
-    described["predicted"] = {
-      "success": float(predicted.success[question, arm]),
-      "tokens": float(predicted.tokens[question, arm]),
-    }
-  if rung is not None:
-    described["next"] = policy.arms[rung.arm]._asdict() | {
-      "gain": rung.gain,
-      "tokens": rung.cost,
-      "gain_of_100_tokens": 100 * rung.worth,
-    }
-  return described
-
-
-def _untried(problem: problems_lib.Problem) -> dict[str, Any]:
-  return {
-    "id": problem.id,
-    "answer": None,
-    "correct": problem_sets.is_right(problem, None),
-    "completion": None,
-    "stop": NOT_TRIED,
-    "rounds": 0,
-    "cost": costs.Cost().as_dict(),
-    "assumed": {},
-    "tree": None,
-    "stages": dict.fromkeys(STAGES, 0),
-  }
+  return policy_rows.Work(job, left, predicted, run)

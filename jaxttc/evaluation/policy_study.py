@@ -9,29 +9,32 @@ over all problems, seed by seed, as `policy_solving` runs it; only the searches
 are looked up.
 """
 
-from collections.abc import Callable, Sequence
 import dataclasses
-import itertools
 import os
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Int
 import numpy as np
 from rich import console as rich_console
 from rich import progress as rich_progress
 
-from jaxttc.allocators import routing as allocation
+from jaxttc.cost import budget as budget_lib
 from jaxttc.evaluation import (
+  arm_tables,
   budget_policies,
   comparing,
   policy_fitting,
+  policy_folds,
+  policy_replay,
   policy_solving,
   problem_sets,
   solving,
 )
 from jaxttc.tasks import routing as tasks
 
-POLICY, BLIND, UNSEEN = "policy", "without the question", "unseen family"
+POLICY, ROUTER = "policy", "router alone"
+BLIND, CASCADE = "without the question", "cascade alone"
+UNSEEN, UNSEEN_MEANS = "unseen family", "unseen family, mean forecasts"
 ORACLE = "oracle"
 
 
@@ -44,6 +47,13 @@ class StudyRecipe:
     budgets: mean generated tokens a problem.
     folds: outer folds; each problem is in the fit of all but one.
     wave: most problems of a wave.
+    looks: methods of the comparison whose searches shall say what they showed,
+      so that their answers can be looked at; their cells are run again if need
+      be.
+    first_tries: cheap methods beside those of the comparison, likewise.
+    first_budgets: their budgets.
+    limits: other budgets, each the mean of some fields of the cost, such as
+      "verifier_calls=4" or "generated_tokens=80,verifier_calls=4".
     resamples: of the bootstrap.
     seed: of folds and resamples.
     fresh: problems that are solved for real, with the policy of all folds; a
@@ -58,6 +68,10 @@ class StudyRecipe:
   budgets: tuple[float, ...] = (40.0, 60.0, 80.0, 120.0, 160.0, 240.0)
   folds: int = 5
   wave: int = 32
+  looks: tuple[comparing.MethodSpec, ...] = ()
+  first_tries: tuple[comparing.MethodSpec, ...] = ()
+  first_budgets: tuple[int, ...] = (60, 120)
+  limits: tuple[str, ...] = ()
   resamples: int = 2000
   seed: int = 0
   fresh: problem_sets.ProblemSource = dataclasses.field(
@@ -76,24 +90,11 @@ class StudyRecipe:
         "expected folds >= 2, wave >= 1 and resamples >= 1, got "
         f"{self.folds}, {self.wave} and {self.resamples}"
       )
+    for text in self.limits:
+      if not budget_lib.Budget.parse(text).as_dict():
+        raise ValueError("limits: expected fields of the cost, got none")
     if self.fresh.count and self.fresh_budget < 1:
       raise ValueError(f"fresh_budget={self.fresh_budget} must be >= 1")
-
-
-class Replay(NamedTuple):
-  """What a policy did at each of B budgets, with each of S seeds.
-
-  Attributes:
-    right: f64[B, S, N].
-    spent: f64[B, S, N], generated tokens.
-    arms: i64[B, S, N], places in the table; -1 for problems not tried.
-    expected: f64[B, S, N], the success that was predicted.
-  """
-
-  right: Float[np.ndarray, "B S N"]
-  spent: Float[np.ndarray, "B S N"]
-  arms: Int[np.ndarray, "B S N"]
-  expected: Float[np.ndarray, "B S N"]
 
 
 class Found(NamedTuple):
@@ -105,17 +106,21 @@ class Found(NamedTuple):
     groups: i64[N], groups of near-duplicates.
     folds: (training side, test side) of each outer fold.
     heads: the head of each outer fold.
+    candidates: scores of the cascades that each outer fold tried.
     replays: by name of the policy.
+    limited: replays of the policy under other budgets, by their text.
     policy: fitted on all problems, for use.
     fresh: rows of the fresh problems.
   """
 
-  table: policy_fitting.ArmTable
+  table: arm_tables.ArmTable
   families: tuple[str, ...]
   groups: Int[np.ndarray, " N"]
   folds: list[tuple[np.ndarray, np.ndarray]]
   heads: list[str]
-  replays: dict[str, Replay]
+  candidates: list[dict[str, float]]
+  replays: dict[str, policy_replay.Replay]
+  limited: dict[str, policy_replay.Replay]
   policy: budget_policies.BudgetPolicy
   fresh: list[dict]
 
@@ -139,138 +144,133 @@ def run(
     ValueError: if a recipe cannot be run.
   """
   recipe.check()
-  table = _table(compare, workdir, progress)
+  table = _table(recipe, compare, workdir, progress)
   families = tuple(problem.family for problem in compare.problems.load())
-  groups = policy_fitting.question_groups(table.questions)
+  groups = arm_tables.question_groups(table.questions)
   folds = list(tasks.folds(groups, recipe.folds, recipe.seed))
-  blind = dataclasses.replace(recipe.fit, heads=("means",))
-  rows = np.arange(len(families))
-  apart = [
-    (rows[np.array(families) != name], rows[np.array(families) == name])
-    for name in sorted(set(families))
-  ]
-  sides = {POLICY: (folds, recipe.fit), BLIND: (folds, blind)}
-  if len(apart) > 1:
-    sides[UNSEEN] = apart, recipe.fit
+  sides = _sides(recipe, families, folds)
   fits = sum(len(splits) for splits, _ in sides.values()) + 1
-  replays, heads = {}, {}
+  replays, limited, heads, candidates = {}, {}, {}, {}
   with _bar(progress) as bar:
     task = bar.add_task("fitting", total=fits)
     for name, (splits, options) in sides.items():
       bar.update(task, description=name)
-      predicted, heads[name] = cross_fitted(
+      crossed = policy_folds.cross_fitted(
         table, groups, splits, options, lambda: bar.advance(task)
       )
+      heads[name], candidates[name] = crossed.heads, crossed.candidates
       # Each family alone: forecasts by fits that know different families are
       # not on one scale.
-      alone = [test for _, test in splits] if name == UNSEEN else ()
-      replays[name] = replay(
-        predicted, table, recipe.budgets, recipe.wave, alone
+      alone = [test for _, test in splits] if name.startswith(UNSEEN) else ()
+      replays[name] = policy_replay.replay(
+        crossed.predicted,
+        table,
+        recipe.budgets,
+        recipe.wave,
+        alone,
+        cascades=crossed.cascades,
       )
+      if name == POLICY:
+        limited = _limited(recipe, table, crossed)
     bar.update(task, description="all problems")
     policy = fitted_policy(recipe.fit, compare, table, groups)
     bar.advance(task)
   known = budget_policies.Predicted(
     table.right.mean(0), np.maximum(table.tokens.mean(0), 1.0)
   )
-  replays[ORACLE] = replay(known, table, recipe.budgets, recipe.wave)
+  replays[ORACLE] = policy_replay.replay(
+    known, table, recipe.budgets, recipe.wave
+  )
   return Found(
     table=table,
     families=families,
     groups=groups,
     folds=folds,
     heads=heads[POLICY],
+    candidates=candidates[POLICY],
     replays=replays,
+    limited=limited,
     policy=policy,
     fresh=_fresh(recipe, compare, policy, workdir, progress),
   )
 
 
-def _table(compare, workdir, progress) -> policy_fitting.ArmTable:
-  # What only the comparison's own report reads is not run again.
-  plain = dataclasses.replace(compare, samples=0, controls=(), tree_method="")
-  found = comparing.run(plain, os.fspath(workdir), progress=progress)
-  return policy_fitting.arm_table(plain, found)
+def _sides(recipe, families, folds):
+  """Splits and options of each policy that is judged."""
+  fit, cascade = recipe.fit, recipe.fit.cascade
+  never = dataclasses.replace(cascade, choose="never")
+  router = dataclasses.replace(fit, cascade=never)
+  sides = {
+    POLICY: (folds, fit),
+    ROUTER: (folds, router),
+    BLIND: (folds, dataclasses.replace(router, heads=("means",))),
+  }
+  if recipe.looks or recipe.first_tries:
+    always = dataclasses.replace(cascade, choose="always")
+    alone = dataclasses.replace(fit, heads=("means",), cascade=always)
+    sides[CASCADE] = folds, alone
+  rows = np.arange(len(families))
+  apart = [
+    (rows[np.array(families) != name], rows[np.array(families) == name])
+    for name in sorted(set(families))
+  ]
+  if len(apart) > 1:
+    sides[UNSEEN] = apart, fit
+    sides[UNSEEN_MEANS] = apart, dataclasses.replace(router, fixed=False)
+  return sides
 
 
-def cross_fitted(
-  table: policy_fitting.ArmTable,
-  groups: Int[np.ndarray, " N"],
-  splits: Sequence[tuple[np.ndarray, np.ndarray]],
-  options: policy_fitting.FitOptions,
-  advance: Callable[[], None] = lambda: None,
-) -> tuple[budget_policies.Predicted, list[str]]:
-  """Forecasts of each problem by a fit without it, and the head of each fit.
+def _limited(recipe, table, crossed) -> dict[str, policy_replay.Replay]:
+  """The policy under budgets on other fields.
 
-  Args:
-    table: what the arms did.
-    groups: i64[N], of near-duplicates.
-    splits: (training side, test side); the test sides make up all problems.
-    options: how to fit.
-    advance: called after each fit.
+  The laws of what arms cost are of all problems: they hold no answers.
   """
-  rows, arms = table.right.shape[1:]
-  # An arm that a fold leaves out is worth nothing there, so never chosen.
-  success = np.zeros((rows, arms))
-  tokens = np.tile(table.caps.astype(np.float64), (rows, 1))
-  heads = []
-  for train, test in splits:
-    fitted = policy_fitting.fit(table.take(train), groups[train], options)
-    found = fitted.predict([table.questions[r] for r in test], table.caps)
-    success[np.ix_(test, fitted.arms)] = found.success
-    tokens[np.ix_(test, fitted.arms)] = found.tokens
-    heads.append(fitted.head)
-    advance()
-  return budget_policies.Predicted(success, tokens), heads
-
-
-def replay(
-  predicted: budget_policies.Predicted,
-  table: policy_fitting.ArmTable,
-  budgets: Sequence[float | int],
-  wave: int,
-  sides: Sequence[np.ndarray] = (),
-) -> Replay:
-  """Runs the pool on looked-up searches, for each budget and seed.
-
-  Args:
-    predicted: f64[N, K], of the table's questions and arms.
-    table: what the arms did.
-    budgets: mean generated tokens a problem.
-    wave: most problems of a wave.
-    sides: rows of problems that share a pool, each with the same mean budget;
-      none for one pool of all.
-  """
-  seeds, rows, _ = table.right.shape
-  shape = len(budgets), seeds, rows
-  right, spent, expected = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-  arms = np.full(shape, allocation.pooled_budget.NONE)
-  runs = itertools.product(
-    enumerate(budgets), range(seeds), sides or [np.arange(rows)]
-  )
-  for (place, budget), seed, side in runs:
-    pool = allocation.Pool(
-      *(part[side] for part in predicted),
-      table.caps,
-      table.groups,
-      amount=int(budget * len(side)),
-      wave=wave,
+  laws = policy_fitting.fitted_laws(table)
+  return {
+    text: policy_replay.replay(
+      crossed.predicted,
+      table,
+      [budget_lib.Budget.parse(text).as_dict()],
+      recipe.wave,
+      cascades=crossed.cascades,
+      laws=laws,
     )
-    while (asked := pool.ask()) is not None:
-      for number, arm in zip(asked.questions, asked.arms, strict=True):
-        question = side[number]
-        pool.tell(number, int(table.tokens[seed, question, arm]))
-        right[place, seed, question] = table.right[seed, question, arm]
-        expected[place, seed, question] = predicted.success[question, arm]
-    spent[place, seed, side] = pool.spent
-    arms[place, seed, side] = pool.arms
-  return Replay(right, spent, arms, expected)
+    for text in recipe.limits
+  }
+
+
+def _table(recipe, compare, workdir, progress) -> arm_tables.ArmTable:
+  # What only the comparison's own report reads is not run again.
+  plain = dataclasses.replace(
+    compare, samples=0, controls=(), control_methods=(), tree_method=""
+  )
+  labels = ",".join(method.label for method in recipe.first_tries)
+  everything = dataclasses.replace(
+    plain, methods=plain.methods + recipe.first_tries
+  )
+  found = []
+  for methods, changes in (
+    (recipe.looks, {}),
+    (recipe.first_tries, {"budgets": recipe.first_budgets}),
+  ):
+    if methods:
+      looked = dataclasses.replace(
+        plain, methods=methods, only="", seen=True, **changes
+      )
+      found.append(comparing.run(looked, os.fspath(workdir), progress=progress))
+  first = found[-1].runs if recipe.first_tries else []
+  compared = comparing.run(plain, os.fspath(workdir), progress=progress)
+  if plain.only and labels:
+    everything = dataclasses.replace(everything, only=f"{plain.only},{labels}")
+  return arm_tables.arm_table(
+    everything, dataclasses.replace(compared, runs=compared.runs + first)
+  )
 
 
 def fitted_policy(
   options: policy_fitting.FitOptions,
   compare: comparing.CompareRecipe,
-  table: policy_fitting.ArmTable,
+  table: arm_tables.ArmTable,
   groups: Int[np.ndarray, " N"],
 ) -> budget_policies.BudgetPolicy:
   """The policy of all problems, for the models of the comparison.
@@ -295,6 +295,8 @@ def fitted_policy(
       solving.weights_fingerprint(reward),
     ),
     origin=f"{rows} problems, {seeds} seeds, {fitted.head}",
+    laws=fitted.laws,
+    cascade=fitted.cascade,
   )
 
 

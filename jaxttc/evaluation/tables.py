@@ -28,6 +28,8 @@ class Run:
     seed: the seed.
     accuracy: f64[N] in [0, 1], 1 where the problem was solved.
     cost: what each problem cost, f64[N] >= 0, by name of the cost field.
+    seen: what each search showed of its answer, f64[N], by name (`looks`); NaN
+      where it was not kept.
   """
 
   method: str
@@ -36,6 +38,7 @@ class Run:
   seed: int
   accuracy: np.ndarray
   cost: Mapping[str, np.ndarray]
+  seen: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     where = f"run {self.method!r} {self.setting!r} seed {self.seed}"

@@ -6,9 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxttc.evaluation import budget_policies, solving
+from jaxttc.evaluation import (
+  budget_policies,
+  cost_laws,
+  policy_cascades,
+  solving,
+)
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.predictors import routing
+from jaxttc.predictors import answer_trust, routing
 from jaxttc.testing import tiny_models
 
 _QUESTIONS = ("Add 1 and 2.", "Add 3, 4, 5 and 6.", "Who was that?")
@@ -52,6 +57,66 @@ def test_a_policy_comes_back_from_its_file(tmp_path):
   assert again.fingerprint == budget_policies.load(path).fingerprint
   other = dataclasses.replace(again, style="verbose")
   assert other.fingerprint != again.fingerprint
+
+
+def _trust():
+  return answer_trust.Trust(
+    right=np.array([0.0, 1.0, 0.5, 0.0, 0.1]),
+    rescue=np.linspace(-1, 1, 7),
+    cost=np.array([0.1, 0.8, 0.0, 0.0]),
+    spoil=np.array(0.02),
+  )
+
+
+def _more():
+  """What older policies do not have."""
+  return {
+    "laws": cost_laws.CostLaws(
+      ("verifier_calls", "flops"),
+      np.zeros((3, 2)),
+      np.ones((3, 2)),
+      np.array([[3.0, 1e6], [9.0, 2e6], [1.0, 5e5]]),
+    ),
+    "cascade": policy_cascades.Cascade(
+      _trust(), np.array([True, True, False]), 3, 0.1
+    ),
+  }
+
+
+def test_laws_and_cascade_come_back_too(tmp_path):
+  made, path = policy(**_more()), tmp_path / "mine.npz"
+  budget_policies.save(made, path)
+  again = budget_policies.load(path)
+  assert again.fingerprint == made.fingerprint != policy().fingerprint
+  assert again.laws.fields == made.laws.fields
+  assert (again.cascade.tries, again.cascade.discount) == (3, 0.1)
+  np.testing.assert_array_equal(again.cascade.looked, [True, True, False])
+  for ours, theirs in zip(_trust(), again.cascade.model, strict=True):
+    np.testing.assert_array_equal(ours, theirs)
+  # Files of before say nothing of either.
+  budget_policies.save(policy(), path)
+  plain = budget_policies.load(path)
+  assert plain.laws is None and plain.cascade is None
+
+
+def test_an_arm_is_held_to_what_the_budget_limits():
+  made = policy(**_more())
+  assert made.limits(1, ("generated_tokens", "verifier_calls")).as_dict() == {
+    "generated_tokens": 60,
+    "verifier_calls": 9,
+  }
+  assert made.limits(2, ("flops",)).as_dict() == {
+    "generated_tokens": 30,
+    "flops": 5e5,
+  }
+  with pytest.raises(ValueError, match="knows nothing of flops"):
+    policy().limits(0, ("flops",))
+
+
+@pytest.mark.parametrize("part", ["laws", "cascade"])
+def test_parts_of_other_arms_are_refused(part):
+  with pytest.raises(ValueError, match=f"its {part} know 3 arms of 2"):
+    policy(arms=_ARMS[:2], **{part: _more()[part]})
 
 
 def test_forecasts_are_possible():

@@ -129,6 +129,46 @@ def test_finished_cells_are_not_run_again(models, compared, monkeypatch):
   assert lost.exists()
 
 
+def test_cells_that_do_not_say_what_was_shown_are_run_again(
+  models, compared, tmp_path
+):
+  found, workdir = compared
+  for run in found.runs:
+    seen = run.seen
+    assert set(np.unique(seen["answered"])) <= {0.0, 1.0}
+    assert ((seen["reward"] >= 0) & (seen["reward"] <= 1)).all()
+    assert not run.accuracy[seen["answered"] == 0].any()
+  # A cell of before: all but what was shown.
+  (path,) = workdir.glob("cells/best_of_n-n_4-60-0-*.npz")
+  stored = dict(np.load(path))
+  del stored["seen"]
+  old = tmp_path / "cells"
+  old.mkdir()
+  with open(old / path.name, "wb") as file:
+    np.savez_compressed(file, **stored)
+  one = recipe(
+    models,
+    methods=(
+      comparing.MethodSpec(
+        label="best_of_n", decoder="best_of_n", settings=("n=4",)
+      ),
+    ),
+    budgets=(60,),
+    samples=0,
+    controls=(),
+    tree_method="",
+  )
+  (kept,) = comparing.run(one, str(tmp_path), progress=False).runs
+  assert np.isnan(kept.seen["reward"]).all()
+  looked = dataclasses.replace(one, seen=True)
+  (again,) = comparing.run(looked, str(tmp_path), progress=False).runs
+  assert not np.isnan(again.seen["reward"]).any()
+  np.testing.assert_array_equal(again.accuracy, kept.accuracy)
+  np.testing.assert_array_equal(
+    again.cost["generated_tokens"], kept.cost["generated_tokens"]
+  )
+
+
 def test_report_is_whole(compared, tmp_path):
   found, _ = compared
   out = str(tmp_path / "new" / "decoders")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import rich.console
 
@@ -14,12 +15,15 @@ from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.evaluation import (
   budget_policies,
+  cost_laws,
+  looks,
+  policy_cascades,
   policy_report,
   policy_solving,
   problem_sets,
   solving,
 )
-from jaxttc.predictors import routing
+from jaxttc.predictors import answer_trust, routing
 from jaxttc.runtime import search as search_lib
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -94,7 +98,7 @@ def test_each_problem_has_a_row_that_says_where_the_budget_went(
   assert 0 < generated(rows) <= 180
   for row in rows:
     stages, tokens = row["stages"], row["cost"]["generated_tokens"]
-    assert stages["answer"] + stages["search"] == tokens
+    assert stages["answer"] + stages["search"] + stages["tries"] == tokens
     assert stages["verify"] == row["cost"]["verifier_tokens"]
     if row["arm"] is None:
       assert row["stop"] == policy_solving.NOT_TRIED and tokens == 0
@@ -169,12 +173,108 @@ def test_without_a_budget_nothing_is_tried(engine, policy):
   assert generated(rows) == 0
 
 
+@pytest.fixture(scope="module")
+def cascade(policy):
+  """A policy that doubts every answer, and hopes much of another try."""
+  model = answer_trust.Trust(
+    right=np.array([-1.0, 0.0, 0.1, 0.0, 0.0]),
+    rescue=np.array([0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0]),
+    cost=np.array([0.0, 1.0, 0.0, 0.0]),
+    spoil=np.array(0.0),
+  )
+  looked = np.array([True, True, False])
+  return dataclasses.replace(
+    policy,
+    cascade=policy_cascades.Cascade(model, looked, 2, 1.0),
+    laws=cost_laws.CostLaws(
+      ("verifier_calls", "flops"),
+      np.zeros((3, 2)),
+      np.array([[0.1, 1e5]] * 3),
+      np.array([[4.0, 1e9]] * 3),
+    ),
+  )
+
+
+def test_a_doubtful_answer_gets_another_try(
+  models, engine, cascade, tmp_path, monkeypatch
+):
+  path = tmp_path / "answers.jsonl"
+  rows = solve_to_file(models, engine, path, policy=cascade)
+  assert len(rows) == 10 and generated(rows) <= 180
+  assert not any("open" in row for row in rows)
+  twice = [row for row in rows if len(row["tries"]) == 2]
+  assert twice
+  for row in rows:
+    stages, tries = row["stages"], row["tries"]
+    tokens = sum(one["tokens"] for one in tries)
+    assert tokens == row["cost"]["generated_tokens"]
+    assert stages["answer"] + stages["search"] + stages["tries"] == tokens
+    if tries:
+      best = max(reversed(tries), key=lambda one: one["trust"])
+      assert row["arm"] == best["arm"]
+      assert stages["tries"] == tokens - best["tokens"]
+  # A further try is the search of its arm with the next seed.
+  row = next(row for row in twice if row["tries"][1]["trust"] > 0)
+  (problem,) = [p for p in _SOURCE.load() if p.id == row["id"]]
+  again = row["tries"][1]
+  decoder, settings = cascade.build(again["arm"]["decoder"])
+  (result,) = search_lib.solve(
+    [problem.text + "\nSolve tersely.\n"],
+    [problem.id],
+    *engine,
+    decoder,
+    budget=budget_lib.Budget(generated_tokens=again["arm"]["cap"]),
+    settings=settings,
+    seed=1,
+    batch=4,
+  )
+  assert result.cost.generated_tokens == again["tokens"]
+  assert looks.look(result)._asdict() == again["seen"]
+  # Stopped before the further tries: what was answered is let be, and paid.
+  lines = path.read_bytes().splitlines(True)
+  cut = next(i for i, x in enumerate(lines) if b'"open": true' not in x and i)
+  path.write_bytes(b"".join(lines[:cut]))
+  early = [json.loads(x) for x in lines[1:cut]]
+  resumed = solve_to_file(models, engine, path, policy=cascade)
+  assert len(resumed) == 10 and generated(resumed) <= 180
+  assert {row["id"] for row in resumed} == {row["id"] for row in rows}
+  for row in early:
+    assert row in resumed
+  monkeypatch.setattr(search_lib, "solve", None)
+  again = solve_to_file(models, engine, path, policy=cascade)
+  assert sorted(again, key=str) == sorted(resumed, key=str)
+
+
+@pytest.mark.parametrize(
+  "limits",
+  [
+    dict(verifier_calls=9),
+    dict(generated_tokens=120, verifier_calls=12),
+    dict(flops=2e7),
+  ],
+)
+def test_no_field_of_a_budget_is_overspent(engine, cascade, limits):
+  rows = policy_solving.solve(
+    _SOURCE.load(),
+    engine,
+    budget_lib.Budget(**limits),
+    policy=cascade,
+    per="set",
+    batch=4,
+  )
+  for name, limit in limits.items():
+    spent = sum(row["cost"][name] for row in rows)
+    assert 0 <= spent <= limit
+  if "flops" not in limits:
+    assert any(row["tries"] for row in rows)
+
+
 @pytest.mark.parametrize(
   "budget, message",
   [
-    (dict(), "expected generated_tokens and nothing else, got no limit"),
-    (dict(flops=1e9), "nothing else, got flops"),
-    (dict(generated_tokens=9, flops=1e9), "nothing else, got"),
+    (dict(), "there is no limit; expected at least one"),
+    (dict(flops=1e9), "knows nothing of flops; expected limits on generated"),
+    (dict(generated_tokens=9, seconds=3.0), "knows nothing of seconds"),
     (dict(generated_tokens=-1), "must be finite and not negative, got -1"),
   ],
 )
@@ -214,7 +314,7 @@ def test_what_cannot_run_is_refused_before_anything_is_spent(
       dict(problems=dataclasses.replace(_SOURCE, style="verbose")),
       "asked for as 'terse'",
     ),
-    (dict(budget="generated_tokens=9,flops=1G"), "nothing else"),
+    (dict(budget="generated_tokens=9,flops=1G"), "knows nothing of flops"),
   ):
     with pytest.raises(ValueError, match=message):
       policy_solving.solve_to_file(

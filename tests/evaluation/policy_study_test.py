@@ -5,11 +5,15 @@ import numpy as np
 import pytest
 
 from jaxttc import results, simulation
+from jaxttc.allocators.routing import rungs
 from jaxttc.evaluation import (
+  arm_tables,
   budget_policies,
   comparing,
   policy_claims,
   policy_fitting,
+  policy_folds,
+  policy_replay,
   policy_study,
   problem_sets,
   solving,
@@ -39,7 +43,7 @@ def _table():
   tokens = np.minimum(
     rng.integers(mean - 9, mean + 10, (2, 80, 6)), [a.cap for a in _ARMS]
   )
-  return policy_fitting.ArmTable(
+  return arm_tables.ArmTable(
     _ARMS,
     tuple(
       _KINDS[k].format(*pair) for k, pair in zip(kind, numbers, strict=True)
@@ -47,6 +51,7 @@ def _table():
     right.astype(float),
     tokens.astype(float),
     (0, 1),
+    np.stack([tokens // 10, tokens, tokens * 1e6], -1).astype(float),
   )
 
 
@@ -64,20 +69,31 @@ def _options(**changes):
 @pytest.fixture(scope="module", name="found")
 def _found(table):
   """A study of the table, as `policy_study.run` puts it together."""
-  groups = policy_fitting.question_groups(table.questions)
+  groups = arm_tables.question_groups(table.questions)
   splits = list(policy_study.tasks.folds(groups, 4, 0))
-  replays, heads = {}, []
+  replays, limited, heads = {}, {}, []
   for name, options in (
     (policy_study.POLICY, _options()),
+    (policy_study.ROUTER, _options()),
     (policy_study.BLIND, _options(heads=("means",))),
   ):
-    predicted, chosen = policy_study.cross_fitted(
-      table, groups, splits, options
+    crossed = policy_folds.cross_fitted(table, groups, splits, options)
+    replays[name] = policy_replay.replay(
+      crossed.predicted, table, (20.0, 50.0), 8, cascades=crossed.cascades
     )
-    replays[name] = policy_study.replay(predicted, table, (20.0, 50.0), 8)
-    heads = heads or chosen
+    heads = heads or crossed.heads
+    if name == policy_study.POLICY:
+      limited = {
+        "verifier_calls=3": policy_replay.replay(
+          crossed.predicted,
+          table,
+          [{"verifier_calls": 3}],
+          8,
+          laws=policy_fitting.fitted_laws(table),
+        )
+      }
   known = budget_policies.Predicted(table.right.mean(0), table.tokens.mean(0))
-  replays[policy_study.ORACLE] = policy_study.replay(
+  replays[policy_study.ORACLE] = policy_replay.replay(
     known, table, (20.0, 50.0), 8
   )
   fitted = policy_fitting.fit(table, groups, _options())
@@ -96,14 +112,16 @@ def _found(table):
     groups=groups,
     folds=splits,
     heads=heads,
+    candidates=[],
     replays=replays,
+    limited=limited,
     policy=policy,
     fresh=[],
   )
 
 
 def test_near_duplicates_share_a_group_and_other_numbers_do_not():
-  groups = policy_fitting.question_groups(
+  groups = arm_tables.question_groups(
     [
       "Start at 31, add 20, add 23, take 7.",
       "Start at 31, add 20, add 23, take 8.",
@@ -167,10 +185,10 @@ def test_a_problem_is_never_in_its_own_fit(table):
     right=np.tile((rng.random((1, 80, 1)) < 0.5), (2, 1, 6)).astype(float)
   )
   splits = list(policy_study.tasks.folds(groups, 4, 0))
-  predicted, _ = policy_study.cross_fitted(
+  crossed = policy_folds.cross_fitted(
     noise, groups, splits, _options(heads=("knn(k=1)",))
   )
-  usable = predicted.success.max(1)
+  usable = crossed.predicted.success.max(1)
   told = np.corrcoef(usable, noise.right[0, :, 0])[0, 1]
   assert abs(told) < 0.3
 
@@ -197,7 +215,7 @@ def test_hindsight_is_no_worse_than_choosing_beforehand(found):
 
 def test_a_mixture_spends_its_budget_and_is_the_best_of_a_grid():
   right, tokens = np.array([0.3, 0.6, 0.5]), np.array([20.0, 80.0, 70.0])
-  odds = policy_claims.mixture(right, tokens, np.ones(3, bool), 50.0)
+  odds = rungs.mixture(right, tokens, np.ones(3, bool), 50.0)
   assert odds.min() >= 0 and odds.sum() <= 1 + 1e-9
   np.testing.assert_allclose(odds @ tokens, 50.0)
   best = max(
@@ -208,9 +226,7 @@ def test_a_mixture_spends_its_budget_and_is_the_best_of_a_grid():
     if np.array([a, b, c]) @ tokens <= 50.0
   )
   assert odds @ right >= best - 1e-9
-  alone = policy_claims.mixture(
-    right, tokens, np.array([True, False, False]), 5
-  )
+  alone = rungs.mixture(right, tokens, np.array([True, False, False]), 5)
   np.testing.assert_allclose(alone, [0.25, 0, 0])
 
 
@@ -231,6 +247,9 @@ def test_the_report_holds_together(found, tmp_path):
   ]
   mean = claims["points_over_best_single_decoder"].value
   np.testing.assert_allclose(mean, np.mean(each))
+  assert claims["points_of_the_cascade"].value == 0  # nothing was looked at
+  assert "points_over_best_single_decoder_at_3_verifier_calls" in claims
+  assert found.limited["verifier_calls=3"].overspent <= 1
   assert (tmp_path / "policy.png").stat().st_size > 10_000
 
 
@@ -241,6 +260,8 @@ def test_the_report_holds_together(found, tmp_path):
     (dict(budgets=(-1.0,)), "must be >= 1"),
     (dict(folds=1), "folds >= 2"),
     (dict(wave=0), "wave >= 1"),
+    (dict(limits=("",)), "limits: expected fields"),
+    (dict(limits=("verifier_cals=3",)), "did you mean 'verifier_calls'"),
     (dict(fit=_options(heads=("nearest",))), "unknown head 'nearest'"),
     (dict(fit=_options(heads=())), "heads: expected at least one"),
     (dict(fit=_options(decoders=0)), "decoders >= 1"),

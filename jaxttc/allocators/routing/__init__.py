@@ -7,6 +7,7 @@ from jaxttc.allocators.routing import (
   cascades,
   policy_gradient,
   pooled_budget,
+  rungs,
 )
 from jaxttc.allocators.routing.calibration import (
   Mixture,
@@ -41,6 +42,7 @@ __all__ = (
   "pooled_budget",
   "price_for_budget",
   "route",
+  "rungs",
   "safe_price",
   "sweep",
   "threshold_for_share",

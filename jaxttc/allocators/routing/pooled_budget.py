@@ -1,68 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """One budget over many questions, spent in waves and never overspent.
 
-Each question may be asked of one *arm* (a way to answer it, with a cap on what
-it can cost), or of none, which costs nothing and scores nothing. Of the points
-(expected cost, expected score) of a question's arms only those on the concave
-hull can be worth their money; from one to the next is a *rung*, with a gain and
-a cost. Rungs are bought in the order of gain a unit of cost until the money is
-out: the fractional multiple-choice knapsack, and the same as choosing every
-arm by one price (`choice.choose`) that makes the expected total the budget.
+Each question may be asked of one *arm* (a way to answer it, with caps on what
+it can cost), or of none. Arms are bought rung by rung (`rungs`). Expected costs
+are only expected, so the pool is asked wave by wave, the dearest arms first. A
+wave is sent only if its caps together, what it costs at most, are still there,
+on every field of the budget; what it left over is planned anew. At the end the
+last questions get cheaper arms, or none.
 
-Expected costs are only expected, so the pool is asked wave by wave, the dearest
-arms first. A wave is sent only if its caps together, what it costs at most,
-are still there; what it left over is planned anew. At the end the last
-questions get cheaper arms, or none.
+A question that was answered may be asked again: whoever looked at its answer
+tells the pool what each arm would add to it, and these gains compete with the
+first attempts of others, at the same price.
 
-Reference: Sinha and Zoltners (1979), The multiple-choice knapsack problem.
+With a budget on several fields, a unit of each is priced at one over what is
+left of it: what is scarce is dear.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 import numpy as np
 
+from jaxttc.allocators.routing import rungs as rungs_lib
 from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
 
-NONE = -1
-
-
-class Rung(NamedTuple):
-  """A step up one question's hull.
-
-  Attributes:
-    question: whose.
-    below: the arm before, or `NONE`.
-    arm: the arm after.
-    gain: rise of the expected score.
-    cost: rise of the expected cost, positive.
-  """
-
-  question: int
-  below: int
-  arm: int
-  gain: float
-  cost: float
-
-  @property
-  def worth(self) -> float:
-    """Score a unit of cost."""
-    return self.gain / self.cost
-
-
-class Plan(NamedTuple):
-  """An arm for each question.
-
-  Attributes:
-    arms: i64[n]; `NONE` for questions that get nothing, or are done.
-    price: worth of the best rung that could not be bought, in score a unit of
-      cost; 0 if everything worth having was.
-  """
-
-  arms: Int[np.ndarray, " n"]
-  price: float
+NONE = rungs_lib.NONE
 
 
 class Wave(NamedTuple):
@@ -79,75 +43,6 @@ class Wave(NamedTuple):
   price: float
 
 
-def hull_rungs(
-  score: Float[np.ndarray, "n K"],
-  cost: Float[np.ndarray, "n K"],
-  allowed: Bool[np.ndarray, " K"] | None = None,
-) -> list[Rung]:
-  """All rungs of all questions, the worthiest first.
-
-  Args:
-    score: expected scores; what an arm scores at most as much as none is
-      never bought.
-    cost: expected costs, positive.
-    allowed: arms that may be used; None for all.
-  """
-  found: list[Rung] = []
-  arms = np.arange(score.shape[1])
-  arms = arms if allowed is None else arms[np.asarray(allowed, bool)]
-  for question, (gains, prices) in enumerate(zip(score, cost, strict=True)):
-    found += _question_rungs(question, arms, gains, prices)
-  # Stable, so that of equals a question's lower rung and the first come first.
-  return sorted(found, key=lambda rung: -rung.worth)
-
-
-def _question_rungs(question, arms, score, cost) -> list[Rung]:
-  hull = [(0.0, 0.0, NONE)]
-  order = sorted(arms.tolist(), key=lambda k: (cost[k], -score[k]))
-  for arm in order:
-    point = (float(cost[arm]), float(score[arm]), arm)
-    if point[1] <= hull[-1][1]:
-      continue
-    while len(hull) > 1 and _worth(hull[-1], point) >= _worth(*hull[-2:]):
-      hull.pop()
-    hull.append(point)
-  return [
-    Rung(question, below[2], above[2], above[1] - below[1], above[0] - below[0])
-    for below, above in zip(hull, hull[1:], strict=False)
-  ]
-
-
-def _worth(below, above) -> float:
-  return (above[1] - below[1]) / max(above[0] - below[0], 1e-12)
-
-
-def plan(
-  rungs: list[Rung],
-  pending: Bool[np.ndarray, " n"],
-  amount: float | int,
-) -> Plan:
-  """Buys rungs, the worthiest first, until the amount is spent.
-
-  A rung that is too dear is passed over, and with it all above it.
-
-  Args:
-    rungs: as `hull_rungs` orders them.
-    pending: the questions that are still to be answered.
-    amount: expected costs may sum to so much.
-  """
-  arms = np.full(len(pending), NONE)
-  left, price = float(amount), 0.0
-  for rung in rungs:
-    if not pending[rung.question] or arms[rung.question] != rung.below:
-      continue
-    if rung.cost <= left:
-      left -= rung.cost
-      arms[rung.question] = rung.arm
-    else:
-      price = max(price, rung.worth)
-  return Plan(arms, price)
-
-
 class Pool:
   """A budget that questions share; ask for a wave, tell what it cost.
 
@@ -157,55 +52,75 @@ class Pool:
           pool.tell(question, spent)  # what the arm cost on the question
 
   Attributes:
-    arms: i64[n], the arm that each question was asked of; `NONE` if none yet.
-    spent: i64[n], what it cost.
-    prices: f64[n], the price at which it was chosen.
+    arms: i64[n], the arm that each question was last asked of; `NONE` if none.
+    attempts: i64[n], how often it was asked.
+    spent: f64[n, F], what that cost, on each field; i64[n] of generated tokens
+      where the amount is a number.
+    prices: f64[n], the price at which it was last chosen.
     meter: what the budget was, and what is spent of it.
+    fields: names of the F limited fields of `cost.Cost`.
   """
 
   def __init__(
     self,
     score: Float[np.ndarray, "n K"],
-    cost: Float[np.ndarray, "n K"],
-    caps: Sequence[int] | Int[np.ndarray, " K"],
+    cost: Float[np.ndarray, "n K"] | Float[np.ndarray, "n K F"],
+    caps: Sequence[int] | Int[np.ndarray, " K"] | Float[np.ndarray, "K F"],
     groups: Sequence[int] | Int[np.ndarray, " K"],
     *,
-    amount: int,
+    amount: int | budget_lib.Budget,
     wave: int = 16,
   ):
     """A pool of which nothing is spent.
 
     Args:
       score: expected scores of each question's arms.
-      cost: their expected costs, in generated tokens, positive.
-      caps: the most that an arm can cost, whatever happens.
+      cost: their expected costs, positive: in generated tokens, or on each
+        limited field, in the order of `cost.costs.FIELDS`.
+      caps: the most that an arm can cost, whatever happens; likewise.
       groups: arms of one group can be asked together.
-      amount: tokens for all questions together.
+      amount: tokens for all questions together, or a budget.
       wave: most questions of a wave.
 
     Raises:
       ValueError: if shapes disagree, a forecast is not finite, a cost or a cap
-        is not positive, the amount is negative or the wave empty.
+        is not positive, the amount is negative or limits nothing, or the wave
+        is empty.
     """
     score, cost = np.asarray(score, float), np.asarray(cost, float)
-    self._caps, self._groups = np.asarray(caps), np.asarray(groups)
-    _check(score, cost, self._caps, self._groups, amount, wave)
-    self._score, self._cost, self._wave = score, cost, wave
-    self._ladders: dict[bytes, list[Rung]] = {}
+    caps, self._groups = np.asarray(caps), np.asarray(groups)
+    self._single = not isinstance(amount, budget_lib.Budget)
+    budget = _budget(amount)
+    self.fields = tuple(budget.as_dict())
+    cost = cost[..., None] if self._single and cost.ndim == 2 else cost
+    caps = caps[..., None] if self._single and caps.ndim == 1 else caps
+    _check(score, cost, caps, self._groups, len(self.fields), wave)
+    self._score, self._cost, self._caps = score.copy(), cost.copy(), caps
+    self._wave = wave
     rows = len(score)
+    self._ladders: list[list[rungs_lib.Rung] | None] = [None] * rows
+    self._ladder_of = np.zeros(len(caps), bool), np.ones(len(self.fields))
     self.arms = np.full(rows, NONE)
-    self.spent = np.zeros(rows, np.int64)
+    self.attempts = np.zeros(rows, np.int64)
+    self._spent = np.zeros((rows, len(self.fields)))
     self.prices = np.zeros(rows)
     self._pending = np.ones(rows, bool)
     self._asked = np.zeros(rows, bool)
-    self.meter = budget_lib.Meter.start(
-      budget_lib.Budget(generated_tokens=int(amount))
-    )
+    self._looked = np.zeros(rows, bool)
+    self.meter = budget_lib.Meter.start(budget)
 
   @property
-  def left(self) -> int:
-    """Tokens that are not spent."""
-    return self.meter.remaining().generated_tokens
+  def spent(self) -> np.ndarray:
+    """What each question cost; see the class."""
+    return self._spent[:, 0].astype(np.int64) if self._single else self._spent
+
+  @property
+  def left(self) -> int | float:
+    """What is not spent of the first limited field."""
+    return self._left()[0]
+
+  def _left(self) -> list[int | float]:
+    return list(self.meter.remaining().as_dict().values())
 
   def ask(self) -> Wave | None:
     """The next wave; None when no question that is left can be afforded.
@@ -218,84 +133,178 @@ class Pool:
         f"pool: {int(self._asked.sum())} questions of the last wave were not "
         "told; tell each before asking again"
       )
-    planned = plan(self._rungs(), self._pending, self.left)
+    left = np.array(self._left(), float)
+    allowed = (self._caps <= left).all(1)
+    planned = rungs_lib.plan(self._rungs(allowed, left), self._pending, left)
+    return self._wave_of(planned, left)
+
+  def _wave_of(self, planned: rungs_lib.Plan, left: np.ndarray) -> Wave | None:
     chosen = np.flatnonzero(planned.arms != NONE)
     if not chosen.size:
       return None
-    caps = self._caps[planned.arms[chosen]]
-    order = np.lexsort((chosen, -caps))
-    chosen, caps = chosen[order], caps[order]
+    shares = (self._caps / np.maximum(left, 1e-9)).max(1)
+    order = np.lexsort((chosen, -shares[planned.arms[chosen]]))
+    chosen = chosen[order]
     groups = self._groups[planned.arms[chosen]]
-    same = groups == groups[0]
-    chosen, caps = chosen[same][: self._wave], caps[same][: self._wave]
-    fits = np.cumsum(caps) <= self.left  # the first cap does: it is allowed
-    chosen = chosen[fits]
+    chosen = chosen[groups == groups[0]][: self._wave]
+    caps = self._caps[planned.arms[chosen]]
+    # The first caps do fit: the arm is allowed.
+    chosen = chosen[(np.cumsum(caps, axis=0) <= left).all(1)]
     self._asked[chosen] = True
     self.arms[chosen] = planned.arms[chosen]
+    self.attempts[chosen] += 1
     self.prices[chosen] = planned.price
     return Wave(chosen, planned.arms[chosen], planned.price)
 
-  def tell(self, question: int | np.integer, spent: int) -> None:
+  def tell(
+    self,
+    question: int | np.integer,
+    spent: int | costs.Cost,
+    gains: Float[np.ndarray, " K"] | None = None,
+    cost: Float[np.ndarray, " K"] | Float[np.ndarray, "K F"] | None = None,
+  ) -> None:
     """Charges what a question of the wave cost.
 
+    Args:
+      question: of the wave.
+      spent: generated tokens, or a cost.
+      gains: what each arm would add if the question were asked again; None, or
+        none positive, if it shall not be.
+      cost: expected costs of the arms then; None if they are as they were.
+
     Raises:
-      ValueError: if it was not asked, or cost more than its arm's cap.
+      ValueError: if it was not asked, or cost more than its arm's caps, or
+        gains or costs are not finite or of another shape.
     """
     if not self._asked[question]:
       raise ValueError(f"pool: question {question} was not asked")
-    cap = self._caps[self.arms[question]]
-    if not 0 <= spent <= cap:
-      raise ValueError(
-        f"pool: question {question} cost {spent}, expected 0 to {cap}, the cap "
-        "of its arm"
-      )
-    self.meter = self.meter.charge(costs.Cost(generated_tokens=int(spent)))
-    self.spent[question] = spent
-    self._asked[question] = self._pending[question] = False
+    if not isinstance(spent, costs.Cost):
+      spent = costs.Cost(generated_tokens=int(spent))
+    paid = np.array([getattr(spent, name) for name in self.fields], float)
+    for name, one, cap in zip(
+      self.fields, paid, self._caps[self.arms[question]], strict=True
+    ):
+      if not 0 <= one <= cap:
+        raise ValueError(
+          f"pool: question {question} cost {one:g} {name}, expected 0 to "
+          f"{cap:g}, the cap of its arm"
+        )
+    # Only what is limited is told: the pool keeps no other accounts.
+    self.meter = self.meter.charge(
+      costs.Cost(**{name: getattr(spent, name) for name in self.fields})
+    )
+    self._spent[question] += paid
+    self._asked[question] = False
+    self._pending[question] = (
+      gains is not None and (np.asarray(gains) > 0).any()
+    )
+    self._looked[question] = gains is not None
+    if gains is not None:
+      self._replace(question, np.asarray(gains, float), cost)
 
-  def next_rung(self, question: int | np.integer) -> Rung | None:
+  def open(self, question: int | np.integer) -> bool:
+    """Whether a question may be asked, or asked again, money permitting."""
+    return bool(self._pending[question])
+
+  def _replace(self, question, gains, cost) -> None:
+    """New forecasts of a question that was looked at."""
+    if gains.shape != self._score[question].shape:
+      raise ValueError(
+        f"pool: {gains.size} gains for {self._score.shape[1]} arms"
+      )
+    self._score[question] = gains
+    if cost is not None:
+      found = np.asarray(cost, float)
+      self._cost[question] = found[:, None] if found.ndim == 1 else found
+    if not (
+      np.isfinite(gains).all()
+      and np.isfinite(self._cost[question]).all()
+      and self._cost[question].min() > 0
+    ):
+      raise ValueError("pool: expected finite gains and positive costs")
+    self._ladders[question] = None
+
+  def next_rung(self, question: int | np.integer) -> rungs_lib.Rung | None:
     """What more would buy: the dearer arm of most gain a unit of cost.
 
     Returns:
-      From the question's arm (or none) to that arm; None if no dearer arm is
-      expected to do better.
+      From the question's arm (or none) to that arm; for one that was looked
+      at, the arm to ask next. None if nothing is expected to do better. Costs
+      are those of the first limited field.
     """
     below = int(self.arms[question])
-    score, cost = self._score[question], self._cost[question]
-    had = (0.0, 0.0) if below == NONE else (score[below], cost[below])
+    score, cost = self._score[question], self._cost[question, :, 0]
+    fresh = below == NONE or self._looked[question]
+    had = (0.0, 0.0) if fresh else (score[below], cost[below])
     gain, more = score - had[0], cost - had[1]
     better = (gain > 0) & (more > 0)
     if not better.any():
       return None
     worth = np.where(better, gain / np.where(better, more, 1.0), -np.inf)
     arm = int(worth.argmax())
-    return Rung(int(question), below, arm, float(gain[arm]), float(more[arm]))
-
-  def _rungs(self) -> list[Rung]:
-    return self._ladder(self._caps <= self.left)
-
-  def _ladder(self, allowed: np.ndarray) -> list[Rung]:
-    """Rungs over the arms that are allowed, kept by which they are."""
-    key = np.packbits(allowed).tobytes()
-    if key not in self._ladders:
-      self._ladders[key] = hull_rungs(self._score, self._cost, allowed)
-    return self._ladders[key]
-
-
-def _check(score, cost, caps, groups, amount, wave) -> None:
-  rows, arms = score.shape if score.ndim == 2 else (0, 0)
-  if not rows or cost.shape != (rows, arms) or {*caps.shape} != {arms}:
-    raise ValueError(
-      "pool: expected scores and costs [questions, arms] and a cap an arm, got "
-      f"shapes {list(score.shape)}, {list(cost.shape)} and {list(caps.shape)}"
+    return rungs_lib.Rung(
+      int(question),
+      below,
+      arm,
+      float(gain[arm]),
+      float(more[arm]),
+      tuple(self._cost[question, arm].tolist()),
     )
-  if groups.shape != caps.shape:
+
+  def _rungs(self, allowed: np.ndarray, left: np.ndarray):
+    """All rungs over the arms that are allowed, at the prices of now."""
+    prices = np.ones(1)
+    if len(self.fields) > 1:
+      prices = 1 / np.maximum(left, 1e-9)
+    before = self._ladder_of
+    if (before[0] != allowed).any() or (before[1] != prices).any():
+      self._ladders = [None] * len(self._ladders)
+      self._ladder_of = allowed, prices
+    for row in np.flatnonzero(self._pending):
+      if self._ladders[row] is None:
+        found = rungs_lib.hull_rungs(
+          self._score[row : row + 1],
+          self._cost[row : row + 1],
+          allowed,
+          prices,
+        )
+        self._ladders[row] = [r._replace(question=int(row)) for r in found]
+    pending = [
+      self._ladders[row] or [] for row in np.flatnonzero(self._pending)
+    ]
+    return sorted(
+      (rung for ladder in pending for rung in ladder),
+      key=lambda rung: -rung.worth,
+    )
+
+
+def _budget(amount: float | int | budget_lib.Budget) -> budget_lib.Budget:
+  if isinstance(amount, budget_lib.Budget):
+    if not amount.validate().as_dict():
+      raise ValueError("pool: the budget limits nothing")
+    return amount
+  if amount < 0 or amount != int(amount):
+    raise ValueError(f"pool: amount must be a whole number >= 0, got {amount}")
+  return budget_lib.Budget(generated_tokens=int(amount))
+
+
+def _check(score, cost, caps, groups, fields, wave) -> None:
+  rows, arms = score.shape if score.ndim == 2 else (0, 0)
+  if (
+    not rows
+    or cost.shape != (rows, arms, fields)
+    or caps.shape != (arms, fields)
+  ):
+    raise ValueError(
+      "pool: expected scores and costs [questions, arms] and a cap an arm (on "
+      f"each of {fields} limited fields), got shapes {list(score.shape)}, "
+      f"{list(cost.shape)} and {list(caps.shape)}"
+    )
+  if groups.shape != (arms,):
     raise ValueError(f"pool: {len(groups)} groups for {arms} arms")
   if not np.isfinite(score).all() or not np.isfinite(cost).all():
     raise ValueError("pool: expected finite scores and costs")
   if cost.min() <= 0 or caps.min() <= 0:
     raise ValueError("pool: expected positive costs and caps")
-  if amount < 0 or amount != int(amount):
-    raise ValueError(f"pool: amount must be a whole number >= 0, got {amount}")
   if wave < 1:
     raise ValueError(f"pool: wave must be at least 1, got {wave}")

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-import itertools
-
 import hypothesis
 from hypothesis import strategies as st
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxttc.allocators import routing
-from jaxttc.allocators.routing import pooled_budget
+from jaxttc.cost import budget as budget_lib
 
 
 def _forecast(seed, rows=12, arms=5):
@@ -24,67 +21,6 @@ def _run(pool, spend):
     for question, arm in zip(wave.questions, wave.arms, strict=True):
       pool.tell(question, spend(question, arm))
   return waves
-
-
-def test_rungs_are_the_concave_hull_from_nothing():
-  score = np.array([[0.2, 0.5, 0.35, 0.9, 0.1]])
-  cost = np.array([[10.0, 20.0, 15.0, 60.0, 30.0]])
-  rungs = pooled_budget.hull_rungs(score, cost)
-  assert [(r.below, r.arm) for r in rungs] == [(-1, 1), (1, 3)]
-  np.testing.assert_allclose([r.worth for r in rungs], [0.025, 0.01])
-  allowed = np.array([True, False, True, False, True])
-  (rung,) = pooled_budget.hull_rungs(score, cost, allowed)
-  assert (rung.below, rung.arm) == (-1, 2)
-
-
-def test_an_arm_that_scores_nothing_is_never_bought():
-  rungs = pooled_budget.hull_rungs(np.zeros((3, 2)), np.ones((3, 2)))
-  assert rungs == []
-
-
-@pytest.mark.parametrize("price", [0.003, 0.01, 0.05])
-def test_a_plan_is_the_choice_at_one_price(price):
-  score, cost = _forecast(0, rows=40)
-  rungs = pooled_budget.hull_rungs(score, cost)
-  bought = [r.cost for r in rungs if r.worth > price]
-  planned = pooled_budget.plan(rungs, np.ones(40, bool), sum(bought) + 1e-6)
-  none = np.zeros((40, 1))
-  # The last column is no arm at all.
-  chosen = np.asarray(
-    routing.choose(
-      *(jnp.asarray(np.concatenate([a, none], 1)) for a in (score, cost)), price
-    )
-  )
-  expected = np.where(chosen == 5, pooled_budget.NONE, chosen)
-  differs = planned.arms != expected
-  # Small change after the last rung at this price may buy one more.
-  assert differs.sum() <= 1
-  assert planned.price <= price
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_plan_is_as_good_as_the_best_of_all_plans_but_for_one_rung(seed):
-  score, cost = _forecast(seed, rows=4, arms=3)
-  rungs = pooled_budget.hull_rungs(score, cost)
-  amount = 60.0
-  planned = pooled_budget.plan(rungs, np.ones(4, bool), amount)
-
-  def total(arms):
-    pairs = [(q, a) for q, a in enumerate(arms) if a >= 0]
-    return (
-      sum(score[pair] for pair in pairs),
-      sum(cost[pair] for pair in pairs),
-    )
-
-  reached, spent = total(planned.arms)
-  assert spent <= amount + 1e-9
-  best = max(
-    value
-    for value, price in map(total, itertools.product(range(-1, 3), repeat=4))
-    if price <= amount
-  )
-  assert reached <= best + 1e-9
-  assert reached >= best - max(rung.gain for rung in rungs)
 
 
 @hypothesis.settings(max_examples=60, deadline=None)
@@ -165,6 +101,34 @@ def test_waves_must_be_told_and_caps_kept():
     pool.tell(other, 1)
 
 
+def test_gains_compete_with_first_attempts():
+  score = np.array([[0.9, 0.0], [0.5, 0.0], [0.1, 0.0]])
+  cost = np.tile([[10.0, 20.0]], (3, 1))
+  pool = routing.Pool(score, cost, [10, 20], [0, 0], amount=40, wave=1)
+  assert pool.ask().questions.tolist() == [0]
+  pool.tell(0, 10, np.array([0.0, 0.6]))
+  assert pool.open(0) and pool.next_rung(0).gain == 0.6
+  # Worth 0.03 a token: less than the second question's, more than the last's.
+  asked = [pool.ask() for _ in range(1)]
+  assert asked[0].questions.tolist() == [0] and asked[0].arms.tolist() == [1]
+  pool.tell(0, 20)
+  assert not pool.open(0)
+  assert pool.ask().questions.tolist() == [1]
+  pool.tell(1, 10, np.array([0.0, -0.2]))
+  assert not pool.open(1) and pool.ask() is None
+  np.testing.assert_array_equal(pool.attempts, [2, 1, 0])
+  np.testing.assert_array_equal(pool.spent, [30, 10, 0])
+
+
+def test_gains_must_be_of_the_arms():
+  pool = routing.Pool(*_forecast(0), [60] * 5, [0] * 5, amount=1000, wave=2)
+  first, second = pool.ask().questions
+  with pytest.raises(ValueError, match="2 gains for 5 arms"):
+    pool.tell(first, 1, np.ones(2))
+  with pytest.raises(ValueError, match="finite gains and positive costs"):
+    pool.tell(second, 1, np.full(5, np.inf))
+
+
 @pytest.mark.parametrize(
   "change, message",
   [
@@ -177,6 +141,11 @@ def test_waves_must_be_told_and_caps_kept():
     (dict(score=np.full((2, 2), np.nan)), "finite scores"),
     (dict(cost=np.zeros((2, 2))), "positive costs"),
     (dict(score=np.ones(2)), "scores and costs"),
+    (dict(amount=budget_lib.Budget()), "the budget limits nothing"),
+    (
+      dict(amount=budget_lib.Budget(generated_tokens=9, flops=1.0)),
+      "each of 2 limited fields",
+    ),
   ],
 )
 def test_bad_input_is_refused(change, message):

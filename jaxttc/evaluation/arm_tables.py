@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What arms did on questions: the table that budget policies are fitted to.
+
+For each arm (a decoder with a cap), question and seed: whether the answer was
+right, what it cost, and what the search showed of it.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float, Int
+import numpy as np
+
+from jaxttc.evaluation import budget_policies, comparing, decoder_text, looks
+from jaxttc.tasks import routing as tasks
+
+_TOKENS = "generated_tokens"
+FIELDS = ("verifier_calls", "verifier_tokens", "flops")
+"""What a budget may limit, besides generated tokens."""
+
+
+class ArmTable(NamedTuple):
+  """What arms did on questions.
+
+  Attributes:
+    arms: the K arms, those of one decoder side by side, by rising cap.
+    questions: the N questions.
+    right: f64[S, N, K], 1 where the answer was right, by seed.
+    tokens: f64[S, N, K], generated tokens.
+    seeds: the S seeds.
+    costs: f64[S, N, K, F], other fields of the cost, those of `FIELDS`; None if
+      they are not known.
+    seen: f64[S, N, K, 4], what each search showed (`looks`); NaN where it was
+      not kept. None if it never was.
+  """
+
+  arms: tuple[budget_policies.Arm, ...]
+  questions: tuple[str, ...]
+  right: Float[np.ndarray, "S N K"]
+  tokens: Float[np.ndarray, "S N K"]
+  seeds: tuple[int, ...]
+  costs: Float[np.ndarray, "S N K F"] | None = None
+  seen: Float[np.ndarray, "S N K 4"] | None = None
+
+  def take(self, rows: Int[np.ndarray, " M"]) -> "ArmTable":
+    """The table of some questions."""
+    return self._replace(
+      questions=tuple(self.questions[row] for row in rows),
+      right=self.right[:, rows],
+      tokens=self.tokens[:, rows],
+      costs=None if self.costs is None else self.costs[:, rows],
+      seen=None if self.seen is None else self.seen[:, rows],
+    )
+
+  def only(self, arms: Int[np.ndarray, " k"]) -> "ArmTable":
+    """The table of some arms."""
+    return self._replace(
+      arms=tuple(self.arms[arm] for arm in arms),
+      right=self.right[..., arms],
+      tokens=self.tokens[..., arms],
+      costs=None if self.costs is None else self.costs[:, :, arms],
+      seen=None if self.seen is None else self.seen[:, :, arms],
+    )
+
+  def spent(self, field: str) -> Float[np.ndarray, "S N K"]:
+    """What the searches took of one field of the cost.
+
+    Raises:
+      ValueError: if that is not known.
+    """
+    if field == _TOKENS:
+      return self.tokens
+    if self.costs is None or field not in FIELDS:
+      raise ValueError(f"arm_table: it does not say what {field} was spent")
+    return self.costs[..., FIELDS.index(field)]
+
+  @property
+  def caps(self) -> np.ndarray:
+    """i64[K]."""
+    return np.array([arm.cap for arm in self.arms])
+
+  @property
+  def decoders(self) -> list[str]:
+    """The different decoders, in the order of the arms."""
+    return list(dict.fromkeys(arm.decoder for arm in self.arms))
+
+  @property
+  def groups(self) -> np.ndarray:
+    """i64[K], the place of each arm's decoder in `decoders`."""
+    return np.array([self.decoders.index(arm.decoder) for arm in self.arms])
+
+  @property
+  def looked(self) -> Bool[np.ndarray, " K"]:
+    """bool[K], the arms of which all searches say what they showed."""
+    if self.seen is None:
+      return np.zeros(len(self.arms), bool)
+    return ~np.isnan(self.seen).any((0, 1, 3))
+
+
+def arm_table(
+  recipe: comparing.CompareRecipe, found: comparing.Comparison
+) -> ArmTable:
+  """The table of a comparison's runs.
+
+  Raises:
+    ValueError: if the comparison has no runs.
+  """
+  methods = {method.label: method for method in recipe.chosen()}
+  cells = {}
+  for run in found.runs:
+    text = decoder_text.written(methods[run.method].decoder, run.setting)
+    arm = budget_policies.Arm(text, int(run.budget))
+    cells[arm, run.seed] = (
+      run.accuracy,
+      run.cost[_TOKENS],
+      np.stack([run.cost[name] for name in FIELDS], 1),
+      np.stack([run.seen[name] for name in looks.FIELDS], 1),
+    )
+  if not cells:
+    raise ValueError("arm_table: the comparison has no runs")
+  order = list(dict.fromkeys(arm.decoder for arm, _ in cells))
+  arms = sorted({arm for arm, _ in cells}, key=lambda a: (order.index(a[0]), a))
+
+  def stack(part: int) -> np.ndarray:
+    return np.array(
+      [
+        np.stack([cells[arm, seed][part] for arm in arms], 1)
+        for seed in recipe.seeds
+      ],
+      np.float64,
+    )
+
+  questions = tuple(problem.text for problem in recipe.problems.load())
+  return ArmTable(
+    tuple(arms),
+    questions,
+    stack(0),
+    stack(1),
+    recipe.seeds,
+    stack(2),
+    stack(3),
+  )
+
+
+def question_groups(questions: Sequence[str]) -> Int[np.ndarray, " N"]:
+  """Near-duplicates, numbers counting as words: i64[N].
+
+  Generated questions of a family differ in little but their numbers, which
+  `tasks.routing.near_duplicate_groups` reads as one; here they are spelt with
+  letters, so that only questions that share most numbers are near.
+  """
+  letters = str.maketrans("0123456789", "abcdefghij")
+  return tasks.near_duplicate_groups(
+    [question.translate(letters) for question in questions], threshold=0.5
+  )
