@@ -75,7 +75,10 @@ def _backward(kept, d_mixed):
   q, k_t, v, weights, part, mixed = kept
   dtype = v.dtype
   turned = lambda x: x.transpose(0, 1, 3, 2, 4, 5)  # noqa: E731
-  shift = (d_mixed.astype(jnp.float32) * mixed).sum(-1, keepdims=True)
+  # A product with ones: XLA for CPU is slow at sums over short rows.
+  ones = jnp.ones((v.shape[-1], 1), jnp.float32)
+  shift = d_mixed.astype(jnp.float32) * mixed
+  shift = jnp.matmul(shift, ones, precision="highest")
   shift = turned(shift) * part
   d_out = (turned(d_mixed) * part).astype(dtype)
   k, v_t = k_t.swapaxes(-1, -2), v.swapaxes(-1, -2)

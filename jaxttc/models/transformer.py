@@ -36,6 +36,7 @@ from jaxttc.models import (
   attention_backend,
   blocked_attention,
   embedding,
+  host_gradients,
   int8_weights,
   rotary,
 )
@@ -221,18 +222,15 @@ class Attention(nn.Module):
       ).reshape(groups, rows, steps, -1)
     elif choice.path == attention_backend.BLOCKED:
       mixed = blocked_attention.attend(q_GRTKQE, k_GRTKE, v_GRTKE, own_mask)
-      # Of two axes, for `_apart`'s reason.
-      mixed = mixed.reshape(-1, cfg.heads * cfg.head_dim)
+      mixed = mixed.reshape(groups, rows, steps, -1)
     else:
       mixed = self._plain(q_GRTKQE, own, own_mask, arena[0], positions, context)
-    mixed = int8_weights.product(
-      "...f,fd->...d",
-      mixed,
-      out.reshape(cfg.heads * cfg.head_dim, cfg.width),
-      int8_weights.scale_of(self, "out"),
-      self.dtype,
-    )
-    return mixed.reshape(x_GRTD.shape), own
+    out = out.reshape(cfg.heads * cfg.head_dim, cfg.width)
+    scale = int8_weights.scale_of(self, "out")
+    if choice.path == attention_backend.BLOCKED:
+      return host_gradients.dense(mixed, out, scale, self.dtype), own
+    mixed = int8_weights.product("...f,fd->...d", mixed, out, scale, self.dtype)
+    return mixed, own
 
   def _together(self, x_GRTD, positions, qkv):
     """Queries, keys and values by one product; all but values turned."""
@@ -258,8 +256,7 @@ class Attention(nn.Module):
     """What `_together` gives, by a product each.
 
     XLA for CPU takes the gradient of a slice by padding and adding up whole
-    arrays, that of a product of more than two axes by copying its operand, and
-    would compute the waves anew for every head.
+    arrays, and would compute the waves anew for every head.
     """
     cfg = self.config
     scale = int8_weights.scale_of(self, "qkv")
@@ -267,9 +264,8 @@ class Attention(nn.Module):
 
     def project(part):
       matrix = qkv[:, :, part]
-      h = int8_weights.product(
-        "nd,df->nf",
-        x_GRTD.reshape(-1, cfg.width),
+      h = host_gradients.dense(
+        x_GRTD,
         matrix.reshape(cfg.width, -1),
         None if scale is None else scale[:, part].reshape(-1),
         self.dtype,
@@ -431,12 +427,10 @@ class GatedMLP(nn.Module):
     down = self.param("down", init, (cfg.mlp_width, cfg.width))
     product = functools.partial(int8_weights.product, dtype=self.dtype)
     scale = int8_weights.scale_of(self, "gate_up")
-    shape = x.shape
     if self.apart:
-      x = x.reshape(-1, cfg.width)
       gate, up = (
-        product(
-          "nd,df->nf", x, gate_up[:, i], None if scale is None else scale[i]
+        host_gradients.dense(
+          x, gate_up[:, i], None if scale is None else scale[i], self.dtype
         )
         for i in range(2)
       )
@@ -447,10 +441,11 @@ class GatedMLP(nn.Module):
       gate = jax.nn.silu(gate)
     else:
       gate = jax.nn.gelu(gate, approximate=True)
-    out = product(
-      "...f,fd->...d", gate * up, down, int8_weights.scale_of(self, "down")
-    )
-    return out.reshape(shape)
+    h = gate * up
+    scale = int8_weights.scale_of(self, "down")
+    if self.apart:
+      return host_gradients.dense(h, down, scale, self.dtype)
+    return product("...f,fd->...d", h, down, scale)
 
 
 def _add_layers(module, first, count):
@@ -461,8 +456,14 @@ def _add_layers(module, first, count):
   cfg, dtype = module.config, module.dtype
   layers = range(first, first + count)
 
+  apart = module.backend == attention_backend.BLOCKED
+  norm = functools.partial(
+    host_gradients.RMSNorm if apart else nn.RMSNorm,
+    epsilon=cfg.norm_eps,
+    dtype=dtype,
+  )
+
   def norms():
-    norm = lambda: nn.RMSNorm(epsilon=cfg.norm_eps, dtype=dtype)  # noqa: E731
     return [norm() for _ in layers]
 
   module.attention_norm = norms()
@@ -470,12 +471,11 @@ def _add_layers(module, first, count):
     Attention(cfg, dtype, cfg.is_local(i), module.backend) for i in layers
   ]
   module.mlp_norm = norms()
-  apart = module.backend == attention_backend.BLOCKED
   module.mlp = [GatedMLP(cfg, dtype, apart) for _ in layers]
   if cfg.post_norms:
     module.attention_post_norm = norms()
     module.mlp_post_norm = norms()
-  module.final_norm = nn.RMSNorm(epsilon=cfg.norm_eps, dtype=dtype)
+  module.final_norm = norm()
 
 
 def _run_layers(module, first, x, positions, own_mask, context, seen=None):
@@ -532,10 +532,13 @@ class Transformer(nn.Module):
   def setup(self):
     """Creates embedding, layers and head."""
     cfg = self.config
-    self.embed = embedding.Embedding(cfg.vocab_size, cfg.width, self.dtype)
+    apart = self.backend == attention_backend.BLOCKED
+    self.embed = embedding.Embedding(
+      cfg.vocab_size, cfg.width, self.dtype, apart
+    )
     _add_layers(self, 0, cfg.layers)
     if not cfg.tie_embeddings:
-      self.head = embedding.Head(cfg.vocab_size, self.dtype)
+      self.head = embedding.Head(cfg.vocab_size, self.dtype, apart)
 
   def __call__(
     self,
@@ -595,15 +598,11 @@ class Transformer(nn.Module):
 
   def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
     """Next-token logits of hidden states, in float32."""
-    shape = hidden.shape[:-1]
-    if self.backend == attention_backend.BLOCKED:
-      hidden = hidden.reshape(-1, self.config.width)  # as `Attention._apart`
     if self.config.tie_embeddings:
       logits = self.embed.attend(hidden)
     else:
       logits = self.head(hidden)
-    logits = logits.reshape(*shape, -1).astype(jnp.float32)
-    return _capped(logits, self.config.logit_cap)
+    return _capped(logits.astype(jnp.float32), self.config.logit_cap)
 
   def everything(self, tokens, positions, own_mask) -> Float[Array, "G R T V"]:
     """Logits of whole sequences; also what initialises all parameters."""
