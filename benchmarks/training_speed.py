@@ -13,8 +13,8 @@ roofline is the best rate of a large matrix product in either library, measured
 in the same run. The C library keeps freed memory for all (`host_memory`), as
 the train loop has it.
 
-Then come, without a bar, the bytes of temporary memory that XLA plans for a step
-with and without remat, in float32 and bfloat16.
+Then come, without a bar, the bytes of temporary memory that XLA plans for a
+step with and without remat, in float32 and bfloat16.
 
 Writes docs/results/training_speed.json. Needs torch (the `bench` extra).
 """
@@ -33,6 +33,7 @@ import torch
 from benchmarks import timing, torch_transformer
 from jaxttc import host_memory, results
 from jaxttc.cost import flop_estimates
+from jaxttc.cost import memory as memory_lib
 from jaxttc.models import config as config_lib
 from jaxttc.models import transformer
 from jaxttc.training import language_model, loop, packing
@@ -158,7 +159,7 @@ def step_bytes(
     state = jax.eval_shape(lambda p, tx=tx: _state(p, tx), params)
     compiled = step.lower(state, _batch(text, text)).compile()
     name = f"{dtype}, remat" if remat else dtype
-    found[name] = compiled.memory_analysis().temp_size_in_bytes
+    found[name] = memory_lib.of_program(compiled).temporary
   return found
 
 

@@ -13,14 +13,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+import numpy as np
 
 from jaxttc.models import int8_weights
 
 
 def dense(
   x: Float[Array, "*B D"],
-  weight: jax.Array,
-  scale: jax.Array | None,
+  weight: jax.Array | np.ndarray,
+  scale: jax.Array | np.ndarray | None,
   dtype: jax.typing.DTypeLike,
 ) -> Float[Array, "*B F"]:
   """Products of hidden states with a matrix that may be int8.
