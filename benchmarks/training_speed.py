@@ -194,6 +194,21 @@ def claims(data: dict[str, dict[str, Any]]) -> list[results.Claim]:
         1.0,
       )
     )
+    plain = min(
+      (form for form in peers if not _FORMS[form]["compiled"]),
+      key=lambda form: min(seconds[form]),
+      default=None,
+    )
+    if plain is not None:
+      ratio = timing.ratio(seconds, plain, "jaxttc")
+      found.append(
+        results.Claim(
+          f"throughput_over_torch_not_compiled{suffix}",
+          ratio["value"],
+          ratio["low"],
+          ratio["high"],
+        )
+      )
     products = [s for k, s in seconds.items() if k.endswith("product")]
     peak = row["product_flop"] / min(map(min, products))
     for who, key in (("roofline_share", "jaxttc"), ("torch_share", fastest)):
