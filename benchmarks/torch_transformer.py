@@ -29,15 +29,23 @@ class Block(nn.Module):
 
   def forward(self, x, cos, sin):
     """Hidden states [B, T, D] to the same; each row is one causal text."""
+    x = x + self.mix(self.attention_norm(x), cos, sin)
+    return x + self.gated(self.mlp_norm(x))
+
+  def mix(self, x, cos, sin):
+    """Attention."""
     rows, steps, _ = x.shape
     cfg = self.config
-    h = self.qkv(self.attention_norm(x))
+    h = self.qkv(x)
     h = h.view(rows, steps, cfg.heads, 3, cfg.head_dim).permute(3, 0, 2, 1, 4)
     q, k, v = _rotated(h[0], cos, sin), _rotated(h[1], cos, sin), h[2]
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    x = x + self.out(mixed.transpose(1, 2).reshape(rows, steps, -1))
-    gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, dim=-1)
-    return x + self.down(F.silu(gate) * up)
+    return self.out(mixed.transpose(1, 2).reshape(rows, steps, -1))
+
+  def gated(self, x):
+    """Gated MLP."""
+    gate, up = self.gate_up(x).chunk(2, dim=-1)
+    return self.down(F.silu(gate) * up)
 
 
 def _rotated(x, cos, sin):

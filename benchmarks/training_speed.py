@@ -10,12 +10,17 @@ masked, being told that it is causal), `RMSNorm`, AdamW fused and not, and
 `torch.compile` where a C++ compiler is found; its fastest form is the one
 compared with. That both do the same work is checked by their losses. The core's
 roofline is the best rate of a large matrix product in either library, measured
-in the same run.
+in the same run. The C library keeps freed memory for all (`host_memory`), as
+the train loop has it.
+
+Then come, without a bar, the bytes of temporary memory that XLA plans for a
+step with and without remat, in float32 and bfloat16.
 
 Writes docs/results/training_speed.json. Needs torch (the `bench` extra).
 """
 
 from collections.abc import Callable, Sequence
+import itertools
 from typing import Any
 
 from absl import app, flags
@@ -26,8 +31,9 @@ import optax
 import torch
 
 from benchmarks import timing, torch_transformer
-from jaxttc import results
+from jaxttc import host_memory, results
 from jaxttc.cost import flop_estimates
+from jaxttc.cost import memory as memory_lib
 from jaxttc.models import config as config_lib
 from jaxttc.models import transformer
 from jaxttc.training import language_model, loop, packing
@@ -129,6 +135,47 @@ def measure(
   }
 
 
+def step_bytes(
+  config: config_lib.TransformerConfig, rows: int, length: int
+) -> dict[str, int]:
+  """Temporary memory that a step is compiled with, in bytes, by its form.
+
+  Args:
+    config: the model's sizes.
+    rows: of the batch.
+    length: tokens a row.
+  """
+  text = np.zeros((rows, length), np.int32)
+  found = {}
+  for dtype, remat in itertools.product(("float32", "bfloat16"), (False, True)):
+    model = transformer.Transformer(
+      config, **loop.TrainConfig(dtype=dtype, remat=remat).compute()
+    )
+    params = jax.eval_shape(
+      lambda key, model=model: transformer.init(key, model), jax.random.key(0)
+    )
+    tx = _optimizer()
+    step = loop.train_step(language_model.objective(model), tx)
+    state = jax.eval_shape(lambda p, tx=tx: _state(p, tx), params)
+    compiled = step.lower(state, _batch(text, text)).compile()
+    name = f"{dtype}, remat" if remat else dtype
+    found[name] = memory_lib.of_program(compiled).temporary
+  return found
+
+
+def memory_claims(found: dict[str, int]) -> list[results.Claim]:
+  """Megabytes of each form's step, and the shares that are left of them."""
+  plain, half = found["float32"], found["bfloat16"]
+  return [
+    results.Claim("step_megabytes", plain / 1e6),
+    results.Claim("remat_memory_share", found["float32, remat"] / plain),
+    results.Claim("bfloat16_memory_share", half / plain),
+    results.Claim(
+      "remat_memory_share_bfloat16", found["bfloat16, remat"] / half
+    ),
+  ]
+
+
 def claims(data: dict[str, dict[str, Any]]) -> list[results.Claim]:
   """Ratios and shares of each size; the bar is on the embedded policy's."""
   found = []
@@ -147,6 +194,21 @@ def claims(data: dict[str, dict[str, Any]]) -> list[results.Claim]:
         1.0,
       )
     )
+    plain = min(
+      (form for form in peers if not _FORMS[form]["compiled"]),
+      key=lambda form: min(seconds[form]),
+      default=None,
+    )
+    if plain is not None:
+      ratio = timing.ratio(seconds, plain, "jaxttc")
+      found.append(
+        results.Claim(
+          f"throughput_over_torch_not_compiled{suffix}",
+          ratio["value"],
+          ratio["low"],
+          ratio["high"],
+        )
+      )
     products = [s for k, s in seconds.items() if k.endswith("product")]
     peak = row["product_flop"] / min(map(min, products))
     for who, key in (("roofline_share", "jaxttc"), ("torch_share", fastest)):
@@ -163,9 +225,9 @@ def claims(data: dict[str, dict[str, Any]]) -> list[results.Claim]:
   return found
 
 
-def _ours(model, params, tokens, targets):
-  """A function that takes a step of the train loop, and the FLOP of one."""
-  tx = optax.chain(
+def _optimizer():
+  """The optimizer of both sides."""
+  return optax.chain(
     optax.clip_by_global_norm(_CLIP),
     optax.adamw(
       _RATE,
@@ -174,6 +236,10 @@ def _ours(model, params, tokens, targets):
       mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params),
     ),
   )
+
+
+def _batch(tokens, targets):
+  """Rows that are one text each, all of whose tokens are learned."""
   whole = np.ones(tokens.shape, np.int32)
   batch = packing.Packed(
     tokens=tokens,
@@ -183,14 +249,23 @@ def _ours(model, params, tokens, targets):
     weights=whole.astype(np.float32),
     labels=-whole.astype(np.float32),
   )
-  batch = jax.tree.map(jnp.asarray, batch)
-  step = loop.train_step(language_model.objective(model), tx)
-  state = loop.TrainState(
+  return jax.tree.map(jnp.asarray, batch)
+
+
+def _state(params, tx):
+  return loop.TrainState(
     step=jnp.int32(0),
-    params=jax.tree.map(jnp.copy, params),
+    params=params,
     opt_state=tx.init(params),
     key=jax.random.key(0),
   )
+
+
+def _ours(model, params, tokens, targets):
+  """A function that takes a step of the train loop, and the FLOP of one."""
+  tx, batch = _optimizer(), _batch(tokens, targets)
+  step = loop.train_step(language_model.objective(model), tx)
+  state = _state(jax.tree.map(jnp.copy, params), tx)
   shapes = jax.eval_shape(lambda: (state, batch))
   flop = flop_estimates.from_trace(step, *shapes).value
 
@@ -218,20 +293,28 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   timing.use_one_thread()
-  data = {}
+  host_memory.keep()
+  data, memory = {}, {}
+
+  def write():
+    found = claims(data) + (memory_claims(memory) if memory else [])
+    results.write(
+      flags.FLAGS.out,
+      command="python -m benchmarks.training_speed",
+      seeds=[0],
+      data=data | {"step_bytes": memory, "torch": torch.__version__},
+      claims=found,
+    )
+    return found
+
   for name in flags.FLAGS.sizes:
     config, rows, length = SIZES[name]
     data[name] = measure(
       config, rows, length, flags.FLAGS.forms, flags.FLAGS.turns
     )
-    results.write(
-      flags.FLAGS.out,
-      command="python -m benchmarks.training_speed",
-      seeds=[0],
-      data=data | {"torch": torch.__version__},
-      claims=claims(data),
-    )
-  for claim in claims(data):
+    write()
+  memory = step_bytes(*SIZES[flags.FLAGS.sizes[0]])
+  for claim in write():
     print(f"{claim.name}: {claim.figure}")
 
 

@@ -4,6 +4,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -94,6 +95,7 @@ def test_the_rival_in_torch_has_the_same_loss():
     weights=ones,
     labels=-ones,
   )
+  batch = jax.tree.map(jnp.asarray, batch)
   ours, _ = language_model.objective(model)(params, batch, jax.random.key(0))
   step = torch_transformer.stepper(
     torch_transformer.from_params(config, params, 8),

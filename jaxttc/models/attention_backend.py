@@ -5,9 +5,11 @@ There are three. The *plain* one is the transformer's own einsums, which do all
 that it can ask for. The *fused* one is `jax.nn.dot_product_attention`, which on
 a GPU is cuDNN's flash attention (Dao et al. 2022) and never writes the scores
 to memory; elsewhere XLA compiles it to what the plain one is. The *blocked* one
-takes a block of queries at a time, each with the keys up to its end, so it
-computes little more than half of the scores. It must be asked for, and is for
-training on a CPU, where a gradient reads and writes all scores several times.
+(`blocked_attention`) takes a block of queries at a time, each with the keys up
+to its end, so it computes little more than half of the scores. It must be asked
+for, and is for training on a CPU, where a gradient reads and writes all scores
+several times. A model that asks for it gets the products around it in the form
+that XLA's gradient for CPU is fast in, too (`transformer`).
 
 Decoding over an arena is always plain. A row sees slots that lie scattered
 among those of its siblings, and the plain program reads a slot once for all
@@ -25,8 +27,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 AUTO, PLAIN, FUSED, BLOCKED = "auto", "plain", "fused", "blocked"
 NAMES = (AUTO, PLAIN, FUSED, BLOCKED)
-_BLOCK = 64  # queries; the fastest of 64, 128 and 192 at 384 tokens
-_MASKED = -1e30  # finite, so that a row with nothing to attend to is no NaN
 _HEAD = 128  # cuDNN's largest size of a head on every GPU that it supports
 _CAPABILITY = 8.0  # CUDA's of the first GPUs with flash attention
 
@@ -195,36 +195,3 @@ def fused(
 def training() -> str:
   """What computes attention fastest in a gradient, on the default devices."""
   return BLOCKED if jax.default_backend() == "cpu" else AUTO
-
-
-def blocked(
-  q: Float[Array, "G R T K Q E"],
-  k: Float[Array, "G R T K E"],
-  v: Float[Array, "G R T K E"],
-  mask: Bool[Array, "#G #R T T"],
-) -> Float[Array, "G R T K Q E"]:
-  """Attention of tokens among themselves, a block of queries at a time.
-
-  Args:
-    q: queries, scaled already; those of a key-value head together.
-    k: keys.
-    v: values.
-    mask: which keys each token sees; none that comes after it.
-  """
-  tokens = q.shape[2]
-  q, k, v = q.transpose(0, 1, 3, 2, 4, 5), k.swapaxes(2, 3), v.swapaxes(2, 3)
-  mask = mask[:, :, None, :, None]
-  blocks = []
-  for start in range(0, tokens, _BLOCK):
-    stop = min(start + _BLOCK, tokens)
-    scores = jnp.einsum(
-      "grktqe,grkse->grktqs", q[:, :, :, start:stop], k[:, :, :, :stop]
-    ).astype(jnp.float32)
-    seen = mask[:, :, :, start:stop, :, :stop]
-    weights = jax.nn.softmax(jnp.where(seen, scores, _MASKED), axis=-1)
-    blocks.append(
-      jnp.einsum(
-        "grktqs,grkse->grktqe", weights.astype(v.dtype), v[:, :, :, :stop]
-      )
-    )
-  return jnp.concatenate(blocks, axis=3).transpose(0, 1, 3, 2, 4, 5)

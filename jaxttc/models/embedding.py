@@ -5,7 +5,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxttc.models import int8_weights
+from jaxttc.models import host_gradients, int8_weights
 
 
 class Embedding(nn.Module):
@@ -15,11 +15,13 @@ class Embedding(nn.Module):
     rows: V.
     width: D.
     dtype: to compute in.
+    apart: whether logits are products of a CPU's gradient (`host_gradients`).
   """
 
   rows: int
   width: int
   dtype: jnp.dtype = jnp.float32
+  apart: bool = False
 
   def setup(self):
     """Creates the table."""
@@ -39,30 +41,41 @@ class Embedding(nn.Module):
 
   def attend(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
     """Products of hidden states with all rows."""
-    return int8_weights.product(
-      "...d,dv->...v",
-      hidden.astype(self.dtype),
+    return _logits(
+      hidden,
       self.embedding.T,
       int8_weights.scale_of(self, "embedding"),
       self.dtype,
+      self.apart,
     )
 
 
 class Head(nn.Module):
-  """Hidden states to logits, where that is not the embedding."""
+  """Hidden states to logits, where that is not the embedding.
+
+  Attributes are those of `Embedding`.
+  """
 
   rows: int
   dtype: jnp.dtype = jnp.float32
+  apart: bool = False
 
   @nn.compact
   def __call__(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
     """Products with all rows."""
     init = nn.initializers.lecun_normal()
     kernel = self.param("kernel", init, (hidden.shape[-1], self.rows))
-    return int8_weights.product(
-      "...d,dv->...v",
-      hidden.astype(self.dtype),
+    return _logits(
+      hidden,
       kernel,
       int8_weights.scale_of(self, "kernel"),
       self.dtype,
+      self.apart,
     )
+
+
+def _logits(hidden, weight, scale, dtype, apart):
+  hidden = hidden.astype(dtype)
+  if apart:
+    return host_gradients.dense(hidden, weight, scale, dtype)
+  return int8_weights.product("...d,dv->...v", hidden, weight, scale, dtype)

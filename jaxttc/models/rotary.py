@@ -22,16 +22,41 @@ def rotate(
     theta: base of the frequencies.
     stretched: f32[E / 2], what each frequency is divided by; None for nothing.
   """
-  half = x.shape[-1] // 2
+  cos, sin = waves(positions, x.shape[-1], theta, stretched)
+  return turn(x, cos, sin)
+
+
+def waves(
+  positions: Int[Array, "G R T"],
+  size: int,
+  theta: float,
+  stretched: np.ndarray | None = None,
+) -> tuple[Float[Array, "G R T H"], Float[Array, "G R T H"]]:
+  """Cosines and sines of all H = size / 2 angles of each position, in float32.
+
+  Args:
+    positions: of the tokens.
+    size: of a head.
+    theta: as in `rotate`.
+    stretched: as in `rotate`.
+  """
+  half = size // 2
   frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
   if stretched is not None:
     frequency = frequency / stretched
-  frequency = frequency.reshape((1,) * (x.ndim - 1) + (half,))
-  # One angle for all heads.
-  positions = positions.reshape(positions.shape + (1,) * (x.ndim - 3))
-  angle = positions.astype(jnp.float32) * frequency
-  cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
-  a, b = x[..., :half], x[..., half:]
+  angle = positions[..., None].astype(jnp.float32) * frequency[None, None, None]
+  return jnp.cos(angle), jnp.sin(angle)
+
+
+def turn(
+  x: Float[Array, "G R T *heads E"],
+  cos: Float[Array, "G R T H"],
+  sin: Float[Array, "G R T H"],
+) -> Float[Array, "G R T *heads E"]:
+  """Queries and keys turned by `waves`, one angle for all heads."""
+  shape = cos.shape[:3] + (1,) * (x.ndim - 4) + cos.shape[3:]
+  cos, sin = (wave.reshape(shape).astype(x.dtype) for wave in (cos, sin))
+  a, b = jnp.split(x, 2, axis=-1)
   return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 

@@ -32,7 +32,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxttc import mesh as mesh_lib
-from jaxttc.models import attention_backend, embedding, int8_weights, rotary
+from jaxttc.models import (
+  attention_backend,
+  blocked_attention,
+  embedding,
+  host_gradients,
+  int8_weights,
+  rotary,
+)
 from jaxttc.models import config as config_lib
 
 _MASKED = -1e30  # finite, so that a row with nothing to attend to is no NaN
@@ -182,30 +189,14 @@ class Attention(nn.Module):
       (cfg.heads, cfg.head_dim, cfg.width),
     )
     groups, rows, steps, _ = x_GRTD.shape
-    qkv_scale = int8_weights.scale_of(self, "qkv")
-    h = int8_weights.product(
-      "...d,df->...f",
-      x_GRTD,
-      qkv.reshape(cfg.width, -1),
-      None if qkv_scale is None else qkv_scale.reshape(-1),
-      self.dtype,
-    ).reshape(groups, rows, steps, cfg.kv_heads, queries + 2, cfg.head_dim)
-    if cfg.qkv_bias:
-      bias = self.param(
-        "qkv_bias", nn.initializers.zeros, qkv.shape[1:], jnp.float32
-      )
-      h = h + bias.astype(self.dtype)[None, None, None]
-    qk = h[..., :-1, :]
-    if cfg.qk_norm:
-      qk = self._normalised(qk)
-    if self.local and cfg.rope_theta_local:
-      qk = rotary.rotate(qk, positions, cfg.rope_theta_local)
+    choice = self._choice(steps, arena[0] is not None, context)
+    if choice.path == attention_backend.BLOCKED:
+      q_GRTKQE, k_GRTKE, v_GRTKE = self._apart(x_GRTD, positions, qkv)
     else:
-      stretch = rotary.stretch(cfg)
-      qk = rotary.rotate(qk, positions, cfg.rope_theta, stretch)
-    q_GRTKQE = qk[..., :-1, :] * ((cfg.query_width or cfg.head_dim) ** -0.5)
-    k_GRKET = qk[..., -1, :].transpose(0, 1, 3, 4, 2)
-    v_GRKTE = h[..., -1, :].swapaxes(2, 3)
+      q_GRTKQE, k_GRTKE, v_GRTKE = self._together(x_GRTD, positions, qkv)
+    q_GRTKQE = q_GRTKQE * ((cfg.query_width or cfg.head_dim) ** -0.5)
+    k_GRKET = k_GRTKE.transpose(0, 1, 3, 4, 2)
+    v_GRKTE = v_GRTKE.swapaxes(2, 3)
 
     if context.scratch is None:
       own = KeyValues(k_GRKET, v_GRKTE)
@@ -219,33 +210,98 @@ class Attention(nn.Module):
         ),
       )
     own_mask = self._own_mask(positions, own_mask, context)
-    choice = self._choice(steps, arena[0] is not None, context)
     if choice.path == attention_backend.FUSED:
       mixed = attention_backend.fused(
         q_GRTKQE.reshape(groups, rows, steps, cfg.heads, cfg.head_dim),
-        qk[..., -1, :],
-        h[..., -1, :],
+        k_GRTKE,
+        v_GRTKE,
         mask=own_mask,
         length=context.length,
         window=cfg.window if self.local else 0,
         implementation=choice.implementation,
-      )
-      flat = mixed.reshape(groups, rows, steps, -1)
+      ).reshape(groups, rows, steps, -1)
     elif choice.path == attention_backend.BLOCKED:
-      mixed = attention_backend.blocked(
-        q_GRTKQE, qk[..., -1, :], h[..., -1, :], own_mask
-      )
-      flat = mixed.reshape(groups, rows, steps, -1)
+      mixed = blocked_attention.attend(q_GRTKQE, k_GRTKE, v_GRTKE, own_mask)
+      mixed = mixed.reshape(groups, rows, steps, -1)
     else:
-      flat = self._plain(q_GRTKQE, own, own_mask, arena[0], positions, context)
-    mixed = int8_weights.product(
-      "...f,fd->...d",
-      flat,
-      out.reshape(cfg.heads * cfg.head_dim, cfg.width),
-      int8_weights.scale_of(self, "out"),
-      self.dtype,
-    )
+      mixed = self._plain(q_GRTKQE, own, own_mask, arena[0], positions, context)
+    out = out.reshape(cfg.heads * cfg.head_dim, cfg.width)
+    scale = int8_weights.scale_of(self, "out")
+    if choice.path == attention_backend.BLOCKED:
+      return host_gradients.dense(mixed, out, scale, self.dtype), own
+    mixed = int8_weights.product("...f,fd->...d", mixed, out, scale, self.dtype)
     return mixed, own
+
+  def _together(self, x_GRTD, positions, qkv):
+    """Queries, keys and values by one product; all but values turned."""
+    cfg = self.config
+    scale = int8_weights.scale_of(self, "qkv")
+    h = int8_weights.product(
+      "...d,df->...f",
+      x_GRTD,
+      qkv.reshape(cfg.width, -1),
+      None if scale is None else scale.reshape(-1),
+      self.dtype,
+    ).reshape(*x_GRTD.shape[:3], *qkv.shape[1:])
+    if cfg.qkv_bias:
+      h = h + self._bias(qkv)[None, None, None]
+    qk = h[..., :-1, :]
+    if cfg.qk_norm:
+      q, k = self._norms()
+      qk = jnp.concatenate([q(qk[..., :-1, :]), k(qk[..., -1:, :])], axis=-2)
+    qk = rotary.turn(qk, *self._waves(positions))
+    return qk[..., :-1, :], qk[..., -1, :], h[..., -1, :]
+
+  def _apart(self, x_GRTD, positions, qkv):
+    """What `_together` gives, by a product each.
+
+    XLA for CPU takes the gradient of a slice by padding and adding up whole
+    arrays, and would compute the waves anew for every head.
+    """
+    cfg = self.config
+    scale = int8_weights.scale_of(self, "qkv")
+    bias = self._bias(qkv) if cfg.qkv_bias else None
+
+    def project(part):
+      matrix = qkv[:, :, part]
+      h = host_gradients.dense(
+        x_GRTD,
+        matrix.reshape(cfg.width, -1),
+        None if scale is None else scale[:, part].reshape(-1),
+        self.dtype,
+      ).reshape(*x_GRTD.shape[:3], *matrix.shape[1:])
+      return h if bias is None else h + bias[None, None, None, :, part]
+
+    q, k, v = (
+      project(slice(*ends)) for ends in ((0, -2), (-2, -1), (-1, None))
+    )
+    if cfg.qk_norm:
+      of_q, of_k = self._norms()
+      q, k = of_q(q), of_k(k)
+    waves = jax.lax.optimization_barrier(self._waves(positions))
+    q, k = rotary.turn(q, *waves), rotary.turn(k, *waves)
+    return q, k[..., 0, :], v[..., 0, :]
+
+  def _bias(self, qkv):
+    shape = qkv.shape[1:]
+    bias = self.param("qkv_bias", nn.initializers.zeros, shape, jnp.float32)
+    return bias.astype(self.dtype)
+
+  def _norms(self):
+    """Of each head's queries, and of its keys."""
+    norm = functools.partial(
+      nn.RMSNorm, epsilon=self.config.norm_eps, dtype=self.dtype
+    )
+    return norm(name="query_norm"), norm(name="key_norm")
+
+  def _waves(self, positions):
+    """Rotary cosines and sines of this layer."""
+    cfg = self.config
+    if self.local and cfg.rope_theta_local:
+      theta, stretch = cfg.rope_theta_local, None
+    else:
+      theta, stretch = cfg.rope_theta, rotary.stretch(cfg)
+    return rotary.waves(positions, cfg.head_dim, theta, stretch)
 
   def _choice(self, steps, shared, context):
     """The program that does this call."""
@@ -301,13 +357,6 @@ class Attention(nn.Module):
       )
     return mixed.transpose(0, 1, 3, 2, 4, 5).reshape(groups, rows, steps, -1)
 
-  def _normalised(self, qk):
-    """Queries and keys [.., Q + 1, E], each divided by its own size."""
-    eps = self.config.norm_eps
-    q = nn.RMSNorm(epsilon=eps, dtype=self.dtype, name="query_norm")
-    k = nn.RMSNorm(epsilon=eps, dtype=self.dtype, name="key_norm")
-    return jnp.concatenate([q(qk[..., :-1, :]), k(qk[..., -1:, :])], axis=-2)
-
   def _own_mask(self, positions, mask, context):
     """Which private keys [G, R, T, S] this layer sees, of those in `mask`."""
     if not self.local:
@@ -356,10 +405,18 @@ def _softmax(scores, dtype):
 
 
 class GatedMLP(nn.Module):
-  """Gated MLP; gate and up projections are one matrix."""
+  """Gated MLP; gate and up projections are one matrix.
+
+  Attributes:
+    config: sizes.
+    dtype: to compute in.
+    apart: whether they are two products nevertheless, as a gradient on a CPU is
+      faster (`Attention`).
+  """
 
   config: config_lib.TransformerConfig
   dtype: jnp.dtype = jnp.float32
+  apart: bool = False
 
   @nn.compact
   def __call__(self, x):
@@ -368,22 +425,27 @@ class GatedMLP(nn.Module):
     init = nn.initializers.lecun_normal(in_axis=0, out_axis=-1)
     gate_up = self.param("gate_up", init, (cfg.width, 2, cfg.mlp_width))
     down = self.param("down", init, (cfg.mlp_width, cfg.width))
-    h = int8_weights.product(
-      "...d,dgf->...gf",
-      x,
-      gate_up,
-      int8_weights.scale_of(self, "gate_up"),
-      self.dtype,
-    )
-    gate = h[..., 0, :]
+    product = functools.partial(int8_weights.product, dtype=self.dtype)
+    scale = int8_weights.scale_of(self, "gate_up")
+    if self.apart:
+      gate, up = (
+        host_gradients.dense(
+          x, gate_up[:, i], None if scale is None else scale[i], self.dtype
+        )
+        for i in range(2)
+      )
+    else:
+      h = product("...d,dgf->...gf", x, gate_up, scale)
+      gate, up = h[..., 0, :], h[..., 1, :]
     if cfg.activation == "silu":
       gate = jax.nn.silu(gate)
     else:
       gate = jax.nn.gelu(gate, approximate=True)
-    h = gate * h[..., 1, :]
-    return int8_weights.product(
-      "...f,fd->...d", h, down, int8_weights.scale_of(self, "down"), self.dtype
-    )
+    h = gate * up
+    scale = int8_weights.scale_of(self, "down")
+    if self.apart:
+      return host_gradients.dense(h, down, scale, self.dtype)
+    return product("...f,fd->...d", h, down, scale)
 
 
 def _add_layers(module, first, count):
@@ -394,8 +456,14 @@ def _add_layers(module, first, count):
   cfg, dtype = module.config, module.dtype
   layers = range(first, first + count)
 
+  apart = module.backend == attention_backend.BLOCKED
+  norm = functools.partial(
+    host_gradients.RMSNorm if apart else nn.RMSNorm,
+    epsilon=cfg.norm_eps,
+    dtype=dtype,
+  )
+
   def norms():
-    norm = lambda: nn.RMSNorm(epsilon=cfg.norm_eps, dtype=dtype)  # noqa: E731
     return [norm() for _ in layers]
 
   module.attention_norm = norms()
@@ -403,11 +471,11 @@ def _add_layers(module, first, count):
     Attention(cfg, dtype, cfg.is_local(i), module.backend) for i in layers
   ]
   module.mlp_norm = norms()
-  module.mlp = [GatedMLP(cfg, dtype) for _ in layers]
+  module.mlp = [GatedMLP(cfg, dtype, apart) for _ in layers]
   if cfg.post_norms:
     module.attention_post_norm = norms()
     module.mlp_post_norm = norms()
-  module.final_norm = nn.RMSNorm(epsilon=cfg.norm_eps, dtype=dtype)
+  module.final_norm = norm()
 
 
 def _run_layers(module, first, x, positions, own_mask, context, seen=None):
@@ -464,10 +532,13 @@ class Transformer(nn.Module):
   def setup(self):
     """Creates embedding, layers and head."""
     cfg = self.config
-    self.embed = embedding.Embedding(cfg.vocab_size, cfg.width, self.dtype)
+    apart = self.backend == attention_backend.BLOCKED
+    self.embed = embedding.Embedding(
+      cfg.vocab_size, cfg.width, self.dtype, apart
+    )
     _add_layers(self, 0, cfg.layers)
     if not cfg.tie_embeddings:
-      self.head = embedding.Head(cfg.vocab_size, self.dtype)
+      self.head = embedding.Head(cfg.vocab_size, self.dtype, apart)
 
   def __call__(
     self,

@@ -6,11 +6,10 @@ from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxttc.models import transformer
 from jaxttc.tasks import tokenizer as tokenizer_lib
-from jaxttc.training import accumulation, packing
+from jaxttc.training import accumulation, cross_entropy, packing
 
 _EXAMPLES_A_BATCH = 100_000  # index space of one step; never used up
 
@@ -45,12 +44,10 @@ def objective(model: transformer.Transformer) -> Callable:
     logits = transformer.forward(
       model, params, batch.tokens, batch.segments, batch.positions
     )
-    nats = optax.softmax_cross_entropy_with_integer_labels(
-      logits, batch.targets
-    )
+    nats = cross_entropy.nats(logits, batch.targets)
     total = jnp.maximum(batch.weights.sum(), 1e-6)
     mean = (nats * batch.weights).sum() / total
-    right = (logits.argmax(-1) == batch.targets) * batch.weights
+    right = cross_entropy.likeliest(logits, batch.targets) * batch.weights
     return mean, {
       "loss": mean,
       "accuracy": right.sum() / total,

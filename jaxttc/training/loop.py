@@ -20,6 +20,7 @@ import optax
 from rich import progress as rich_progress
 
 from jaxttc import checkpoints as checkpoints_lib
+from jaxttc import host_memory
 from jaxttc import mesh as mesh_lib
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.models import attention_backend
@@ -299,6 +300,8 @@ def fit(
 ) -> TrainState:
   """Trains to `config.steps`, from the last checkpoint if there is one.
 
+  On a CPU the process keeps a step's memory for the next (`host_memory`).
+
   Args:
     config: the run's sizes and schedule.
     objective: loss(params, batch, key) -> (f32[], metrics of f32[]); None if
@@ -334,6 +337,8 @@ def fit(
       it, and no checkpoint is of it.
   """
   config.validate()
+  if jax.default_backend() == "cpu":
+    host_memory.keep()
   tx = optimizer(config) if tx is None else tx
 
   def fresh():

@@ -20,7 +20,7 @@ import optax
 
 from jaxttc.models import attention_backend, nested_transformer, transformer
 from jaxttc.models import config as config_lib
-from jaxttc.training import packing
+from jaxttc.training import cross_entropy, packing
 
 
 def objective(
@@ -81,7 +81,7 @@ def objective(
       )
     logits = _logits(full, params, batch)
     nats, total = _nats(logits, batch)
-    right = (logits.argmax(-1) == batch.targets) * batch.weights
+    right = cross_entropy.likeliest(logits, batch.targets) * batch.weights
     metrics = {"loss": nats, "accuracy": right.sum() / total}
     taught = jax.lax.stop_gradient(jax.nn.softmax(logits))
     losses = [nats]
@@ -111,6 +111,6 @@ def _logits(model, params, batch):
 
 def _nats(logits, batch):
   """Mean cross-entropy of the batch's targets, and their total weight."""
-  nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
+  nats = cross_entropy.nats(logits, batch.targets)
   total = jnp.maximum(batch.weights.sum(), 1e-6)
   return (nats * batch.weights).sum() / total, total

@@ -11,8 +11,8 @@ import pytest
 from jaxttc import inference
 from jaxttc.inference import generation
 from jaxttc.models import attention_backend as backend
+from jaxttc.models import blocked_attention, transformer
 from jaxttc.models import config as config_lib
-from jaxttc.models import transformer
 
 _CALL = backend.Call(
   platform="gpu",
@@ -217,7 +217,7 @@ def test_the_default_here_is_plain_bit_for_bit(calls):
 def test_blocks_of_queries_give_the_same_logits_and_gradients(
   name, monkeypatch
 ):
-  monkeypatch.setattr(backend, "_BLOCK", 5)
+  monkeypatch.setattr(blocked_attention, "_BLOCK", 5)
   plain, _, params = _models(_FAMILIES[name])
   blocked = transformer.Transformer(plain.config, backend="blocked")
   rng = np.random.default_rng(0)
