@@ -9,10 +9,11 @@ import pytest
 # Sizes that replace those of the cell tagged "parameters", as papermill's do.
 _SMALL = {
   "train_a_reasoner": {
-    "base_steps": 30,
-    "rollout_steps": 3,
+    "base_steps": 20,
+    "rollout_steps": 2,
     "samples": 2,
     "tested": 4,
+    "compared": ("greedy", "A*"),
   }
 }
 _COLABS = pathlib.Path(__file__).parents[1] / "colabs"
