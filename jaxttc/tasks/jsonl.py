@@ -2,8 +2,9 @@
 """Readers of question files: one question a row, of JSON lines or Parquet.
 
 `load` recognises a file by the fields of its rows: GSM8K (question, answer
-with a final "#### x"), MATH-500 (problem, solution, answer, unique_id), and
-the AIME / AMC variants (problem or question, answer; any case of letters; the
+with a final "#### x"), MATH-500 (problem, solution, answer, unique_id), MATH
+(problem, level, type, solution; also as folders, see `math_rows`), and the
+AIME / AMC variants (problem or question, answer; any case of letters; the
 answer a string or a number). Files that end in ".gz" are unpacked on the way.
 What cannot be used is refused, as one line that names the file, the line and
 the fields that were found; or, if asked, left out and counted (`row_files`).
@@ -11,10 +12,11 @@ the fields that were found; or, if asked, left out and counted (`row_files`).
 
 from collections.abc import Sequence
 import dataclasses
+import pathlib
 import re
 from typing import Any
 
-from jaxttc.tasks import row_files
+from jaxttc.tasks import math_rows, row_files
 from jaxttc.tasks.problems import Problem
 
 _CALCULATION = re.compile(r"<<([^<>]*)>>")
@@ -180,7 +182,7 @@ def load(
   """Reads a file whose layout is told by the fields of its first row.
 
   Args:
-    path: the file, ".gz" or plain.
+    path: the file, ".gz" or plain; or a folder of MATH's.
     require_answer: refuse rows without a gold answer; else it is None.
     skip: leave out, and count, rows that cannot be used.
 
@@ -190,6 +192,8 @@ def load(
   Raises:
     ValueError: as `load_jsonl`, or if the layout is not known.
   """
+  if pathlib.Path(path).is_dir():
+    return math_rows.load(path, require_answer=require_answer, skip=skip)
   number, row = next(row_files.rows(path))
   fields = {str(name).casefold() for name in row}
   answer = row_files.get(row, "answer")
@@ -197,6 +201,8 @@ def load(
     return load_gsm8k(path, require_answer=require_answer, skip=skip)
   if {"problem", "answer", "unique_id"} <= fields:
     return load_math500(path, require_answer=require_answer, skip=skip)
+  if "answer" not in fields and math_rows.is_layout(row):
+    return math_rows.load(path, require_answer=require_answer, skip=skip)
   problem_field = _first(_PROBLEM_FIELDS, fields)
   if problem_field is None or (require_answer and "answer" not in fields):
     raise ValueError(

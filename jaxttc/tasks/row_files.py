@@ -6,7 +6,7 @@ JSON lines are UTF-8, one object a line, unpacked on the way if the name ends in
 a reader, and refuses the file at the first row that the reader refuses, in one
 line that names file, line and field; told to skip, it counts such rows instead.
 What keeps the rest of a file from being read (missing, cut short, damaged) is
-never skipped.
+never skipped. `load_folder` does the same for folders with a file a row.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +15,7 @@ import gzip
 import json
 import os
 import pathlib
+import re
 from typing import Any, TypeVar
 
 Path = str | os.PathLike[str]
@@ -58,20 +59,47 @@ def load(
     ValueError: for a file that is missing, damaged or empty; without `skip`,
       for the first row that cannot be used; with it, if none can.
   """
-  found, skipped, first = [], 0, None
-  for number, row in _each(path):
-    try:
-      if isinstance(row, ValueError):
-        raise row
-      found.append(read(number, row))
-    except ValueError as error:
-      message = f"{where(path, number)}: {error}"
-      if not skip:
-        raise ValueError(message) from error
-      skipped, first = skipped + 1, first or message
-  if not found:
-    raise ValueError(f"{path}: no row of {skipped} can be used; {first}")
-  return Loaded(found, skipped, first)
+  each = ((where(path, number), number, row) for number, row in _each(path))
+  return _kept(path, each, read, skip)
+
+
+def load_folder(
+  path: Path, read: Callable[[str, Row], T], *, skip: bool = False
+) -> Loaded[T]:
+  """Reads the ".json" files of a folder, and of the folders in it: a row each.
+
+  Folders come by name, files after them likewise, numbers in names by value;
+  hidden files and other suffixes are passed over.
+
+  Args:
+    path: the folder.
+    read: (name of the file below the folder, as "algebra/7.json", row) -> what
+      it says; raises ValueError, without naming the file, for a row that cannot
+      be used.
+    skip: whether to leave such files out, and count them.
+
+  Raises:
+    ValueError: for a folder that is missing or has no such file; without
+      `skip`, for the first file that cannot be used; with it, if none can.
+  """
+  folder = pathlib.Path(path)
+  if not folder.is_dir():
+    raise ValueError(f"{path}: no such folder")
+  files = [
+    file
+    for pattern in ("*.json", "*/*.json")
+    for file in folder.glob(pattern)
+    if not file.name.startswith(".")
+  ]
+  names = sorted(
+    (f.relative_to(folder).as_posix() for f in files), key=_by_name
+  )
+  if not names:
+    raise ValueError(
+      f"{path}: no .json file in it or in its folders, expected one a row"
+    )
+  each = ((str(folder / name), name, _of_file(folder / name)) for name in names)
+  return _kept(path, each, read, skip)
 
 
 def rows(path: Path) -> Iterator[tuple[int, Row]]:
@@ -151,6 +179,37 @@ class Ids:
       raise ValueError(f"id {name!r} is that of line {self._numbers[name]}")
     self._numbers[name] = number
     return name
+
+
+def _kept(path, each, read, skip) -> Loaded:
+  """What `read` makes of (where, name, row) of each row; see `load`."""
+  found, skipped, first = [], 0, None
+  for place, name, row in each:
+    try:
+      if isinstance(row, ValueError):
+        raise row
+      found.append(read(name, row))
+    except ValueError as error:
+      message = f"{place}: {error}"
+      if not skip:
+        raise ValueError(message) from error
+      skipped, first = skipped + 1, first or message
+  if not found:
+    raise ValueError(f"{path}: no row of {skipped} can be used; {first}")
+  return Loaded(found, skipped, first)
+
+
+def _by_name(name: str) -> list[tuple[int, str]]:
+  """A key by which "9" comes before "10"."""
+  parts = re.split(r"(\d+)", name)
+  return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts]
+
+
+def _of_file(path: pathlib.Path) -> Row | ValueError:
+  try:
+    return _parsed(path.read_bytes())
+  except OSError as error:
+    return ValueError(f"cannot be read: {error}")
 
 
 def _is_parquet(path: Path) -> bool:

@@ -168,11 +168,27 @@ class RolloutRecipe:
     Raises:
       ValueError: if the recipe cannot be.
     """
+    return self.fit(workdir, mesh, ledger).params
+
+  def fit(
+    self,
+    workdir: str,
+    mesh: jax.sharding.Mesh | None = None,
+    ledger: ledger_lib.Ledger | None = None,
+  ) -> loop.TrainState:
+    """As `run`, but returns the whole state.
+
+    Its `collected` is a `rollout_collector.Collected`, whose tracker knows how
+    many rollouts each problem was given and how they went.
+
+    Raises:
+      ValueError: if the recipe cannot be.
+    """
     self.validate()
     policy = self.policy(workdir, mesh, ledger)
     sets = self._sets(policy)
     seed = self.train.seed
-    state = loop.fit(
+    return loop.fit(
       self.train,
       None,
       lambda _: jax.tree.map(jnp.array, policy.params),
@@ -194,7 +210,6 @@ class RolloutRecipe:
       meta=self.describe(),
       ledger=ledger,
     )
-    return state.params
 
   def measure(self, workdir: str) -> dict[str, float]:
     """What an evaluation finds before the first step."""

@@ -15,7 +15,7 @@ class DataConfig:
   """A file of examples, and how they are cut.
 
   Attributes:
-    path: JSON lines or Parquet, as `tuning_rows` reads them.
+    path: JSON lines, Parquet or a folder, as `tuning_rows` reads them.
     skip_bad: leave out rows that are not valid, and say how many.
     held_out: examples at the file's end that are evaluated on, not trained.
     longest_prompt: tokens; longer prompts lose their beginning.

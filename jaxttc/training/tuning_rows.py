@@ -7,9 +7,16 @@ the text of what the assistant answers.
 """
 
 from collections.abc import Callable, Sequence
+import pathlib
 from typing import NamedTuple
 
-from jaxttc.tasks import chat_rows, jsonl, preference_rows, row_files
+from jaxttc.tasks import (
+  chat_rows,
+  jsonl,
+  math_rows,
+  preference_rows,
+  row_files,
+)
 
 Chat = Callable[[Sequence[chat_rows.Message]], str]
 
@@ -35,14 +42,16 @@ def demonstrations(
 
   Args:
     path: JSON lines or Parquet, with `messages` (the assistant's last one is
-      the answer), `prompt` and `completion`, or GSM8K's `question` and
-      `answer`.
+      the answer), `prompt` and `completion`, GSM8K's `question` and `answer`,
+      or MATH's `problem` and `solution`; or a folder of MATH's.
     skip: leave out, and count, rows that cannot be used.
 
   Raises:
     ValueError: naming file and row, if the layout is another or a row cannot
       be used.
   """
+  if pathlib.Path(path).is_dir():
+    return _all(path, math_rows.load(path, skip=skip), _of_worked)
   number, first = next(row_files.rows(path))
   if row_files.get(first, "messages") is not None:
     loaded = chat_rows.load_chats(path, skip=skip)
@@ -53,11 +62,14 @@ def demonstrations(
   elif row_files.get(first, "question") is not None:
     loaded = jsonl.load_gsm8k(path, skip=skip)
     read = _of_problem
+  elif math_rows.is_layout(first):
+    loaded = math_rows.load(path, skip=skip)
+    read = _of_worked
   else:
     raise ValueError(
       f"{row_files.where(path, number)}: no demonstration; expected messages, "
-      "prompt and completion, or question and answer; fields found: "
-      f"{', '.join(map(str, first)) or 'none'}"
+      "prompt and completion, question and answer, or problem, level, type and "
+      f"solution; fields found: {', '.join(map(str, first)) or 'none'}"
     )
   return _all(path, loaded, read)
 
@@ -103,12 +115,19 @@ def prompt_text(
 def _all(path, loaded, read) -> row_files.Loaded[Row]:
   rows = []
   for row in loaded:
-    where = row_files.where(path, int(row.id.rsplit("-", 1)[1]))
+    where = _place(path, row.id)
     try:
       rows.append(Row(where, *read(row)))
     except ValueError as error:
       raise ValueError(f"{where}: {error}") from None
   return row_files.Loaded(rows, loaded.skipped, loaded.first_skipped)
+
+
+def _place(path, name: str) -> str:
+  """File and row that a reader's id is of; in a folder, its file."""
+  if pathlib.Path(path).is_dir():
+    return str(pathlib.Path(path) / name.split("/", 1)[1])
+  return row_files.where(path, int(name.rsplit("-", 1)[1]))
 
 
 def _of_chat(chat: chat_rows.Chat):
@@ -126,6 +145,10 @@ def _of_completion(row: chat_rows.Completion):
 def _of_problem(problem):
   solution = problem.meta["solution"]
   return problem.text, (f"{solution}\n#### {problem.answer}\n",)
+
+
+def _of_worked(problem):
+  return problem.text, (problem.meta["solution"] + "\n",)
 
 
 def _said(answer: str | chat_rows.Messages) -> str:

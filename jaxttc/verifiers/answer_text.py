@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*")
+from jaxttc.tasks import boxed_answers
+
 _HASH = re.compile(r"(?m)^[^\S\n]*####[^\S\n]*(\S.*)$")
 _LAST_LINE = re.compile(r"A:[^\S\n]*(\S.*)")
 _PHRASE = re.compile(
@@ -102,37 +103,6 @@ class Parts(NamedTuple):
   items: tuple[str, ...]
 
 
-def _balanced(text: str, start: int) -> int | None:
-  """Index just past the group that the brace at `start` opens."""
-  depth, position = 0, start
-  while position < len(text):
-    character = text[position]
-    if character == "\\":
-      position += 1  # an escaped brace is not a brace
-    elif character == "{":
-      depth += 1
-    elif character == "}":
-      depth -= 1
-      if depth == 0:
-        return position + 1
-    position += 1
-  return None
-
-
-def _last_boxed(text: str) -> str | None:
-  for match in reversed(list(_BOX.finditer(text))):
-    start = match.end()
-    if text[start : start + 1] == "{":
-      end = _balanced(text, start)
-      if end is not None:
-        return text[start + 1 : end - 1].strip()
-    else:
-      bare = re.match(r"[^\s$\\{}]+", text[start:])
-      if bare is not None:
-        return bare.group()
-  return None
-
-
 def _sentence(text: str) -> str:
   """The first sentence of a line, without emphasis and its full stop."""
   first = re.split(r"\.(?=\s+[A-Z]|\s*$)", text, maxsplit=1)[0]
@@ -159,7 +129,7 @@ def extract(text: str, *, last_number: bool = False) -> str | None:
   """
   if not isinstance(text, str):
     raise TypeError(f"extract: text is a str, got {type(text).__name__}")
-  boxed = _last_boxed(text)
+  boxed = boxed_answers.last_boxed(text)
   if boxed:
     return boxed
   hashes = _HASH.findall(text)
@@ -186,8 +156,7 @@ def normal(answer: str) -> str:
     The tidied text, e.g. "\frac{1}{2}"; "" if nothing is left.
   """
   text = answer.translate(_SYMBOLS)
-  if _BOX.search(text):
-    text = _last_boxed(text) or text
+  text = boxed_answers.last_boxed(text) or text
   text = text.strip().strip('`"').strip()
   if len(text) > _MAX_LENGTH:
     return text

@@ -89,3 +89,22 @@ def test_readers_of_problems_skip_and_count(tmp_path):
   found = jsonl.load(path, skip=True)
   assert [problem.id for problem in found] == ["set-1", "set-3"]
   assert found.skipped == 1
+
+
+def test_folders_come_by_name_and_number(tmp_path):
+  for name in ("b/2.json", "b/10.json", "a/1.json", "9.json", "a/deep/1.json"):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"a": "x"}')
+  (tmp_path / "b" / "3.txt").write_text("passed over")
+  found = row_files.load_folder(tmp_path, _read)
+  names = [name for name, _ in found]
+  assert names[-3:] == ["a/1.json", "b/2.json", "b/10.json"]
+  assert set(names) == {"9.json", "a/1.json", "b/2.json", "b/10.json"}
+  (tmp_path / "a" / "1.json").write_bytes(b'{"a": "\xe9"}')
+  with pytest.raises(ValueError, match=r"a/1.json: not UTF-8 \(byte 7\)"):
+    row_files.load_folder(tmp_path, _read)
+  left = row_files.load_folder(tmp_path, _read, skip=True)
+  assert (len(left), left.skipped) == (3, 1)
+  with pytest.raises(ValueError, match="none: no such folder"):
+    row_files.load_folder(tmp_path / "none", _read)

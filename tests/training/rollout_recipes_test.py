@@ -92,7 +92,9 @@ def lenient(monkeypatch):
 
 
 def test_a_resumed_run_repeats_what_an_unbroken_one_does(start, tmp_path):
-  whole = recipe(start, steps=4).run(str(tmp_path / "whole"))
+  state = recipe(start, steps=4).fit(str(tmp_path / "whole"))
+  whole, books = state.params, state.collected
+  assert books.tracker.seen.sum() == books.rollouts == 64
   cut, fit, left = recipe(start, steps=4), loop.fit, [2]
 
   class Killed(Exception):

@@ -74,6 +74,28 @@ def test_bad_rows_are_named_or_counted(tmp_path):
     tuning_rows.pairs(_file(tmp_path, long))
 
 
+def test_worked_problems_of_math_in_a_folder_and_in_lines(tmp_path):
+  row = {
+    "problem": "2x=6?",
+    "level": "Level 1",
+    "type": "Algebra",
+    "solution": "x=\\boxed{3}",
+  }
+  file = tmp_path / "train" / "algebra" / "7.json"
+  file.parent.mkdir(parents=True)
+  file.write_text(json.dumps(row, indent=2))
+  folder = tmp_path / "train"
+  (found,) = tuning_rows.demonstrations(folder)
+  assert found == (str(file), "2x=6?", ("x=\\boxed{3}\n",))
+  path = _file(tmp_path, row)
+  (found,) = tuning_rows.demonstrations(path)
+  assert found == (f"{path}, line 1", "2x=6?", ("x=\\boxed{3}\n",))
+  (folder / "algebra" / "8.json").write_text("{}")
+  with pytest.raises(ValueError, match="8.json: no problem in field"):
+    tuning_rows.demonstrations(folder)
+  assert tuning_rows.demonstrations(folder, skip=True).skipped == 1
+
+
 def test_prompts_with_and_without_a_template():
   assert tuning_rows.prompt_text("Hi") == "Hi\n"
   both = ({"role": "system", "content": "Be kind."}, _USER)
