@@ -4,7 +4,7 @@
     python scripts/study_scale.py --config=configs/scale_two_models.py \
       --workdir=runs/scale_two_models --out=docs/results/scale_two_models
 
-80 chains of 5 steps for each of 3 seeds; some minutes on one CPU core.
+48 chains of 5 steps for each of 3 seeds; some minutes on one CPU core.
 """
 
 from jaxttc.evaluation import two_speed_bench
@@ -14,8 +14,9 @@ def get_config() -> two_speed_bench.StudyRecipe:
   """The study; every field can be overridden with `--config.field=value`."""
   return two_speed_bench.StudyRecipe(
     fast_model="fast_sums_lm",
-    chains=80,
+    chains=48,
     taus=(0.02, 0.1, 0.2, 0.4, 0.6),
-    shares=(0.6, 0.8),
-    slots=80,
+    shares=(0.8,),
+    calibration=1200,
+    slots=48,
   )

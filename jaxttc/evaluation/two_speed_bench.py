@@ -104,8 +104,8 @@ class Calibration(NamedTuple):
   Attributes:
     probe: fitted to its answers at once.
     auc: of the probe, on steps that it was not fitted on.
-    tau: the largest of the recipe's that, on those steps, promises a chain's success
-      to within 0.02 of that of working every step out.
+    tau: the largest of the recipe's that, on those steps, promises a chain's
+      success to within 0.02 of that of working every step out.
     rates: f64[A, 2], success of fast and slow by number of additions, in the
       order of the recipe's.
     tokens: f64[A, 2], mean tokens sampled for them.

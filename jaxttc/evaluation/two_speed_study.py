@@ -65,13 +65,15 @@ def run(
 def _arms(recipe: two_speed_bench.StudyRecipe) -> list[str]:
   """Names of all arms; those that match others come after them."""
   taus = recipe.taus
+  # What an oracle's threshold buys is shown in full for one model only.
+  told = (two_speed_bench.FIXED,) if recipe.two_models else taus
   shared = [
     "fast",
     "slow",
     "vote",
     *(f"probe-{tau}" for tau in taus),
     *(f"random-{tau}" for tau in taus),
-    *(f"oracle-{tau}" for tau in taus),
+    *(f"oracle-{tau}" for tau in told),
     *(f"budgeted-{share}" for share in recipe.shares),
   ]
   if recipe.two_models:
