@@ -7,9 +7,9 @@
 A few minutes on one CPU core.
 """
 
-from jaxttc.evaluation import two_speed_study
+from jaxttc.evaluation import two_speed_bench
 
 
-def get_config() -> two_speed_study.StudyRecipe:
+def get_config() -> two_speed_bench.StudyRecipe:
   """The study; every field can be overridden with `--config.field=value`."""
-  return two_speed_study.StudyRecipe()
+  return two_speed_bench.StudyRecipe()

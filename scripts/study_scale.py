@@ -10,11 +10,11 @@ or a kill, and it goes on.
 """
 
 from jaxttc import script, simulation
-from jaxttc.evaluation import two_speed_report, two_speed_study
+from jaxttc.evaluation import two_speed_bench, two_speed_report, two_speed_study
 
 
 def study(
-  recipe: two_speed_study.StudyRecipe, workdir: str
+  recipe: two_speed_bench.StudyRecipe, workdir: str
 ) -> simulation.Study:
   """Runs or resumes the study."""
   return two_speed_report.report(recipe, two_speed_study.run(recipe, workdir))

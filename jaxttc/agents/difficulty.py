@@ -17,14 +17,14 @@ import numpy as np
 
 from jaxttc.runtime import programs
 
-Scoring = Generator[programs.Ask, programs.Replies, float]
+Scoring = Generator[programs.Ask | programs.Measure, programs.Replies, float]
 Scorer = Callable[[str], Scoring]
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 
 
-class RatingError(ValueError):
-  """A model gave no difficulty, however often it was asked."""
+class RatingError(programs.GaveUp):
+  """No difficulty could be had, however often a model was asked."""
 
 
 def rating_prompt(query: str) -> str:
@@ -95,14 +95,19 @@ def disagreement(
     model: the fast one.
 
   Raises:
-    ValueError: if there are fewer than 2 samples.
+    ValueError: if there are fewer than 2 samples; the program raises
+      `RatingError` if fewer than 2 of them come.
   """
   if samples < 2:
     raise ValueError(f"samples is {samples}; expected at least 2")
 
   def score(query: str) -> Scoring:
     replies = yield programs.Ask(query, limit, samples, model, "rating")
-    found = [content(reply.text) for reply in replies]
+    got = [reply for reply in replies if not reply.error]
+    if len(got) < 2:
+      why = next(reply.error for reply in replies if reply.error)
+      raise RatingError(f"{len(got)} of {samples} samples to compare: {why}")
+    found = [content(reply.text) for reply in got]
     named = [a if a is not None else f"\0{i}" for i, a in enumerate(found)]
     counts = np.unique(named, return_counts=True)[1]
     shares = counts / len(named)
@@ -112,11 +117,29 @@ def disagreement(
   return score
 
 
-def probe(measure: Callable[[str], float]) -> Scorer:
+def probe(gauge: str = "probe") -> Scorer:
   """A difficulty read off a model's state, without a token sampled.
 
+  Reading the query is paid for, and queries of many programs are read at once.
+
   Args:
-    measure: query -> difficulty, such as `predictors.step_failure.Probe`.
+    gauge: which; such as a `predictors.step_failure.Gauge`.
+  """
+
+  def score(query: str) -> Scoring:
+    (reply,) = yield programs.Measure(query, gauge, "rating")
+    if reply.value is None:
+      raise RatingError(f"no difficulty was measured: {reply.error}")
+    return reply.value
+
+  return score
+
+
+def computed(measure: Callable[[str], float]) -> Scorer:
+  """A difficulty that a function of the query tells, at no cost.
+
+  Args:
+    measure: query -> difficulty, without a model.
   """
 
   def score(query: str) -> Scoring:

@@ -11,7 +11,7 @@ Reference:
   Performance Bottlenecks in Mathematical Test-time Scaling.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 import dataclasses
 import json
 import re
@@ -49,8 +49,13 @@ class Outline:
     return Outline((*self.steps[:-1], question))
 
 
-class OutlineError(ValueError):
+class OutlineError(programs.GaveUp):
   """No outline could be read, however often a model was asked."""
+
+
+Planning = Generator[programs.Ask | programs.Measure, programs.Replies, Outline]
+Planner = Callable[[str], Planning]
+"""Where outlines come from: a problem's text -> a program."""
 
 
 def outline_prompt(problem: str) -> str:
@@ -78,11 +83,24 @@ def selection_prompt(problem: str, outlines: Sequence[Outline]) -> str:
 
 
 def read_outline(text: str) -> Outline:
-  """The outline in a text.
+  """The outline in a text: a JSON object as `read_steps` reads it, of text.
+
+  Raises:
+    ValueError: if there is no such object.
+  """
+  found = read_steps(text)
+  for name, step in found.items():
+    if not isinstance(step, str):
+      raise ValueError(f"{name} of the outline is {step!r}, not text")
+  return Outline(tuple(step.strip() for step in found.values()))
+
+
+def read_steps(text: str) -> dict[str, Any]:
+  """The JSON object of steps in a text, in the order of the steps.
 
   Fences and prose around the object are passed over, and backslashes that JSON
   does not know (of LaTeX) are doubled. The keys must be step1 to stepN, each
-  once, and the values text.
+  once; the values may be anything.
 
   Raises:
     ValueError: if there is no such object.
@@ -101,10 +119,7 @@ def read_outline(text: str) -> Outline:
       f"outline has keys {', '.join(map(str, found))}; expected"
       f" {', '.join(wanted)}"
     )
-  for name in wanted:
-    if not isinstance(found[name], str):
-      raise ValueError(f"{name} of the outline is {found[name]!r}, not text")
-  return Outline(tuple(found[name].strip() for name in wanted))
+  return {name: found[name] for name in wanted}
 
 
 def read_selection(text: str, count: int) -> int:

@@ -47,6 +47,7 @@ def reason(
 
   Raises:
     ValueError: if a number is below 1.
+    programs.GaveUp: if a round or a summary was lost, or not paid for.
   """
   sizes = {
     "rounds": rounds,
@@ -62,6 +63,7 @@ def reason(
     so_far = f"\nWhat is known so far:\n{summaries[-1]}\n" if summaries else ""
     prompt = f"{problem}\n{so_far}\nReason on, and answer when you can.\n"
     (reply,) = yield programs.Ask(prompt, round_limit, 1, model, "round")
+    _require(reply, f"round {number + 1}")
     texts.append(reply.text)
     found = answer(reply.text)
     if found is not None:
@@ -74,5 +76,11 @@ def reason(
         model,
         "summary",
       )
+      _require(summary, f"summary {number + 1}")
       summaries.append(summary.text.strip())
   return Rounds("", tuple(summaries), tuple(texts))
+
+
+def _require(reply: programs.Reply, what: str) -> None:
+  if reply.error:
+    raise programs.GaveUp(f"{what}: {reply.error}")

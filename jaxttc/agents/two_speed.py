@@ -12,6 +12,7 @@ Reference:
 """
 
 from collections.abc import Callable, Generator, Sequence
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -68,11 +69,16 @@ class System(NamedTuple):
 
     Ties go to the answer sampled first; samples without an answer do not
     vote. "" if none has one.
+
+    Raises:
+      programs.GaveUp: if there is no sample: lost, or not paid for.
     """
+    if all(reply.error for reply in replies):
+      raise programs.GaveUp(f"{self.stage}: {replies[0].error}")
     found = [self.content(reply.text) for reply in replies]
     answers = [answer for answer in found if answer is not None]
     if not answers:
-      return "", replies[0].text
+      return "", next(r.text for r in replies if not r.error)
     best = max(answers, key=answers.count)
     return best, replies[found.index(best)].text
 
@@ -122,7 +128,7 @@ def carry_out(
   regime: str = "with_solutions",
   query: Query = plain_query,
   carry: bool = True,
-) -> Generator[programs.Ask, programs.Replies, Run]:
+) -> Generator[programs.Ask | programs.Measure, programs.Replies, Run]:
   """A program that solves an outlined problem, step by step.
 
   Args:
@@ -144,6 +150,8 @@ def carry_out(
   Raises:
     ValueError: for an unknown regime, or one that the policy cannot have,
       before anything is asked; or a difficulty that cannot be.
+    programs.GaveUp: if a step, or its difficulty, could not be had; the
+      steps after it would be asked in vain.
   """
   if regime not in REGIMES:
     raise ValueError(f"regime {regime!r} is not one of {', '.join(REGIMES)}")
@@ -184,7 +192,10 @@ def _carry_out(
       mode = bool(modes[number])
     system = systems[mode]
     replies = yield system.ask(shown)
-    content, text = system.settle(replies)
+    try:
+      content, text = system.settle(replies)
+    except programs.GaveUp as why:
+      raise programs.GaveUp(f"step {number + 1} of {count}, {why}") from None
     solved.append(Solved(step, content))
     slow.append(mode)
     texts.append(text)
@@ -210,7 +221,8 @@ def scale(
   versions: int = 8,
   regime: str = "with_solutions",
   planner: str = "policy",
-) -> Generator[programs.Ask, programs.Replies, Run]:
+  plan: outlines.Planner | None = None,
+) -> Generator[programs.Ask | programs.Measure, programs.Replies, Run]:
   """The whole of it: outline, choose, score, carry out.
 
   Args:
@@ -223,13 +235,17 @@ def scale(
     versions: outlines sampled.
     regime: one of `REGIMES`.
     planner: which engine outlines.
+    plan: where outlines come from instead; `versions` and `planner` are then
+      not looked at.
 
   Raises:
     ValueError: as `outlines.decompose` and `carry_out`.
   """
-  outline = yield from outlines.decompose(
-    problem, versions=versions, model=planner
-  )
+  if plan is None:
+    plan = functools.partial(
+      outlines.decompose, versions=versions, model=planner
+    )
+  outline = yield from plan(problem)
   return (
     yield from carry_out(
       problem,

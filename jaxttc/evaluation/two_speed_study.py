@@ -1,137 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """SCALE on chains of digit sums: which steps to think through, measured.
 
-One small model with two modes (`configs/two_speed_lm.py`) carries out chains
-whose steps differ in difficulty. The outline is the task's own; everything
-else is decoded. Each arm is a file of its runs, so a run that was stopped goes
-on where it was.
+Each arm (`two_speed_bench`) is a file of its runs, so a run that was stopped
+goes on where it was.
 """
 
 import dataclasses
-import functools
 import json
 import os
 import pathlib
-import random
 from typing import NamedTuple
 
 import numpy as np
 from rich import progress
 
-from jaxttc.agents import difficulty, outlines, two_speed
-from jaxttc.allocators import step_modes
-from jaxttc.evaluation import samples, statistics
-from jaxttc.inference import bundle, controllers, local_engine
-from jaxttc.predictors import step_failure
-from jaxttc.runtime import programs
-from jaxttc.tasks import digit_chains
-
-TAUS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
-_GIVEN_UP = 0.02  # of success, by the threshold that calibration chooses
-
-
-@dataclasses.dataclass(kw_only=True)
-class StudyRecipe:
-  """The chains, and how they are carried out.
-
-  Attributes:
-    model: a two-mode model's file, or the name of one that ships.
-    chains: tested for each seed.
-    steps: of a chain.
-    additions: of a step, drawn uniformly.
-    seeds: of chains and samples.
-    temperature: of sampling.
-    fast_limit: most tokens of an answer at once.
-    slow_limit: most tokens of a step that is worked out.
-    calibration: steps that the probe is fitted on, and modes are priced by.
-    votes: samples of the voting baseline.
-    disagreeing: samples of the disagreement scorer.
-    slots: programs that one batch serves.
-    resamples: of the bootstrap.
-  """
-
-  model: str = "two_speed_lm"
-  chains: int = 120
-  steps: int = 5
-  additions: tuple[int, ...] = (1, 2, 3, 4, 5)
-  seeds: tuple[int, ...] = (3, 4, 5)
-  temperature: float = 0.6
-  fast_limit: int = 6
-  slow_limit: int = 48
-  calibration: int = 2000
-  votes: int = 8
-  disagreeing: int = 4
-  slots: int = 64
-  resamples: int = 1000
-
-  def check(self) -> None:
-    """Raises ValueError if the recipe cannot be run."""
-    for name in (
-      "chains",
-      "fast_limit",
-      "slow_limit",
-      "calibration",
-      "votes",
-      "slots",
-      "resamples",
-    ):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name} is {getattr(self, name)}; expected >= 1")
-    if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-      raise ValueError(f"seeds {self.seeds}: expected different ones")
-    if not self.temperature > 0:
-      raise ValueError(f"temperature is {self.temperature}; expected > 0")
-    digit_chains.draw(random.Random(0), self.steps, self.additions)
-
-
-class Calibration(NamedTuple):
-  """What is known of the model before it is tested.
-
-  Attributes:
-    probe: fitted to its answers at once.
-    auc: of the probe, on steps that it was not fitted on.
-    tau: the largest of `TAUS` that, on those steps, promises a chain's success
-      to within 0.02 of that of working every step out.
-    rates: f64[A, 2], success of fast and slow by number of additions, in the
-      order of the recipe's.
-    tokens: f64[A, 2], mean tokens of them.
-  """
-
-  probe: step_failure.Probe
-  auc: float
-  tau: float
-  rates: np.ndarray
-  tokens: np.ndarray
-
-
-class Outcome(NamedTuple):
-  """One arm of one seed, chain by chain.
-
-  Attributes:
-    right: bool[N].
-    steps_right: f64[N], share of steps that are right after what came before.
-    tokens: f64[N], sampled, those of scoring included.
-    rating_tokens: f64[N], of them for scoring.
-    prompt_tokens: f64[N], read.
-    hard: f64[N], share of slow steps.
-  """
-
-  right: np.ndarray
-  steps_right: np.ndarray
-  tokens: np.ndarray
-  rating_tokens: np.ndarray
-  prompt_tokens: np.ndarray
-  hard: np.ndarray
+from jaxttc.evaluation import two_speed_bench
 
 
 class Found(NamedTuple):
   """All that a study computes: calibration, and outcomes by arm and seed."""
 
-  calibration: Calibration
-  arms: dict[str, dict[int, Outcome]]
+  calibration: two_speed_bench.Calibration
+  arms: dict[str, dict[int, two_speed_bench.Outcome]]
 
 
-def run(recipe: StudyRecipe, workdir: str | os.PathLike[str]) -> Found:
+def run(
+  recipe: two_speed_bench.StudyRecipe, workdir: str | os.PathLike[str]
+) -> Found:
   """Decodes what is not there yet, and returns everything.
 
   Args:
@@ -145,9 +40,9 @@ def run(recipe: StudyRecipe, workdir: str | os.PathLike[str]) -> Found:
   folder = pathlib.Path(workdir)
   folder.mkdir(parents=True, exist_ok=True)
   _claim(folder / "recipe.json", recipe)
-  bench = _Bench(recipe)
+  bench = two_speed_bench.Bench(recipe)
   calibration = bench.calibrate()
-  arms: dict[str, dict[int, Outcome]] = {}
+  arms: dict[str, dict[int, two_speed_bench.Outcome]] = {}
   cells = _arms(recipe)
   with progress.Progress(transient=True) as bar:
     shown = bar.add_task("arms", total=len(cells) * len(recipe.seeds))
@@ -167,20 +62,28 @@ def run(recipe: StudyRecipe, workdir: str | os.PathLike[str]) -> Found:
   return Found(calibration, arms)
 
 
-def _arms(recipe: StudyRecipe) -> list[str]:
+def _arms(recipe: two_speed_bench.StudyRecipe) -> list[str]:
   """Names of all arms; those that match others come after them."""
-  caps = [recipe.slow_limit * k // 8 for k in (1, 2, 3, 4, 6, 8)]
-  return [
+  taus = recipe.taus
+  # What an oracle's threshold buys is shown in full for one model only.
+  told = (two_speed_bench.FIXED,) if recipe.two_models else taus
+  shared = [
     "fast",
     "slow",
     "vote",
-    *(f"probe-{tau}" for tau in TAUS),
-    *(f"random-{tau}" for tau in TAUS),
-    *(f"oracle-{tau}" for tau in TAUS),
+    *(f"probe-{tau}" for tau in taus),
+    *(f"random-{tau}" for tau in taus),
+    *(f"oracle-{tau}" for tau in told),
+    *(f"budgeted-{share}" for share in recipe.shares),
+  ]
+  if recipe.two_models:
+    return [*shared, "large_at_once"]
+  caps = [recipe.slow_limit * k // 8 for k in (1, 2, 3, 4, 6, 8)]
+  return [
+    *shared,
     *(f"disagreement-{tau}" for tau in (0.2, 0.4, 0.6)),
     "probe_floor-0.4",
     "text_only-0.4",
-    *(f"budgeted-{share}" for share in (0.4, 0.6, 0.8, 1.0)),
     "slow_without_answers",
     "slow_independent",
     "slow_independent_without_answers",
@@ -189,240 +92,7 @@ def _arms(recipe: StudyRecipe) -> list[str]:
   ]
 
 
-class _Bench:
-  """The model, and everything that is asked of it."""
-
-  def __init__(self, recipe: StudyRecipe):
-    self._recipe = recipe
-    self._policy = bundle.load(recipe.model)
-    sampler = controllers.Sampler(temperature=recipe.temperature)
-    self._engine = local_engine.LocalEngine(
-      self._policy, sampler=sampler, groups=recipe.slots, rows=1, slots=128
-    )
-    self._states = step_failure.StateReader(self._policy)
-
-  def _system(
-    self, mode: str, limit: int | None = None, votes: int = 1
-  ) -> two_speed.System:
-    limits = {"fast": self._recipe.fast_limit, "slow": self._recipe.slow_limit}
-    return two_speed.System(
-      digit_chains.INSTRUCTIONS[mode],
-      limits[mode] if limit is None else limit,
-      digit_chains.content,
-      stage=mode,
-      samples=votes,
-    )
-
-  def chains(self, seed: int, kind: str = "") -> list[digit_chains.Chain]:
-    """The chains of a seed; the same for all arms of a kind."""
-    recipe = self._recipe
-    additions = sorted(recipe.additions)
-    if kind == "easy":
-      additions = additions[: (len(additions) + 1) // 2]
-    if kind == "hard":
-      additions = additions[len(additions) // 2 :]
-    rng = random.Random(f"chains-test-{seed}-{kind}")
-    return [
-      digit_chains.draw(
-        rng, recipe.steps, additions, chained=kind != "independent"
-      )
-      for _ in range(recipe.chains)
-    ]
-
-  def calibrate(self) -> Calibration:
-    """Single steps after right answers, in both modes; half fit the probe."""
-    recipe = self._recipe
-    rng = random.Random("chains-calibration")
-    queries, gold, kinds = [], [], []
-    for _ in range(recipe.calibration):
-      count = rng.randint(1, recipe.steps)
-      chain = digit_chains.draw(rng, count, recipe.additions)
-      answers = chain.answers
-      solved = [
-        (step.text, str(that))
-        for step, that in zip(chain.steps[:-1], answers, strict=False)
-      ]
-      queries.append(digit_chains.query("", solved, chain.steps[-1].text))
-      gold.append(str(answers[-1]))
-      kinds.append(chain.steps[-1].additions)
-    right, tokens = (
-      np.stack(part, axis=1)
-      for part in zip(
-        *(self._tried(queries, gold, mode) for mode in digit_chains.MODES),
-        strict=True,
-      )
-    )
-    instruction = digit_chains.INSTRUCTIONS["fast"]
-    states = self._states([query + instruction for query in queries])
-    half = recipe.calibration // 2
-    failed = ~right[:, 0]
-    probe = step_failure.fit(states[:half], failed[:half])
-    guess = probe.failure(states[half:])
-    by_kind = [np.array(kinds) == n for n in sorted(set(recipe.additions))]
-    return Calibration(
-      probe,
-      samples.step_auc(guess, failed[half:]),
-      _promising(guess, right[half:], recipe.steps),
-      np.stack([right[rows].mean(0) for rows in by_kind]),
-      np.stack([tokens[rows].mean(0) for rows in by_kind]),
-    )
-
-  def _tried(self, queries, gold, mode):
-    system = self._system(mode)
-    runs = self._serve(
-      [two_speed.answer_at_once(query, system) for query in queries],
-      f"calibration-{mode}",
-      0,
-    )
-    right = [
-      done.value == answer for done, answer in zip(runs, gold, strict=True)
-    ]
-    return np.array(right), np.array([sum(r.tokens.values()) for r in runs])
-
-  def measure(
-    self,
-    name: str,
-    seed: int,
-    calibration: Calibration,
-    hard: dict[str, np.ndarray],
-  ) -> Outcome:
-    """Carries out all chains by one arm."""
-    arm, _, number = name.partition("-")
-    kind = {"cap_easy": "easy", "cap_hard": "hard"}.get(arm, "")
-    if "independent" in arm:
-      kind = "independent"
-    chains = self.chains(seed, kind)
-    build = functools.partial(
-      self._program, arm, number, calibration, seed, hard
-    )
-    runs = self._serve(
-      [build(at, chain) for at, chain in enumerate(chains)],
-      f"chain-{kind}",
-      seed,
-    )
-    return Outcome(
-      *map(np.array, zip(*map(_graded, chains, runs), strict=True))
-    )
-
-  def _program(self, arm, number, calibration, seed, hard, at, chain):
-    """The program of one chain, the `at`th, under one arm."""
-    fast = self._system(
-      "fast", votes=self._recipe.votes if arm == "vote" else 1
-    )
-    cap = int(number) if arm.startswith("cap_") else None
-    slow = self._system("slow", cap)
-    tau = float(number) if number and cap is None else 0.0
-    scorer: difficulty.Scorer | None = None
-    regime = "with_solutions"
-    if arm in ("fast", "vote"):
-      policy = step_modes.always(False)
-    elif arm.startswith(("slow", "cap_")):
-      policy = step_modes.always(True)
-    elif arm == "random":
-      share = hard[f"probe-{number}"][at]
-      rng = np.random.default_rng([seed, at, int(1000 * tau)])
-      count = round(float(share) * self._recipe.steps)
-      policy = step_modes.at_random(count, rng)
-    elif arm == "budgeted":
-      policy, regime = self._budgeted(calibration, chain, tau), "text_only"
-      scorer = difficulty.known([0.0])
-    else:
-      floor = 0.9 if arm == "probe_floor" else 0.0
-      policy = step_modes.threshold(tau, floor)
-      regime = "text_only" if arm == "text_only" else regime
-      scorer = self._scorer(arm, calibration, chain)
-    return two_speed.carry_out(
-      chain.text,
-      outlines.Outline(chain.outline),
-      fast,
-      slow,
-      policy,
-      scorer,
-      regime=regime,
-      query=digit_chains.query,
-      carry="without_answers" not in arm,
-    )
-
-  def _scorer(self, arm, calibration, chain) -> difficulty.Scorer:
-    if arm == "disagreement":
-      return difficulty.disagreement(
-        digit_chains.content,
-        samples=self._recipe.disagreeing,
-        limit=self._recipe.fast_limit,
-      )
-    if arm == "oracle":
-      kinds = sorted(set(self._recipe.additions))
-      return difficulty.known(
-        [
-          float(1 - calibration.rates[kinds.index(step.additions), 0])
-          for step in chain.steps
-        ]
-      )
-    return difficulty.probe(
-      lambda query: float(calibration.probe.failure(self._states([query]))[0])
-    )
-
-  def _budgeted(self, calibration, chain, share) -> step_modes.ModePolicy:
-    """Best modes by known rates, at a share of the tokens of all slow."""
-    kinds = sorted(set(self._recipe.additions))
-    rows = [kinds.index(step.additions) for step in chain.steps]
-    rates = np.clip(calibration.rates[rows], 1e-3, 1.0)
-    tokens = np.ceil(calibration.tokens[rows]).astype(int)
-    budget = max(int(share * tokens[:, 1].sum()), 1)
-    return step_modes.budgeted(lambda _: rates, lambda _: tokens, budget)
-
-  def _serve(self, tasks, label, seed) -> list[programs.Done]:
-    names = [f"{label}-{i}" for i in range(len(tasks))]
-    done = list(
-      programs.serve(tasks, {"policy": self._engine}, names, seed=seed)
-    )
-    return sorted(done, key=lambda one: one.index)
-
-
-def _promising(guess: np.ndarray, right: np.ndarray, steps: int) -> float:
-  """The largest threshold whose chains succeed nearly as all slow ones do.
-
-  Its share of right steps is taken at the lower end of its interval, or a lucky
-  draw of steps would promise too much.
-  """
-
-  def found(slow):
-    return int(np.where(slow, right[:, 1], right[:, 0]).sum())
-
-  floor = (found(np.ones(len(guess), bool)) / len(guess)) ** steps - _GIVEN_UP
-  fits = [
-    tau
-    for tau in TAUS
-    if statistics.wilson_interval(found(guess > tau), len(guess), 0.9).low
-    ** steps
-    >= floor
-  ]
-  return max(fits, default=TAUS[0])
-
-
-def _graded(
-  chain: digit_chains.Chain, done: programs.Done
-) -> tuple[bool, float, float, float, float, float]:
-  """The fields of `Outcome` for one chain."""
-  run: two_speed.Run = done.value
-  that, right = "0", []
-  for step, said in zip(chain.steps, run.contents, strict=True):
-    known = that.isdecimal()
-    expected = digit_chains.answer(step, int(that)) if known else None
-    right.append(said == str(expected))
-    that = said
-  tokens = sum(done.tokens.values())
-  return (
-    run.answer == str(chain.answers[-1]),
-    float(np.mean(right)),
-    float(tokens),
-    float(done.tokens.get("rating", 0)),
-    float(sum(done.prompt_tokens.values())),
-    float(np.mean(run.slow)),
-  )
-
-
-def _claim(path: pathlib.Path, recipe: StudyRecipe) -> None:
+def _claim(path: pathlib.Path, recipe: two_speed_bench.StudyRecipe) -> None:
   """Marks a folder as this recipe's; refuses another's."""
   settings = dataclasses.asdict(recipe)
   del settings["seeds"], settings["resamples"]
@@ -435,16 +105,18 @@ def _claim(path: pathlib.Path, recipe: StudyRecipe) -> None:
   path.write_text(text, encoding="utf-8")
 
 
-def _write(path: pathlib.Path, outcome: Outcome) -> None:
+def _write(path: pathlib.Path, outcome: two_speed_bench.Outcome) -> None:
   rows = {name: part.tolist() for name, part in outcome._asdict().items()}
   unfinished = path.with_suffix(".part")
   unfinished.write_text(json.dumps(rows), encoding="utf-8")
   unfinished.replace(path)
 
 
-def _read(path: pathlib.Path) -> Outcome:
+def _read(path: pathlib.Path) -> two_speed_bench.Outcome:
   try:
     rows = json.loads(path.read_text(encoding="utf-8"))
-    return Outcome(*(np.array(rows[name]) for name in Outcome._fields))
+    return two_speed_bench.Outcome(
+      *(np.array(rows[name]) for name in two_speed_bench.Outcome._fields)
+    )
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise ValueError(f"{path}: cannot be read ({error}); delete it") from None

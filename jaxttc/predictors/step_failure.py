@@ -18,7 +18,7 @@ import scipy.special
 
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import engine as engine_lib
-from jaxttc.inference import generation, prompt_batch
+from jaxttc.inference import generation, local_prices, prompt_batch
 
 
 class Probe(NamedTuple):
@@ -121,3 +121,34 @@ class StateReader:
     ids, length, _ = prompt_batch.padded_prompts(prompts, len(texts))
     states = self._last(self.policy.params, ids, length)
     return np.asarray(states)[: len(texts)]
+
+
+class Gauge:
+  """A probe with its model, priced: what programs ask for difficulties.
+
+  Attributes:
+    max_length: most tokens of a text.
+    tariff: what reading a text costs: that of the model's prompts.
+    metered: the fields of `Cost` that the tariff knows.
+  """
+
+  def __init__(self, states: StateReader, probe: Probe):
+    """A gauge of a probe that was fitted to these states."""
+    policy = states.policy
+    self._states, self._probe = states, probe
+    self.max_length = policy.config.max_length
+    self.tariff, self.metered = local_prices.local_tariff(
+      policy, None, "prompt"
+    )
+
+  def encode(self, text: str) -> tuple[int, ...]:
+    """Token ids of a text."""
+    return tuple(self._states.policy.tokenizer.encode_prompt(text))
+
+  def measure(self, texts: Sequence[str]) -> list[float]:
+    """Probabilities that answering at once fails, of texts read in one batch.
+
+    Raises:
+      ValueError: if there are no texts.
+    """
+    return self._probe.failure(self._states(texts)).tolist()

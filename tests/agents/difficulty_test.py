@@ -6,6 +6,9 @@ import math
 import pytest
 
 from jaxttc.agents import difficulty
+from jaxttc.cost import budget as budget_lib
+from jaxttc.cost import costs
+from jaxttc.cost import tariff as tariff_lib
 from jaxttc.inference import scripted_engine
 from jaxttc.runtime import programs
 
@@ -41,8 +44,9 @@ def test_rating_asks_again_and_then_gives_up():
 
   (done,) = programs.serve([one("q")], {"policy": engine}, ["a"])
   assert done.value == "hard "
-  with pytest.raises(difficulty.RatingError, match="after 3 tries"):
-    _score(difficulty.rating(tries=3))
+  done = _score(difficulty.rating(tries=3))
+  assert done.value is None
+  assert done.error.startswith("no difficulty after 3 tries: expected a number")
   with pytest.raises(ValueError, match="tries is 0"):
     difficulty.rating(tries=0)
 
@@ -71,10 +75,54 @@ def test_disagreement_is_the_entropy_of_answers():
     difficulty.disagreement(content, samples=1)
 
 
-def test_known_and_probe_ask_nothing():
+def test_known_and_computed_ask_nothing():
   scorer = difficulty.known([0.2, 0.8])
   assert [_score(scorer).value for _ in range(3)] == [0.2, 0.8, 0.8]
-  done = _score(difficulty.probe(lambda query: len(query) / 100))
+  done = _score(difficulty.computed(lambda query: len(query) / 100))
   assert (done.value, done.tokens) == (0.07, {})
   with pytest.raises(ValueError, match="at least one difficulty"):
     difficulty.known([])
+
+
+def test_probe_pays_for_what_it_reads():
+  class Lengths:
+    max_length = 9
+    tariff = tariff_lib.Tariff(token=costs.Cost(prompt_tokens=1))
+    metered = frozenset(costs.COUNTS)
+
+    def encode(self, text):
+      return tuple(range(len(text)))
+
+    def measure(self, texts):
+      return [len(text) / 10 for text in texts]
+
+  def served(query, **limits):
+    (done,) = programs.serve(
+      [difficulty.probe()(query)],
+      {},
+      ["a"],
+      gauges={"probe": Lengths()},
+      budget=budget_lib.Budget(**limits),
+    )
+    return done
+
+  done = served("a query", prompt_tokens=7)
+  assert (done.value, done.prompt_tokens) == (0.7, {"rating": 7})
+  done = served("a query", prompt_tokens=6)
+  assert done.error == "no difficulty was measured: not paid for"
+  assert done.cost.prompt_tokens == 0
+  assert "leaves no room" in served("a long query").error
+
+
+def test_lost_samples_disagree_with_nobody():
+  scoring = difficulty.disagreement(lambda text: text, samples=3)("q")
+  next(scoring)
+  lost = programs.Reply("", 0, False, "lost")
+  same = programs.Reply("4", 1, True)
+  with pytest.raises(StopIteration) as stop:
+    scoring.send([same, lost, same])
+  assert stop.value.value == 0.0
+  scoring = difficulty.disagreement(lambda text: text, samples=2)("q")
+  next(scoring)
+  with pytest.raises(difficulty.RatingError, match="1 of 2 samples .*: lost"):
+    scoring.send([same, lost])

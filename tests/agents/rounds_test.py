@@ -6,6 +6,7 @@ import re
 import pytest
 
 from jaxttc.agents import rounds
+from jaxttc.cost import budget as budget_lib
 from jaxttc.inference import scripted_engine
 from jaxttc.runtime import programs
 
@@ -52,3 +53,16 @@ def test_gives_up_after_so_many_rounds():
 def test_refuses_sizes_that_cannot_be(name):
   with pytest.raises(ValueError, match=f"{name} is 0"):
     _run(1, **{name: 0})
+
+
+def test_what_cannot_be_paid_for_ends_it_with_the_reason():
+  engine = scripted_engine.ScriptedEngine(_script(2))
+  task = rounds.reason("A problem.", _answer)
+  (done,) = programs.serve(
+    [task],
+    {"policy": engine},
+    ["a"],
+    budget=budget_lib.Budget(generated_tokens=4),
+  )
+  assert (done.value, done.error) == (None, "round 2: not paid for")
+  assert done.cost.generated_tokens == 4

@@ -9,6 +9,7 @@ import pytest
 
 from jaxttc.agents import difficulty, outlines, traces, two_speed
 from jaxttc.allocators import step_modes
+from jaxttc.cost import budget as budget_lib
 from jaxttc.inference import scripted_engine
 from jaxttc.runtime import programs
 
@@ -46,7 +47,7 @@ def _hard(query):
 @pytest.mark.parametrize("regime", two_speed.REGIMES)
 def test_modes_follow_difficulty(regime):
   done = _run(
-    step_modes.threshold(0.5, 0.0), difficulty.probe(_hard), regime=regime
+    step_modes.threshold(0.5, 0.0), difficulty.computed(_hard), regime=regime
   )
   run = done.value
   assert run.slow == (False, True, False)
@@ -67,7 +68,9 @@ def test_scorers_see_answers_in_one_regime_only():
       return 0.0
 
     _run(
-      step_modes.threshold(0.5, 0.0), difficulty.probe(measure), regime=regime
+      step_modes.threshold(0.5, 0.0),
+      difficulty.computed(measure),
+      regime=regime,
     )
     seen[regime] = queries
   assert "got1" in seen["with_solutions"][2]
@@ -126,7 +129,7 @@ def test_whole_system_outlines_scores_and_solves():
     _FAST,
     _SLOW,
     step_modes.threshold(0.5),
-    difficulty.probe(_hard),
+    difficulty.computed(_hard),
     versions=3,
   )
   (done,) = programs.serve([task], {"policy": engine}, ["a"])
@@ -170,3 +173,66 @@ def test_baseline_asks_once():
   task = two_speed.answer_at_once("The problem.\n", _SLOW)
   (done,) = programs.serve([task], {"policy": engine}, ["a"])
   assert (done.value, done.tokens) == ("got0", {"slow": 7})
+
+
+def test_a_step_that_cannot_be_had_ends_its_own_problem_only():
+  tasks = [
+    two_speed.carry_out("p", _OUTLINE, _FAST, _SLOW, step_modes.always(slow))
+    for slow in (True, False)
+  ]
+  engine = scripted_engine.ScriptedEngine(_script)
+  limits = budget_lib.Budget(generated_tokens=8)
+  poor, rich = sorted(
+    programs.serve(tasks, {"policy": engine}, ["a", "b"], budget=limits)
+  )
+  assert poor.value is None
+  assert poor.error == "step 3 of 3, slow: not paid for"
+  assert rich.value.answer == "got2" and not rich.error
+
+
+def test_lost_samples_do_not_vote():
+  replies = [programs.Reply("", 0, False, "lost")] * 2
+  kept = programs.Reply("#### 4", 2, True)
+  assert _FAST.settle([*replies, kept]) == ("4", "#### 4")
+  with pytest.raises(programs.GaveUp, match="fast: lost"):
+    _FAST.settle(replies)
+
+
+def test_outlines_come_from_wherever_one_says():
+  def plan(problem):
+    return outlines.Outline((f"hard {problem}", "the end"))
+    yield  # makes this a generator
+
+  task = two_speed.scale(
+    "p",
+    "What is it?",
+    _FAST,
+    _SLOW,
+    step_modes.threshold(0.5, 0.0),
+    difficulty.computed(_hard),
+    plan=plan,
+  )
+  engine = scripted_engine.ScriptedEngine(_script)
+  (done,) = programs.serve([task], {"policy": engine}, ["a"])
+  assert done.value.steps == ("hard p", "What is it?")
+  assert done.value.slow == (True, False)
+  assert "outline" not in done.tokens
+
+
+def test_two_models_serve_one_run():
+  tasks = [
+    two_speed.carry_out(
+      "p",
+      _OUTLINE,
+      _FAST._replace(model="small"),
+      _SLOW._replace(model="large"),
+      step_modes.threshold(0.5, 0.0),
+      difficulty.computed(_hard),
+    )
+  ]
+  small = scripted_engine.ScriptedEngine(_script)
+  large = scripted_engine.ScriptedEngine(_script)
+  engines = {"small": small, "large": large}
+  (done,) = programs.serve(tasks, engines, ["a"])
+  assert (len(small.served), len(large.served)) == (2, 1)
+  assert done.value.contents == ("got0", "got1", "got2")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from jaxttc import results
-from jaxttc.evaluation import two_speed_report, two_speed_study
+from jaxttc.evaluation import two_speed_bench, two_speed_report, two_speed_study
 
 
 @pytest.fixture(scope="module")
 def recipe():
-  return two_speed_study.StudyRecipe(
+  return two_speed_bench.StudyRecipe(
     chains=12, seeds=(0,), calibration=120, slots=16, resamples=20
   )
 
@@ -38,13 +38,16 @@ def test_arms_pay_for_what_they_think(study):
   arms = {name: by_seed[0] for name, by_seed in found.arms.items()}
   assert arms["slow"].right.mean() > arms["fast"].right.mean() + 0.3
   assert (arms["fast"].hard == 0).all() and (arms["slow"].hard == 1).all()
-  for tau in two_speed_study.TAUS:
+  for tau in two_speed_bench.TAUS:
     mine, matched = arms[f"probe-{tau}"], arms[f"random-{tau}"]
     np.testing.assert_allclose(mine.hard, matched.hard)  # chain by chain
-  shares = [arms[f"oracle-{tau}"].hard.mean() for tau in two_speed_study.TAUS]
+  shares = [arms[f"oracle-{tau}"].hard.mean() for tau in two_speed_bench.TAUS]
   assert shares == sorted(shares, reverse=True)
   assert (arms["disagreement-0.4"].rating_tokens > 0).all()
   assert (arms["probe-0.4"].rating_tokens == 0).all()
+  # The probe reads each query once more, and that is paid for.
+  read = arms["probe-0.02"].prompt_tokens.mean()
+  assert read > 1.5 * arms["random-0.02"].prompt_tokens.mean()
   assert arms["slow_without_answers"].right.mean() < 0.6
 
 
@@ -90,6 +93,8 @@ def test_report_has_the_claims_and_a_picture(study, recipe, tmp_path):
     ("seeds", (1, 1)),
     ("temperature", 0.0),
     ("steps", 99),
+    ("taus", (0.1,)),
+    ("shares", (0.0,)),
   ],
 )
 def test_refused_before_anything_is_decoded(recipe, field, value, tmp_path):
@@ -98,3 +103,31 @@ def test_refused_before_anything_is_decoded(recipe, field, value, tmp_path):
       dataclasses.replace(recipe, **{field: value}), tmp_path / "none"
     )
   assert not (tmp_path / "none").exists()
+
+
+def test_two_models_are_priced_in_flops(tmp_path):
+  recipe = two_speed_bench.StudyRecipe(
+    fast_model="fast_sums_lm",
+    chains=8,
+    seeds=(0,),
+    taus=(0.4,),
+    shares=(0.8,),
+    calibration=80,
+    slots=8,
+    resamples=20,
+  )
+  found = two_speed_study.run(recipe, tmp_path / "runs")
+  arms = {name: by_seed[0] for name, by_seed in found.arms.items()}
+  flops = found.calibration.flops
+  assert (flops[:, 1] > 2 * flops[:, 0]).all()
+  assert arms["fast"].flops.mean() < 0.5 * arms["large_at_once"].flops.mean()
+  np.testing.assert_allclose(arms["probe-0.4"].hard, arms["random-0.4"].hard)
+  made = two_speed_report.report(recipe, found)
+  bars = {c.name: c.bar for c in made.claims if c.bar is not None}
+  assert bars == {
+    "points_over_random_routing": 15,
+    "points_below_uniform_system2": 3,
+    "flops_over_uniform_system2": 0.9,
+  }
+  made.draw(tmp_path / "scale.png")
+  assert (tmp_path / "scale.png").stat().st_size > 10_000

@@ -6,6 +6,7 @@ import pytest
 
 from jaxttc.inference import bundle
 from jaxttc.predictors import step_failure
+from jaxttc.runtime import asks
 
 
 def _data(rows=4000):
@@ -58,3 +59,24 @@ def test_states_do_not_depend_on_company():
     np.testing.assert_allclose(read([text])[0], together[row], atol=2e-4)
   with pytest.raises(ValueError, match="at least one text"):
     read([])
+
+
+def test_gauge_is_the_probe_on_the_models_states_priced_as_a_prompt():
+  policy = bundle.load("two_speed_lm")
+  states = step_failure.StateReader(policy)
+  texts = ["4+3\nAnswer only.\n", "4+3+2+9\nAnswer only.\n", "1+1\n"]
+  width = policy.config.width
+  probe = step_failure.Probe(
+    np.linspace(-1, 1, width), 0.3, np.zeros(width), np.ones(width)
+  )
+  gauge = step_failure.Gauge(states, probe)
+  assert isinstance(gauge, asks.Gauge)
+  together = gauge.measure(texts)
+  np.testing.assert_allclose(together, probe.failure(states(texts)))
+  alone = [gauge.measure([text])[0] for text in texts]
+  np.testing.assert_allclose(together, alone, rtol=1e-4)
+  length = len(gauge.encode(texts[0]))
+  cost = gauge.tariff.price(length, 0)
+  assert cost.prompt_tokens == length and cost.generated_tokens == 0
+  assert cost.flops > 0
+  assert "flops" in gauge.metered and "dollars" not in gauge.metered

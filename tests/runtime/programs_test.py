@@ -87,6 +87,27 @@ def test_local_model_samples_do_not_depend_on_company():
   assert [d.value for d in together] != [d.value for d in other]
 
 
+def test_a_prompt_that_outgrew_the_model_is_told_of():
+  def program():
+    replies = yield programs.Ask("word " * 4096, 5, samples=2)
+    return [reply.error for reply in replies]
+
+  (done,) = _serve([program()], _engine())
+  line = "a prompt of 4096 tokens leaves no room; model 'policy' takes 4096"
+  assert done.value == [line] * 2
+
+
+def test_a_program_that_gives_up_leaves_the_others():
+  def gives_up():
+    yield programs.Ask("one", 5)
+    raise programs.GaveUp("cannot go on")
+
+  found = _serve([gives_up(), _twice("one two")], _engine())
+  assert [done.error for done in found] == ["cannot go on", ""]
+  assert found[0].value is None and found[0].cost.generated_tokens == 5
+  assert found[1].value[0] == "four words and end #### 2"
+
+
 def _one(prompt="text", limit=5, samples=1, model="policy"):
   yield programs.Ask(prompt, limit, samples, model)
 
@@ -98,7 +119,6 @@ def _one(prompt="text", limit=5, samples=1, model="policy"):
     (_one(limit=0), "1 samples of 0 tokens"),
     (_one(samples=0), "0 samples of 5 tokens"),
     (_one(prompt=" "), "expected at least one of each, and text"),
-    (_one(prompt="word " * 4096), "leaves no room"),
   ],
 )
 def test_asks_that_cannot_be(task, said):
