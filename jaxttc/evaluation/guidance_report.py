@@ -88,6 +88,7 @@ def table(found: guidance_study.Found) -> rich_table.Table:
   made = rich_table.Table(
     box=box.SIMPLE_HEAD,
     pad_edge=False,
+    padding=(0, 1, 0, 0),
     caption="budget over the natural length; right, over, cut in %; the rest "
     "thinking tokens: mean, quantiles, mean distance from the budget",
   )
