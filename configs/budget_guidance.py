@@ -10,7 +10,7 @@ one CPU core.
       --out=docs/results/budget_guidance
 """
 
-from jaxttc.evaluation import guidance_study
+from jaxttc.studies import guidance_study
 
 
 def get_config() -> guidance_study.GuidanceStudyRecipe:

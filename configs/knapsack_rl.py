@@ -14,8 +14,8 @@ The strategies side by side, over seeds; about half an hour on one CPU core:
       --workdir=runs/knapsack_study --out=docs/results/knapsack_rl
 """
 
-from jaxttc.evaluation import rollout_study
 from jaxttc.models import config as config_lib
+from jaxttc.studies import rollout_study
 from jaxttc.tasks import prompt_sets
 from jaxttc.training import (
   loop,

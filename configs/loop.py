@@ -12,7 +12,8 @@ traces are kept in runs/loop, so that a second run begins there. Needs
 splitwise-sim's table of measured times; see docs/serving_clusters.md.
 """
 
-from jaxttc.evaluation import comparing, loop_study, problem_sets, solving
+from jaxttc.evaluation import comparing, problem_sets, solving
+from jaxttc.studies import loop_study
 
 
 def get_config() -> loop_study.LoopRecipe:

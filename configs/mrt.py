@@ -7,7 +7,7 @@
 Under a minute on one CPU core.
 """
 
-from jaxttc.evaluation import progress_study
+from jaxttc.studies import progress_study
 
 
 def get_config() -> progress_study.StudyRecipe:

@@ -7,7 +7,7 @@
 A few minutes on one CPU core.
 """
 
-from jaxttc.evaluation import plan_study
+from jaxttc.studies import plan_study
 
 
 def get_config() -> plan_study.StudyRecipe:

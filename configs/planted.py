@@ -8,7 +8,7 @@ A few minutes on one CPU core. Any field can be overridden, for example
 --config.seeds=5.
 """
 
-from jaxttc.evaluation import planted_study
+from jaxttc.studies import planted_study
 
 # Odds of the next gold token, of six styles: 2 to 2000, evenly in logarithms.
 _SPREAD = (2.0, 7.96, 31.7, 126.2, 502.4, 2000.0)

@@ -8,7 +8,7 @@ About ten minutes on one CPU core. Any field can be overridden, for example
 --config.seeds=5.
 """
 
-from jaxttc.evaluation import split_study
+from jaxttc.studies import split_study
 from jaxttc.tasks import styled_answers
 from jaxttc.training import preference_losses
 

@@ -8,8 +8,8 @@ A small model of modular arithmetic, stopped early; ten minutes on one CPU core.
 Any field can be overridden, for example --config.seeds=5.
 """
 
-from jaxttc.evaluation import split_language_study
 from jaxttc.models import config as config_lib
+from jaxttc.studies import split_language_study
 from jaxttc.tasks import prompt_sets
 from jaxttc.training import loop, preference_losses, rollout_recipes
 

@@ -9,7 +9,7 @@ nine_models_train.json of ulab-uiuc/LLMRouter (docs/routing.md). A few minutes
 on one CPU core; a stopped run goes on where it was.
 """
 
-from jaxttc.evaluation import routing_study
+from jaxttc.studies import routing_study
 
 
 def get_config() -> routing_study.StudyRecipe:

@@ -8,7 +8,7 @@ About 10 minutes on one CPU core. Any field can be overridden, for example
 --config.problems=32 in another workdir.
 """
 
-from jaxttc.evaluation import verification_study
+from jaxttc.studies import verification_study
 
 
 def get_config() -> verification_study.StudyRecipe:

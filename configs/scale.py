@@ -7,7 +7,7 @@
 A few minutes on one CPU core.
 """
 
-from jaxttc.evaluation import two_speed_bench
+from jaxttc.studies import two_speed_bench
 
 
 def get_config() -> two_speed_bench.StudyRecipe:

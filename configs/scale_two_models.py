@@ -9,7 +9,7 @@ of the steps are longer than any that the smaller model was trained on: on the
 steps of `configs/scale.py` it hardly needs the larger one (docs/scale.md).
 """
 
-from jaxttc.evaluation import two_speed_bench
+from jaxttc.studies import two_speed_bench
 
 
 def get_config() -> two_speed_bench.StudyRecipe:

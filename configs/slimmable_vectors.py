@@ -12,7 +12,7 @@
 About a minute a network on two CPU cores.
 """
 
-from jaxttc.evaluation import slimming_study
+from jaxttc.studies import slimming_study
 from jaxttc.training import loop, multitask_recipes, slimmable
 
 

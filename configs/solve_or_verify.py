@@ -7,7 +7,7 @@
 About a minute on one CPU core.
 """
 
-from jaxttc.evaluation import verification_simulation
+from jaxttc.studies import verification_simulation
 
 
 def get_config() -> verification_simulation.SimulationRecipe:

@@ -13,7 +13,7 @@ field of the recipe: --config.items=60.
 import rich
 
 from jaxttc import script, simulation
-from jaxttc.evaluation import guidance_report, guidance_study
+from jaxttc.studies import guidance_report, guidance_study
 
 
 def study(recipe: guidance_study.GuidanceStudyRecipe) -> simulation.Study:

@@ -9,7 +9,7 @@ caps; then writes figures, claims and a picture.
 """
 
 from jaxttc import script, simulation
-from jaxttc.evaluation import plan_report, plan_study
+from jaxttc.studies import plan_report, plan_study
 
 
 def study(recipe: plan_study.StudyRecipe) -> simulation.Study:

@@ -9,7 +9,7 @@ Run the same command again after a stop, or a kill, and it goes on.
 """
 
 from jaxttc import script, simulation
-from jaxttc.evaluation import planted_report, planted_study
+from jaxttc.studies import planted_report, planted_study
 
 
 def study(recipe: planted_study.StudyRecipe, workdir: str) -> simulation.Study:

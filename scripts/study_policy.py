@@ -18,12 +18,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from jaxttc import script, simulation
-from jaxttc.evaluation import (
-  budget_policies,
-  policy_claims,
-  policy_report,
-  policy_study,
-)
+from jaxttc.evaluation import budget_policies, policy_report
+from jaxttc.studies import policy_claims, policy_study
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _CONFIG = config_flags.DEFINE_config_file(

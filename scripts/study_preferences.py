@@ -12,7 +12,7 @@ goes on.
 """
 
 from jaxttc import script, simulation
-from jaxttc.evaluation import (
+from jaxttc.studies import (
   split_language_report,
   split_language_study,
   split_report,

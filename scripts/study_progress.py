@@ -9,7 +9,7 @@ rate, and writes figures, claims and a picture.
 """
 
 from jaxttc import script, simulation
-from jaxttc.evaluation import progress_study
+from jaxttc.studies import progress_study
 
 
 def study(recipe: progress_study.StudyRecipe) -> simulation.Study:

@@ -10,7 +10,7 @@ on.
 """
 
 from jaxttc import script, simulation
-from jaxttc.evaluation import rollout_report, rollout_study
+from jaxttc.studies import rollout_report, rollout_study
 
 
 def study(recipe: rollout_study.StudyRecipe, workdir: str) -> simulation.Study:

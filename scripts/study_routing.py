@@ -9,7 +9,7 @@ a picture. Run the same command again after a stop, or a kill, and it goes on.
 """
 
 from jaxttc import script, simulation
-from jaxttc.evaluation import routing_report, routing_study
+from jaxttc.studies import routing_report, routing_study
 
 
 def study(recipe: routing_study.StudyRecipe, workdir: str) -> simulation.Study:

@@ -10,7 +10,7 @@ or a kill, and it goes on.
 """
 
 from jaxttc import script, simulation
-from jaxttc.evaluation import two_speed_bench, two_speed_report, two_speed_study
+from jaxttc.studies import two_speed_bench, two_speed_report, two_speed_study
 
 
 def study(

@@ -18,7 +18,7 @@ from ml_collections import config_flags
 import rich
 
 from jaxttc import results, script
-from jaxttc.evaluation import slimming_report, slimming_study
+from jaxttc.studies import slimming_report, slimming_study
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "File with get_config() -> StudyRecipe.", lock_config=True

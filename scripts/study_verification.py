@@ -9,7 +9,7 @@ picture. Run the same command again after a stop, or a kill, and it goes on.
 """
 
 from jaxttc import script, simulation
-from jaxttc.evaluation import verification_report, verification_study
+from jaxttc.studies import verification_report, verification_study
 
 
 def study(

@@ -2,6 +2,7 @@
 """Sets up JAX, type checks and property tests before any test is imported."""
 
 from collections.abc import Iterator
+import dataclasses
 import gc
 import os
 import pathlib
@@ -68,3 +69,19 @@ def compiled_programs() -> Iterator[None]:
     if many:
       jax.clear_caches()
       gc.collect()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """A folder with a tiny policy, of one width and of two, and a verifier."""
+  # After the import hook, so that they are checked, too.
+  from jaxttc.inference import bundle as bundle_lib
+  from jaxttc.testing import tiny_models
+
+  folder = tmp_path_factory.mktemp("models")
+  policy, verifier = tiny_models.tiny_bundles()
+  bundle_lib.save(str(folder / "policy.safetensors"), policy)
+  nested = dataclasses.replace(policy, recipe={"widths": [0.5, 1.0]})
+  bundle_lib.save(str(folder / "nested.safetensors"), nested)
+  bundle_lib.save(str(folder / "verifier.safetensors"), verifier)
+  return folder

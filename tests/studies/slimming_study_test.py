@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A study of slimmable networks, whole and in little, and its arithmetic."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from jaxttc import results
+from jaxttc.allocators import width_prices
+from jaxttc.evaluation import hypervolume, width_scores
+from jaxttc.models import slimmable as slimmable_lib
+from jaxttc.studies import slimming_report, slimming_study
+from jaxttc.training import loop, multitask_recipes, slimmable
+
+
+@pytest.fixture(scope="module")
+def recipe():
+  train = multitask_recipes.SlimmableRecipe(
+    data="vectors",
+    encoder={"kind": "mlp", "hidden": (16, 16)},
+    hidden=16,
+    menu=(0.5, 1.0),
+    norm="none",
+    held_out=64,
+    sandwich=slimmable.Sandwich(widths=2),
+    train=loop.TrainConfig(
+      steps=80,
+      batch_size=64,
+      learning_rate=2e-2,
+      warmup_steps=5,
+      weight_decay=0.0,
+      log_every=40,
+      evaluate_every=80,
+      checkpoint_every=80,
+    ),
+  )
+  return slimming_study.StudyRecipe(
+    recipe=train,
+    seeds=(0,),
+    hypernetworks=(
+      ("norms", 0.5, 2e-2, "linear"),
+      ("ray", 0.5, 1e-3, "exact"),
+    ),
+    branching=(0.5,),
+    static=(0.5,),
+    noise=1.0,
+    ray_step=1 / 2,
+    budgets=(0.5, 1.0),
+  )
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  return str(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def analysis(recipe, workdir):
+  measured = slimming_study.train(recipe, 0, workdir)
+  return slimming_study.SeedAnalysis(recipe, measured)
+
+
+def test_every_cell_is_trained_and_read_back(recipe, workdir, analysis):
+  """A second run trains nothing, and finds the same figures."""
+  names = {cell.name for cell in recipe.cells()}
+  assert set(analysis.measured) == names
+  assert {"slimmable", "separate_task_1", "branching_0.5"} <= names
+  again = slimming_study.train(recipe, 0, workdir)
+  for name, arrays in analysis.measured.items():
+    for key, value in arrays.items():
+      np.testing.assert_array_equal(value, again[name][key])
+
+
+def test_scores_of_another_recipe_are_refused(recipe, workdir, analysis):
+  del analysis  # which has filled the folder
+  longer = dataclasses.replace(recipe.recipe, held_out=32)
+  other = dataclasses.replace(recipe, recipe=longer)
+  with pytest.raises(ValueError, match="slimmable.*of another recipe"):
+    slimming_study.train(other, 0, workdir)
+
+
+def test_scores_from_before_a_field_came_are_read(recipe, workdir, analysis):
+  """Fields that were not there yet have their defaults."""
+  file = pathlib.Path(workdir) / "seed_0" / "slimmable" / "scores.npz"
+  with np.load(file) as found:
+    arrays = dict(found)
+  told = json.loads(str(arrays.pop("described")))
+  for part in (told["recipe"], told["cell"][1]):
+    del part["sandwich"]["momentum"]
+  del told["recipe"]["teacher"], told["recipe"]["train"]["remat"]
+  kept = file.read_bytes()
+  try:
+    np.savez(file, described=np.array(json.dumps(told)), **arrays)
+    again = slimming_study.train(recipe, 0, workdir)
+    np.testing.assert_array_equal(
+      again["slimmable"]["test"], analysis.measured["slimmable"]["test"]
+    )
+    told["recipe"]["sandwich"]["widths"] = 3
+    np.savez(file, described=np.array(json.dumps(told)), **arrays)
+    with pytest.raises(ValueError, match="of another recipe"):
+      slimming_study.train(recipe, 0, workdir)
+  finally:
+    file.write_bytes(kept)
+
+
+def test_the_oracle_of_control_is_at_least_as_good(analysis):
+  least = analysis.best_rank_control(0.5, 0.0).min()
+  assert least >= analysis.rank_control(0.5).min() - 1e-9
+  assert analysis.best_rank_control(0.5, 1.0).shape == (3,)
+
+
+def test_a_table_says_what_every_configuration_scores(recipe, analysis):
+  """The separable table equals measuring configurations one by one."""
+  data = recipe.recipe.load_data()
+  network = analysis.network
+  params = slimmable_lib.init(network, jax.random.key(0))
+  examples = data.held_out(32)
+  table = width_scores.tabulate(network, params, data.tasks, examples)
+  every = network.space.all_indices()
+  found = width_scores.measure(network, params, data.tasks, examples, every)
+  np.testing.assert_allclose(table(every), found, atol=1e-6)
+
+
+def test_plans_keep_to_their_budgets_and_volumes_are_theirs(recipe, analysis):
+  """The budget-aware hypervolume, from its parts."""
+  points = analysis.planned("slimmable")
+  rays = len(analysis.rays)
+  budgets = analysis.feasible()
+  assert points.scores.shape == (rays * len(budgets), 3)
+  assert (points.costs.reshape(-1, rays).max(1) <= budgets).all()
+  by_hand = hypervolume.hypervolume(
+    np.column_stack([points.scores, 1 - points.costs]), np.zeros(4)
+  )
+  assert points.volume() == pytest.approx(by_hand)
+
+
+def test_the_best_rule_by_its_own_scores_is_the_brute_force(analysis):
+  """With test scores to plan by, "value" is the optimum: a ratio of one."""
+  same = {
+    "slimmable": {
+      "calibration": analysis.measured["slimmable"]["test"],
+      "test": analysis.measured["slimmable"]["test"],
+    }
+  }
+  oracle = slimming_study.SeedAnalysis(analysis.recipe, same)
+  assert oracle.over_brute_force("value") == pytest.approx(1)
+  assert oracle.over_brute_force("proportional") <= 1 + 1e-12
+
+
+def test_separate_networks_pay_for_every_encoder(analysis):
+  """The cheapest choice costs three narrow networks."""
+  points = analysis.separate()
+  least = width_prices.WidthPrices(analysis.network)
+  assert points.costs.min() > least(least.ends["low"], "fraction")[0]
+  assert points.costs.max() <= 1
+
+
+def test_the_report_holds_claims_and_draws(recipe, analysis, tmp_path):
+  """The files that a study leaves."""
+  out = tmp_path / "study"
+  claims = slimming_report.write(recipe, {0: analysis}, out, "a command")
+  read = results.read(out.with_suffix(".json"))
+  assert list(read.claims) == claims
+  names = {claim.name for claim in claims if claim.bar is not None}
+  assert names == {
+    "preference_rank_correlation",
+    "hypervolume_over_uniform",
+    "hypervolume_over_hypernetwork",
+    "configuration_variance_cut",
+    "planner_over_brute_force",
+  }
+  assert out.with_suffix(".png").stat().st_size > 10_000
+
+
+def test_losses_cut_are_shares_of_the_error(recipe):
+  """By hand, from two tables."""
+  recipe = dataclasses.replace(recipe, noise=0.0)
+  shape = (2, 2, 2, 3)
+  measured = {
+    "a": {"test": np.full(shape, 0.5)},
+    "b": {"test": np.full(shape, 0.6)},
+  }
+  found = slimming_study.SeedAnalysis(recipe, measured)
+  assert found.loss_cut("a", "b", 0) == pytest.approx(0.2)
