@@ -27,7 +27,13 @@ from jaxttc.training import cross_entropy
 
 _SIZE = "0.9M"
 _FORMS = {"cpu": "blocked", "other": "plain"}  # name: `attention_backend`
-PARTS = ("attention", "mlp", "norm", "head")
+_PARAMETERS = {  # of each part
+  "attention": "attention_0",
+  "mlp": "mlp_0",
+  "norm": "mlp_norm_0",
+  "head": "embed",
+}
+PARTS = tuple(_PARAMETERS)
 
 
 def rivals(part: str) -> dict[str, Callable[[], Any]]:
@@ -79,7 +85,8 @@ def _gradient(part, model, targets):
       params,
       x,
     )
-    return value, back(jnp.float32(1) if part == "head" else d_out)
+    d_params, d_x = back(jnp.float32(1) if part == "head" else d_out)
+    return value, d_params[_PARAMETERS[part]], d_x
 
   return run
 
