@@ -84,42 +84,42 @@ def draw(
   found: study_lib.Found,
   path: str | os.PathLike[str],
 ) -> None:
-  """Draws success over budgets, and over shares.
+  """Draws what was gained over the base, over budgets and over shares.
 
   Raises:
     ImportError: if matplotlib is not installed.
   """
-  success = study_lib.scores(recipe, found.runs)
+  gain = 100 * (study_lib.scores(recipe, found.runs) - found.base)
   with page.style():
     figure = page.figure(3.9)
     left, right = figure.subplots(1, 2, sharey=True)
-    x = np.array(recipe.budgets)
+    places = np.arange(len(recipe.budgets))
     for i, share in enumerate(recipe.shares):
-      _band(left, x, success[:, i], _SHADES[i % len(_SHADES)], _label(share))
-    left.set_xscale("log", base=2)
-    left.set_xticks(x, [f"{budget:,}" for budget in recipe.budgets])
-    left.minorticks_off()
+      shift = 0.05 * (i - (len(recipe.shares) - 1) / 2)
+      colour = _SHADES[i % len(_SHADES)]
+      _points(left, places + shift, gain[:, i], colour, _label(share))
+    left.set_xticks(places, [f"{budget:,}" for budget in recipe.budgets])
     _dress(
       left, "More money", f"budget, in pairs at {recipe.pair_price:g} each"
     )
-    left.set_ylabel("success on held-out problems")
+    left.set_ylabel("points of success over the base")
     places = np.arange(len(recipe.shares))
     for i, budget in enumerate(recipe.budgets):
       shade = str(0.7 - 0.7 * i / max(1, len(recipe.budgets) - 1))
-      _band(right, places, success[i], shade, f"budget {budget:,}")
-      best = success[i].mean(1).argmax()
-      right.plot(best, success[i, best].mean(), "*", ms=13, color=shade)
+      at = places + 0.06 * (i - (len(recipe.budgets) - 1) / 2)
+      _points(right, at, gain[i], shade, f"budget {budget:,}")
+      best = gain[i].mean(1).argmax()
+      right.plot(at[best], gain[i, best].mean(), "*", ms=13, color=shade)
     right.set_xticks(places, [f"{share:g}" for share in recipe.shares])
     _dress(right, "Star: best share", "share of the money on demonstrations")
     for axes in (left, right):
-      axes.axhline(found.base.mean(), color="#666666", lw=0.8, ls=":")
+      axes.axhline(0, color="#666666", lw=0.8, ls=":")
       axes.legend(loc="upper left", fontsize=8)
     low, high = left.get_ylim()
     left.set_ylim(low, high + 0.35 * (high - low))
     figure.suptitle(
       f"A demonstration costs {recipe.sft_price:g}, a pair "
-      f"{recipe.pair_price:g}; mean and range of {recipe.seeds} seeds; dots: "
-      "base",
+      f"{recipe.pair_price:g}; mean and range of {recipe.seeds} seeds",
       x=0.01,
       ha="left",
       fontsize=11,
@@ -143,9 +143,10 @@ def _label(share: float) -> str:
   return f"{share:.0%} demonstrations, then pairs"
 
 
-def _band(axes: Axes, x, rows, colour: str, label: str) -> None:
+def _points(axes: Axes, x, rows, colour: str, label: str) -> None:
+  """Means of rows [X, S] over seeds, with their ranges."""
   axes.plot(x, rows.mean(1), "o-", ms=4, color=colour, label=label)
-  axes.fill_between(x, rows.min(1), rows.max(1), color=colour, alpha=0.13, lw=0)
+  axes.vlines(x, rows.min(1), rows.max(1), color=colour, alpha=0.4, lw=2)
 
 
 def _dress(axes: Axes, title: str, what: str) -> None:
