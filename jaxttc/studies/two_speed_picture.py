@@ -83,11 +83,14 @@ def _draw_front(axes, arms, field) -> None:
       continue
     x, y = arms[name][field] / unit, arms[name]["accuracy"]["value"]
     axes.plot(x, y, "*", color="#0072B2", markersize=11, zorder=4)
-    right = name != "fast"
+    right = name in ("slow", "large_at_once") or (
+      name == "vote" and field == "tokens"
+    )
+    low = name not in ("fast", "large_at_once")
     axes.annotate(
       label,
       (x, y),
-      xytext=(-8 if right else 8, -12 if right else -3),
+      xytext=(-8 if right else 8, -14 if low else -3),
       textcoords="offset points",
       ha="right" if right else "left",
       color="#0072B2",
@@ -97,7 +100,8 @@ def _draw_front(axes, arms, field) -> None:
   axes.set_ylabel("accuracy")
   axes.set_title("Which steps to think through")
   axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
-  axes.legend(loc="upper left", fontsize=8)
+  corner = "upper left" if field == "tokens" else "lower right"
+  axes.legend(loc=corner, fontsize=8)
 
 
 def _draw_gate(axes, steps) -> None:

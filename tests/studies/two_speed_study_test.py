@@ -108,12 +108,14 @@ def test_refused_before_anything_is_decoded(recipe, field, value, tmp_path):
 def test_two_models_are_priced_in_flops(tmp_path):
   recipe = two_speed_bench.StudyRecipe(
     fast_model="fast_sums_lm",
-    chains=8,
+    chains=6,
+    additions=(1, 6),
     seeds=(0,),
     taus=(0.4,),
     shares=(0.8,),
-    calibration=80,
-    slots=8,
+    votes=2,
+    calibration=48,
+    slots=16,
     resamples=20,
   )
   found = two_speed_study.run(recipe, tmp_path / "runs")
