@@ -4,9 +4,8 @@
     python scripts/study_preferences.py --config=configs/preferences_lm.py \
       --workdir=runs/preferences_lm --out=docs/results/preferences_lm
 
-A small model of modular arithmetic, stopped early; about eight minutes on one CPU
-core.
-Any field can be overridden, for example --config.seeds=5.
+A small model of modular arithmetic, stopped early; about eight minutes on one
+CPU core. Any field can be overridden, for example --config.seeds=5.
 """
 
 from jaxttc.models import config as config_lib
