@@ -22,6 +22,7 @@ __all__ = [
   "cost",
   "decoders",
   "evaluation",
+  "host_memory",
   "inference",
   "mesh",
   "models",
