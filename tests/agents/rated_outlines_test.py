@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps and ratings that a model wrote: recorded replies, read strictly."""
+"""Steps and ratings that a model wrote: replies written as chat models write, read strictly."""
 
 import pytest
 
@@ -20,7 +20,7 @@ _CUT = _BARE[:60]
 
 
 @pytest.mark.parametrize("text", [_BARE, _FENCED, _PROSE])
-def test_recorded_replies_are_read(text):
+def test_replies_of_many_forms_are_read(text):
   found = rated_outlines.read_rated(text)
   assert found.outline.steps == (
     "the price of one pen",
