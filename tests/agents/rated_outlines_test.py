@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps and ratings that a model wrote: replies written as chat models write, read strictly."""
+"""Steps and ratings as chat models write them, read strictly."""
 
 import pytest
 
