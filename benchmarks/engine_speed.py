@@ -176,7 +176,7 @@ def run(parts: Sequence[str], repeats: int, out: str) -> list[results.Claim]:
     }
     results.write(
       path,
-      command="python -m benchmarks.engine_speed",
+      command=results.command_line(),
       seeds=[0],
       data=data,
       claims=claims(data),

@@ -200,7 +200,7 @@ def main(argv: Sequence[str]) -> None:
     )
     results.write(
       flags.FLAGS.out,
-      command="python -m benchmarks.sharding",
+      command=results.command_line(),
       seeds=[0],
       data={"devices": rows, "processes": spanning},
       claims=claims(rows, spanning),

@@ -297,7 +297,7 @@ def main(argv: Sequence[str]) -> None:
   if not tiny:
     results.write(
       flags.FLAGS.out,
-      command="python -m benchmarks.slimmable_speed",
+      command=results.command_line(),
       seeds=[0],
       data=data,
       claims=made,

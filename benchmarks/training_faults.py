@@ -284,7 +284,7 @@ def write(rows, after, losses) -> list[results.Claim]:
   found = claims(rows, after, losses)
   results.write(
     flags.FLAGS.out,
-    command="python -m benchmarks.training_faults",
+    command=results.command_line(),
     seeds=[flags.FLAGS.seed],
     data={"kills": rows, "after": after, "losses": losses},
     claims=found,

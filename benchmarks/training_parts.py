@@ -132,7 +132,7 @@ def main(argv: Sequence[str]) -> None:
   }
   results.write(
     flags.FLAGS.out,
-    command="python -m benchmarks.training_parts",
+    command=results.command_line(),
     seeds=[0],
     data=data | {"torch": torch.__version__},
     claims=claims(data),

@@ -300,7 +300,7 @@ def main(argv: Sequence[str]) -> None:
     found = claims(data) + (memory_claims(memory) if memory else [])
     results.write(
       flags.FLAGS.out,
-      command="python -m benchmarks.training_speed",
+      command=results.command_line(),
       seeds=[0],
       data=data | {"step_bytes": memory, "torch": torch.__version__},
       claims=found,
