@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Causal attention, a block of queries at a time, with its own gradient.
+"""Causal attention, a row and a block of queries at a time, with its gradient.
 
-For training on a CPU, where XLA writes every score to memory. A block meets the
-keys up to its end only, so little more than half of the scores are computed.
-The gradient is written out, for two reasons. Of the several arrays of scores
-that JAX would keep, one is enough: the exponentials e. With row sums z and
-the output o = e v / z,
+For training on a CPU, where XLA writes every score to memory. The scores of one
+row's block fit into a core's cache, and a block meets the keys up to its end
+only, so little more than half of them are computed. None are kept: from each
+query's log-sum-exp l the gradient computes its weights p anew,
 
-  dv = e' (do / z),  ds = e (do v' - do o') / z,  dq = ds k,  dk = ds' q,
+  p = exp(s - l),  dv = p' do,  ds = p (do v' - do o'),  dq = ds k,  dk = ds' q,
 
 where do o' is a number a query, found from the output (Dao et al. 2022,
-"FlashAttention", section 3.1 and appendix B). And XLA's products for CPU want
-the summed axis last on the left and last but one on the right; another order
-copies the operand first. Here only queries, keys and values are ever turned,
-never scores.
+"FlashAttention", section 3.1 and appendix B). XLA's products for CPU want the
+summed axis last on the left and last but one on the right; another order copies
+the operand first. Here only queries, keys and values are ever turned, never
+scores.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-_BLOCK = 64  # queries; the fastest of 64, 96, 128 and 192 at 384 tokens
+_BLOCK = 128  # queries; the fastest of 64, 96, 128, 192 and 384 at 384 tokens
 _MASKED = -1e30  # finite, so that no difference of scores is NaN
 
 
@@ -47,58 +49,79 @@ def attend(
 
 
 def _forward(q, k, v, mask):
-  dtype, tokens = v.dtype, q.shape[2]
-  q, v = q.transpose(0, 1, 3, 2, 4, 5), v.swapaxes(2, 3)
-  # Held, or each product would turn its part anew.
-  q, k_t, v = _held((q, k.transpose(0, 1, 3, 4, 2), v))
-  mask = mask[:, :, None, :, None]
-  mixed, weights, parts = [], [], []
-  for start, stop in _blocks(tokens):
-    scores = jnp.einsum(
-      "grktqe,grkes->grktqs", q[:, :, :, start:stop], k_t[..., :stop]
-    ).astype(jnp.float32)
-    seen = mask[:, :, :, start:stop, :, :stop]
-    scores = jnp.where(seen, scores, _MASKED)
-    weight = jnp.exp(scores - scores.max(-1, keepdims=True))
-    part = 1 / weight.sum(-1, keepdims=True)
-    weight = _held(weight.astype(dtype))
-    out = jnp.einsum("grktqs,grkse->grktqe", weight, v[:, :, :, :stop])
-    mixed.append((out * part).astype(dtype))
-    weights.append(weight)
-    parts.append(part)
-  mixed = jnp.concatenate(mixed, axis=3).transpose(0, 1, 3, 2, 4, 5)
-  part = jnp.concatenate(parts, axis=3)
-  return mixed, (q, k_t, v, weights, part, mixed)
+  mask = jnp.broadcast_to(mask, (*q.shape[:2], *mask.shape[2:]))
+  mixed, log_sums = _over_rows(_row, q, k, v, mask)
+  return mixed, (q, k, v, mask, mixed, log_sums)
 
 
 def _backward(kept, d_mixed):
-  q, k_t, v, weights, part, mixed = kept
-  dtype = v.dtype
-  turned = lambda x: x.transpose(0, 1, 3, 2, 4, 5)  # noqa: E731
-  # A product with ones: XLA for CPU is slow at sums over short rows.
-  ones = jnp.ones((v.shape[-1], 1), jnp.float32)
-  shift = d_mixed.astype(jnp.float32) * mixed
-  shift = jnp.matmul(shift, ones, precision="highest")
-  shift = turned(shift) * part
-  d_out = (turned(d_mixed) * part).astype(dtype)
-  k, v_t = k_t.swapaxes(-1, -2), v.swapaxes(-1, -2)
-  d_out, shift, k, v_t = _held((d_out, shift, k, v_t))
-  d_q, d_k_t, d_v_t = [], [], []
-  for weight, (start, stop) in zip(weights, _blocks(q.shape[3]), strict=True):
-    block = d_out[:, :, :, start:stop]
-    d_weight = jnp.einsum("grktqe,grkes->grktqs", block, v_t[..., :stop])
-    d_score = weight * (d_weight - shift[:, :, :, start:stop])
-    d_score = _held(d_score.astype(dtype))
-    d_q.append(jnp.einsum("grktqs,grkse->grktqe", d_score, k[:, :, :, :stop]))
-    d_k_t.append(
-      jnp.einsum("grktqe,grktqs->grkes", q[:, :, :, start:stop], d_score)
-    )
-    d_v_t.append(jnp.einsum("grktqe,grktqs->grkes", block, weight))
-  d_q = turned(jnp.concatenate(d_q, axis=3))
-  return d_q, _total(d_k_t), _total(d_v_t), None
+  return *_over_rows(_row_gradient, *kept, d_mixed), None
 
 
 attend.defvjp(_forward, _backward)
+
+
+def _over_rows(fn: Callable[..., Any], *arrays: jax.Array) -> Any:
+  """Calls `fn` on every row of arrays [G, R, ...].
+
+  One after the other on one device. Rows that several devices may share have
+  to stay one array, or each device would be sent all of them.
+  """
+  if jax.device_count() > 1:
+    return jax.vmap(jax.vmap(fn))(*arrays)
+  groups, rows = arrays[0].shape[:2]
+  flat = [x.reshape(groups * rows, *x.shape[2:]) for x in arrays]
+  out = jax.lax.map(lambda row: fn(*row), flat)
+  return jax.tree.map(lambda x: x.reshape(groups, rows, *x.shape[1:]), out)
+
+
+def _row(q, k, v, mask):
+  """([T, K, Q, E], [T, K, E] twice, [T, T]) -> ([T, K, Q, E], [K, T, Q, 1])."""
+  q, k_t, v = _held((q.swapaxes(0, 1), k.transpose(1, 2, 0), v.swapaxes(0, 1)))
+  mixed, log_sums = [], []
+  for start, stop in _blocks(len(mask)):
+    scores = _scores(q, k_t, mask, start, stop)
+    most = scores.max(-1, keepdims=True)
+    weight = jnp.exp(scores - most)
+    total = weight.sum(-1, keepdims=True)
+    weight = _held(weight.astype(v.dtype))
+    out = jnp.einsum("ktqs,kse->ktqe", weight, v[:, :stop])
+    mixed.append((out / total).astype(v.dtype))
+    log_sums.append(most + jnp.log(total))
+  mixed = jnp.concatenate(mixed, axis=1).swapaxes(0, 1)
+  return mixed, jnp.concatenate(log_sums, axis=1)
+
+
+def _row_gradient(q, k, v, mask, mixed, log_sums, d_mixed):
+  """What `_row` took and gave, and d_mixed [T, K, Q, E] -> dq, dk, dv."""
+  dtype = v.dtype
+  # A product with ones: XLA for CPU is slow at sums over short rows.
+  ones = jnp.ones((v.shape[-1], 1), jnp.float32)
+  shift = d_mixed.astype(jnp.float32) * mixed
+  shift = jnp.matmul(shift, ones, precision="highest").swapaxes(0, 1)
+  q, k, d_mixed = (x.swapaxes(0, 1) for x in (q, k, d_mixed))
+  k_t, v_t = k.swapaxes(1, 2), v.transpose(1, 2, 0)
+  q, k, k_t, v_t, d_mixed, shift = _held((q, k, k_t, v_t, d_mixed, shift))
+  d_q, d_k_t, d_v_t = [], [], []
+  for start, stop in _blocks(len(mask)):
+    scores = _scores(q, k_t, mask, start, stop)
+    weight = jnp.exp(scores - log_sums[:, start:stop])
+    block = d_mixed[:, start:stop]
+    d_weight = jnp.einsum("ktqe,kes->ktqs", block, v_t[..., :stop])
+    d_score = weight * (d_weight - shift[:, start:stop])
+    weight, d_score = _held((weight.astype(dtype), d_score.astype(dtype)))
+    d_q.append(jnp.einsum("ktqs,kse->ktqe", d_score, k[:, :stop]))
+    d_k_t.append(jnp.einsum("ktqe,ktqs->kes", q[:, start:stop], d_score))
+    d_v_t.append(jnp.einsum("ktqe,ktqs->kes", block, weight))
+  d_q = jnp.concatenate(d_q, axis=1).swapaxes(0, 1)
+  return d_q, _total(d_k_t), _total(d_v_t)
+
+
+def _scores(q, k_t, mask, start, stop):
+  """Scores [K, start:stop, Q, :stop], float32."""
+  scores = jnp.einsum("ktqe,kes->ktqs", q[:, start:stop], k_t[..., :stop])
+  seen = mask[None, start:stop, None, :stop]
+  return jnp.where(seen, scores.astype(jnp.float32), _MASKED)
 
 
 def _blocks(tokens):
@@ -109,7 +132,7 @@ def _blocks(tokens):
 
 
 def _total(parts):
-  """Sums [G, R, K, E, stop] of all blocks as [G, R, T, K, E].
+  """Sums [K, E, stop] of all blocks as [T, K, E].
 
   Block i has part in the keys up to its end. The sums are taken a block of
   keys at a time, so that none is padded.
@@ -118,7 +141,7 @@ def _total(parts):
   for i, (start, stop) in enumerate(_blocks(parts[-1].shape[-1])):
     first, *others = (part[..., start:stop] for part in parts[i:])
     sums.append(sum(others, first))
-  return jnp.concatenate(sums, axis=-1).transpose(0, 1, 4, 2, 3)
+  return jnp.concatenate(sums, axis=-1).transpose(2, 0, 1)
 
 
 def _held(x):

@@ -27,6 +27,12 @@ def _inputs(tokens, dtype=jnp.float32, queries=2):
   return draw(queries, 4), draw(4), draw(4), mask, draw(queries, 4)
 
 
+@pytest.fixture(autouse=True, params=[1, 2], ids=["a_row", "all_rows"])
+def devices(request, monkeypatch):
+  """Rows one by one, as on one device, and together, as on several."""
+  monkeypatch.setattr(jax, "device_count", lambda: request.param)
+
+
 def _results(attend, q, k, v, mask, d_out):
   @jax.jit
   def run(q, k, v, d_out):
