@@ -44,6 +44,16 @@ def main(argv: list[str]) -> None:
     raise app.UsageError("--config is required, e.g. configs/arithmetic_lm.py")
   logging.set_verbosity(logging.WARNING)  # orbax is talkative
   recipe = _CONFIG.value
+  if not hasattr(recipe, "run") or not hasattr(recipe, "export"):
+    raise SystemExit(
+      "train.py: --config holds no recipe that trains a model, but a "
+      f"{type(recipe).__name__}; a study has a script of its own"
+    )
+  if _EXPORT.value and not pathlib.Path(_EXPORT.value).parent.is_dir():
+    raise SystemExit(
+      f"train.py: --export={_EXPORT.value}: no such folder "
+      f"{pathlib.Path(_EXPORT.value).parent}"
+    )
   try:
     mesh_lib.join(_PROCESSES.value)
     mesh = mesh_lib.make_mesh() if jax.device_count() > 1 else None
@@ -57,7 +67,7 @@ def main(argv: list[str]) -> None:
       params = mesh_lib.fetch(params)  # of all processes, on all of them
       if mesh_lib.is_first():
         recipe.export(params, _EXPORT.value)
-  except (ValueError, FloatingPointError) as error:
+  except (ValueError, OSError, FloatingPointError) as error:
     raise SystemExit(f"train.py: {error}") from None
 
 

@@ -35,6 +35,20 @@ class RolloutBatch(NamedTuple):
   advantages: Float[Array, " b"]
 
 
+def check(config: policy_losses.PolicyLossConfig) -> None:
+  """Refuses losses that rows without an advantage have a part in.
+
+  Raises:
+    ValueError: naming the field.
+  """
+  config.validate()
+  for name in ("kl", "sampler_cap"):
+    if getattr(config, name) is not None:
+      raise ValueError(f"{name}={getattr(config, name)!r}: expected None here")
+  if config.entropy_weight:
+    raise ValueError(f"entropy_weight={config.entropy_weight}: expected 0 here")
+
+
 def gradients(
   model: transformer.Transformer,
   config: policy_losses.PolicyLossConfig,
@@ -62,12 +76,7 @@ def gradients(
     ValueError: if the config cannot be, or has terms in which rows without an
       advantage take part; or the chunk is below 1.
   """
-  config.validate()
-  for name in ("kl", "sampler_cap"):
-    if getattr(config, name) is not None:
-      raise ValueError(f"{name}={getattr(config, name)!r}: expected None here")
-  if config.entropy_weight:
-    raise ValueError(f"entropy_weight={config.entropy_weight}: expected 0 here")
+  check(config)
   if chunk < 1 or columns < 1:
     raise ValueError(f"chunk={chunk}, columns={columns}: expected at least 1")
 

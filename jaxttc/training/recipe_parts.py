@@ -91,3 +91,18 @@ def held_out(objective: Any, batches: Sequence[Any]) -> Evaluate | None:
     return {f"held_out_{name}": value for name, value in means.items()}
 
   return evaluate
+
+
+def export_tuned(recipe: Any, params: dict[str, Any], path: str) -> None:
+  """Writes the model that a recipe started from, with other parameters.
+
+  Args:
+    recipe: has `start`, a language model, and `describe()`.
+    params: what was trained.
+    path: a file, or a directory if `start` is one.
+  """
+  made = dataclasses.replace(bundle_lib.load(recipe.start), params=params)
+  if isinstance(made.tokenizer, tokenizer_lib.WordTokenizer):
+    bundle_lib.save(path, dataclasses.replace(made, recipe=recipe.describe()))
+  else:  # its own recipe names the architecture to write
+    bundle_lib.export(path, made)

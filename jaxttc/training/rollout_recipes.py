@@ -154,6 +154,18 @@ class RolloutRecipe:
         f"train.length={self.train.length} leaves no room for a prompt before "
         f"rollouts.max_tokens={self.rollouts.max_tokens}"
       )
+    # Else found by what uses them, after `base` was trained.
+    if self.rollouts.tasks > self.problems:
+      raise ValueError(
+        f"rollouts.tasks={self.rollouts.tasks} a step, of {self.problems} "
+        "problems"
+      )
+    if self.train.accumulate != 1:
+      raise ValueError(
+        f"train.accumulate={self.train.accumulate}: expected 1; "
+        "train.batch_size says how many rollouts are read at once"
+      )
+    policy_gradient.check(self.loss)
 
   def run(
     self,
@@ -241,12 +253,12 @@ class RolloutRecipe:
     return recipe_parts.described("rollouts", self)
 
   def export(self, params: dict[str, Any], path: str) -> None:
-    """Writes the trained model, with this recipe, as one .safetensors file."""
-    config = self.base.model
-    if self.start is not None:
-      config = bundle.load(self.start).config
+    """Writes the trained model: a file, or a directory if it began as one."""
+    if self.start is not None:  # its own tokenizer, in its own format
+      recipe_parts.export_tuned(self, params, path)
+      return
     made = recipe_parts.word_model(
-      "language_model", config, params, self.describe()
+      "language_model", self.base.model, params, self.describe()
     )
     bundle.save(path, made)
 

@@ -10,7 +10,6 @@ import jax
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.models import transformer
-from jaxttc.tasks import tokenizer as tokenizer_lib
 from jaxttc.training import (
   language_model,
   loop,
@@ -78,7 +77,7 @@ class SupervisedRecipe:
 
   def export(self, params: dict[str, Any], path: str) -> None:
     """Writes the trained model: a file, or a directory if it began as one."""
-    _export(self, params, path)
+    recipe_parts.export_tuned(self, params, path)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -151,7 +150,7 @@ class PreferenceRecipe:
 
   def export(self, params: dict[str, Any], path: str) -> None:
     """Writes the trained model: a file, or a directory if it began as one."""
-    _export(self, params, path)
+    recipe_parts.export_tuned(self, params, path)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -287,12 +286,3 @@ def _language_model(start: str) -> bundle_lib.Bundle:
 def _trained(policy, train) -> transformer.Transformer:
   """The policy's module, computing as the run says."""
   return transformer.Transformer(policy.config, **train.compute())
-
-
-def _export(recipe, params, path: str) -> None:
-  """The start's bundle with other parameters, in the start's own format."""
-  made = dataclasses.replace(_language_model(recipe.start), params=params)
-  if isinstance(made.tokenizer, tokenizer_lib.WordTokenizer):
-    bundle_lib.save(path, dataclasses.replace(made, recipe=recipe.describe()))
-  else:  # its own recipe names the architecture to write
-    bundle_lib.export(path, made)

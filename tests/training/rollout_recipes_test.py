@@ -3,6 +3,8 @@
 
 import dataclasses
 import json
+import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -145,9 +147,31 @@ def test_a_policy_is_made_where_none_is_given(tmp_path):
     ("held_out", 0, "held_out must be at least 1"),
     ("start", "arithmetic_prm", "holds a process_reward"),
     ("problems", 3, "of 3 problems"),
+    ("loss", policy_losses.PolicyLossConfig(kl="k2", kl_weight=0.1), "kl='k2'"),
   ],
 )
 def test_what_cannot_be_is_named(start, tmp_path, field, value, message):
   made = dataclasses.replace(recipe(start), **{field: value})
   with pytest.raises(ValueError, match=message):
     made.run(str(tmp_path))
+
+
+def test_a_batch_in_parts_is_refused_before_the_base_is_trained(tmp_path):
+  made = recipe(None)
+  train = dataclasses.replace(made.train, accumulate=2)
+  with pytest.raises(ValueError, match="train.accumulate=2: expected 1"):
+    dataclasses.replace(made, train=train).run(str(tmp_path))
+  assert not (tmp_path / "base").exists()
+
+
+def test_a_published_start_is_exported_with_its_own_tokenizer(tmp_path):
+  data = pathlib.Path(__file__).parents[1] / "data/hf"
+  start = tmp_path / "start"
+  shutil.copytree(data / "qwen2", start)
+  shutil.copytree(data / "tokenizer", start, dirs_exist_ok=True)
+  began = bundle.load(str(start))
+  recipe(str(start)).export(began.params, str(tmp_path / "out"))
+  ended = bundle.load(str(tmp_path / "out"))
+  text = "1 + 1 = 2"
+  assert ended.tokenizer.encode(text) == began.tokenizer.encode(text)
+  jax.tree.map(np.testing.assert_array_equal, ended.params, began.params)
