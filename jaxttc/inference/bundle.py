@@ -25,6 +25,7 @@ from jaxttc.models import (
   families,
   int8_weights,
   nested_transformer,
+  reward_model,
   sharding,
   transformer,
 )
@@ -35,7 +36,7 @@ from jaxttc.tasks import tokenizer as tokenizer_lib
 
 _KINDS = {
   "language_model": transformer.Transformer,
-  "process_reward": transformer.ProcessRewardModel,
+  "process_reward": reward_model.ProcessRewardModel,
 }
 Tokenizer = (
   tokenizer_lib.WordTokenizer | pretrained_tokenizer.PretrainedTokenizer
@@ -82,7 +83,7 @@ class Bundle:
     return self.params.get("trunk", self.params)["embed"]
 
   @property
-  def model(self) -> transformer.Transformer | transformer.ProcessRewardModel:
+  def model(self) -> transformer.Transformer | reward_model.ProcessRewardModel:
     """The linen module; it computes in `dtype`."""
     return _KINDS[self.kind](self.config, self.dtype, self.attention)
 

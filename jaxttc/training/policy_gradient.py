@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 import optax
 
 from jaxttc.inference import rollouts
-from jaxttc.models import transformer
+from jaxttc.models import key_values, transformer
 from jaxttc.training import log_probs, loop, policy_losses
 from jaxttc.training import sequences as sequences_lib
 
@@ -86,7 +86,7 @@ def gradients(
       {"params": params},
       batch.rows.tokens[:, None],
       batch.rows.positions[:, None],
-      transformer.causal_mask(batch.rows.segments),
+      key_values.causal_mask(batch.rows.segments),
     )
     hidden = jnp.take_along_axis(hidden[:, 0], rows.place[..., None], axis=1)
     logits = model.apply({"params": params}, hidden, method="logits")
