@@ -160,11 +160,15 @@ def early_exit(
   Args:
     confidence: hidden states f[B, N, D] to [0, 1], f32[B]: that an answer
       given now would be right.
-    threshold: from which the span is closed.
+    threshold: from which the span is closed, in (0, 1].
     end: the closing token.
     lines: tokens that end a line.
     vocab_size: V.
+
+  Raises:
+    ValueError: if the threshold is out of range.
   """
+  check_threshold(threshold)
   closing = jnp.where(jnp.arange(vocab_size) == end, 0.0, -jnp.inf)[None]
 
   def weights(hidden, candidates, remaining):
@@ -174,6 +178,12 @@ def early_exit(
 
   policy = guided(weights, end=end, lines=lines)
   return policy._replace(name="early exit")
+
+
+def check_threshold(threshold: float | int) -> None:
+  """Raises ValueError unless a confidence to close from is in (0, 1]."""
+  if not 0 < threshold <= 1:
+    raise ValueError(f"threshold is {threshold}; expected more than 0, up to 1")
 
 
 def linear_confidence(weights: Float[Array, " D"], bias: float) -> Confidence:

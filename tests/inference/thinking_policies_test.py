@@ -41,10 +41,10 @@ def _lines(policy):
   return guidance.line_tokens(policy.tokenizer)
 
 
-def _exit(policy, sure):
+def _exit(policy, sure, threshold=0.5):
   return thinking_policies.early_exit(
     lambda hidden: jnp.full(hidden.shape[0], sure),
-    threshold=0.5,
+    threshold=threshold,
     end=_END,
     lines=_lines(policy),
     vocab_size=policy.config.vocab_size,
@@ -104,3 +104,9 @@ def test_a_probe_is_logistic():
 def test_shares_that_cannot_be():
   with pytest.raises(ValueError, match="least_share is 1.5"):
     thinking_policies.forced(end=_END, wait=[7], least_share=1.5, ignores=1)
+
+
+@pytest.mark.parametrize("threshold", [0.0, -0.1, 1.01, float("nan")])
+def test_thresholds_that_cannot_be(policy, threshold):
+  with pytest.raises(ValueError, match="expected more than 0, up to 1"):
+    _exit(policy, 1.0, threshold)
