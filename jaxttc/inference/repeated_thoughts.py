@@ -39,6 +39,11 @@ class RepeatedThinker:
       raise ValueError(f"tries is {tries}; expected at least 1")
     self.limit, self.tries, self._thinker = thinker.limit, tries, thinker
 
+  def most(self, prompt: int) -> thoughts.Work:
+    """The most that a row with a prompt of so many tokens can take."""
+    once = self._thinker.most(prompt)
+    return thoughts.Work(*(self.tries * amount for amount in once))
+
   def __call__(
     self,
     prompts: Sequence[Sequence[int]],

@@ -207,7 +207,11 @@ def guided(
     top_k: candidates a row; None for all.
     capped: closes the span at its budget if it has not closed by then, so that
       nothing is overspent.
+
+  Raises:
+    ValueError: for a negative strength.
   """
+  guidance.check_strength(strength)
 
   def make(budgets: Int[Array, " B"]) -> controllers.Controller:
     bend = guidance.guidance(

@@ -39,6 +39,24 @@ FINISHES = (
 budget; after a confident trial; it was never opened; it did not end."""
 
 
+class Work(NamedTuple):
+  """What rows take, each field an int or an integer array of B rows.
+
+  Attributes:
+    runs: runs of a program.
+    read: tokens that these runs read before they wrote.
+    sampled: tokens written, and overhead.
+    attended: positions that all tokens attended to.
+    guided: tokens drawn under guidance.
+  """
+
+  runs: Any
+  read: Any
+  sampled: Any
+  attended: Any
+  guided: Any
+
+
 class Thoughts(NamedTuple):
   """What B rows wrote.
 
@@ -70,6 +88,17 @@ class Thoughts(NamedTuple):
   attended: Int[np.ndarray, " B"]
   guided: Int[np.ndarray, " B"]
 
+  @property
+  def work(self) -> Work:
+    """What the rows took."""
+    return Work(
+      runs=self.runs,
+      read=self.read,
+      sampled=self.length + self.overhead,
+      attended=self.attended,
+      guided=self.guided,
+    )
+
   def texts(self, policy: bundle_lib.Bundle) -> list[str]:
     """The texts, special tokens written out."""
     return [
@@ -82,6 +111,10 @@ class Think(Protocol):
   """What thinks: a `Thinker`, or several runs of some."""
 
   limit: int
+
+  def most(self, prompt: int) -> Work:
+    """The most that a row with a prompt of so many tokens can take."""
+    ...
 
   def __call__(
     self,
@@ -208,6 +241,16 @@ class Thinker:
       read=read,
       attended=attended(read + length - 1),
       guided=found.guided,
+    )
+
+  def most(self, prompt: int) -> Work:
+    """The most that a row with a prompt of so many tokens can take."""
+    return Work(
+      runs=1,
+      read=prompt,
+      sampled=self.limit,
+      attended=attended(prompt + self.limit - 1),
+      guided=self.limit,
     )
 
   def scores(

@@ -84,6 +84,21 @@ class TrialExit:
     )
     self._asked = thinking_span.trial(policy.tokenizer)
 
+  def most(self, prompt: int) -> thoughts.Work:
+    """The most that a row with a prompt of so many tokens can take.
+
+    A bound, and far off: a trial after every token.
+    """
+    longest = prompt + self.limit + len(self._asked) + self.trial_tokens
+    runs = 2 * self.limit + 1
+    return thoughts.Work(
+      runs=runs,
+      read=runs * longest,
+      sampled=self.limit * (1 + self.trial_tokens),
+      attended=runs * thoughts.attended(longest),
+      guided=0,
+    )
+
   def __call__(
     self,
     prompts: Sequence[Sequence[int]],

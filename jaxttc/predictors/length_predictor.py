@@ -8,6 +8,8 @@ whose hidden states it reads: another model's would be read as noise.
 
 from collections.abc import Mapping
 import dataclasses
+import functools
+import hashlib
 import json
 import pathlib
 from typing import Any
@@ -54,6 +56,15 @@ class LengthPredictor:
   def edges(self) -> Int[np.ndarray, " bins"]:
     """Upper edges of the discrete law's bins."""
     return remaining_length.bin_edges(self.config.bins, self.longest)
+
+  @functools.cached_property
+  def weights_fingerprint(self) -> str:
+    """Sixteen hex digits that tell apart any two predictors."""
+    digest = hashlib.sha256(repr(self.config).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
+      digest.update(jax.tree_util.keystr(path).encode())
+      digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
 
   def chance(
     self,
