@@ -33,6 +33,15 @@ auto, fused) for --config.attention. What the task's recipe leaves open
 problem a decoder and a cap, or none, so that all problems together keep the
 budget, which is then the mean of a problem: docs/policies.md.
 
+    python scripts/solve.py --thinking="guided(budget=14)"
+    python scripts/solve.py --model=Qwen3-1.7B --problems=test.jsonl \
+      --thinking="hard_cap(budget=2000)" --config.sampling.max_tokens=3000
+
+--thinking decodes a model that thinks before it answers, each thought within
+its budget, in place of a search: docs/budget_guidance.md. By itself it takes
+configs/thinking.py, the embedded model that thinks. Answers then say how many
+tokens each thought took, and how it ended.
+
 --mesh spreads problems and models over devices, --processes joins those of
 other hosts: docs/scaling_out.md says which to use when.
 
@@ -60,6 +69,7 @@ from jaxttc.evaluation import (
   policy_solving,
   short_arguments,
   solving,
+  thinking_solving,
 )
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -109,7 +119,8 @@ def main(argv: list[str]) -> None:
       )
     if _PICTURE.value and not _POLICY.value:
       raise ValueError("--picture shows what a policy did; give --policy, too")
-    run = solving.solve_to_file
+    thinks = bool(_CONFIG.value.thinking)
+    run = thinking_solving.solve_to_file if thinks else solving.solve_to_file
     if _POLICY.value:
       run = functools.partial(
         policy_solving.solve_to_file, policy=_POLICY.value
@@ -132,6 +143,8 @@ def main(argv: list[str]) -> None:
     raise SystemExit(130) from None
   if mesh_lib.is_first():
     rich.print(solving.summary(rows))
+    if thinks:
+      rich.print(thinking_solving.table(rows))
     if _POLICY.value:
       rich.print(policy_report.table(rows))
     if _PICTURE.value:

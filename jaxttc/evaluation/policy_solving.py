@@ -210,6 +210,11 @@ def _prepared(recipe, policy, mesh) -> policy_rows.Job:
         f"{name}: a budget policy chooses decoders for models of this process; "
         "expected a model file or the name of one that ships"
       )
+  if recipe.thinking:
+    raise ValueError(
+      f"thinking={recipe.thinking!r} and a budget policy both say how to "
+      "decode; give one"
+    )
   if recipe.problems.style != policy.style:
     raise ValueError(
       f"problems.style={recipe.problems.style!r}: the policy was fitted on "

@@ -257,6 +257,7 @@ class LengthPredictorRecipe:
       config=self._config(policy),
       params=params,
       fingerprint=policy.tokenizer.fingerprint,
+      models=length_predictor.weights_fingerprints(policy),
       longest=self.longest if self.bins else 0,
       recipe=self.describe(),
     )

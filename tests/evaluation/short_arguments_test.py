@@ -26,3 +26,21 @@ def test_short_arguments_are_written_out(tmp_path):
   ]
   with pytest.raises(ValueError, match="aime"):
     short_arguments.written_out(["solve.py", "--task=aim"], configs)
+
+
+def test_thinking_brings_a_config_unless_there_is_one():
+  configs = pathlib.Path("configs")
+  ours = ["solve.py", "--config.thinking=full()", "--config.seed=1"]
+  plain = short_arguments.written_out(
+    ["solve.py", "--thinking=full()", "--config.seed=1"], configs
+  )
+  assert plain == [ours[0], "--config=configs/thinking.py", *ours[1:]]
+  for given in (["--config=mine.py"], ["--config", "mine.py"]):
+    found = short_arguments.written_out(
+      ["solve.py", *given, "--thinking", "full()"], configs
+    )
+    assert found == ["solve.py", *given, "--config.thinking=full()"]
+  task = short_arguments.written_out(
+    ["solve.py", "--thinking=full()", "--task=aime"], configs
+  )
+  assert task[1] == "--config=configs/aime.py"
