@@ -14,6 +14,10 @@ SHORT = {
   "width": "Share of the policy's width to use, of those it was trained at.",
   "dtype": "Of models in this process: float32, bfloat16, float16 or int8.",
   "attention": "How they compute it: auto, plain or fused.",
+  "budget": "Of a problem, such as generated_tokens=400,flops=2G.",
+  "decoder": "Such as astar(children=4).",
+  "count": "How many problems.",
+  "seed": "Of all sampling.",
 }
 # The fields that they set; "task" names a config.
 _FIELDS = {
@@ -23,6 +27,10 @@ _FIELDS = {
   "width": "width",
   "dtype": "dtype",
   "attention": "attention",
+  "budget": "budget",
+  "decoder": "decoder",
+  "count": "problems.count",
+  "seed": "seed",
 }
 
 
