@@ -7,6 +7,7 @@ Beside the decoder's own arguments a text may name the temperature of sampling.
 Nothing is evaluated: the text is parsed, and its arguments must be literals.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 from jaxttc.decoders import base, registry
@@ -92,6 +93,10 @@ def build(text: str, setting: str = "") -> base.Decoder:
   except TypeError as error:
     first = str(error).splitlines()[0]
     raise ValueError(f"decoder {text!r}: {first}") from None
+
+
+# One decoder for equal texts, so that its search is compiled once in a process.
+cached = functools.lru_cache(build)
 
 
 def reads_logprobs(text: str) -> bool:

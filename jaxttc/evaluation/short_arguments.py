@@ -15,6 +15,10 @@ SHORT = {
   "dtype": "Of models in this process: float32, bfloat16, float16 or int8.",
   "attention": "How they compute it: auto, plain or fused.",
   "thinking": "How a model thinks, such as guided(budget=120).",
+  "budget": "Of a problem, such as generated_tokens=400,flops=2G.",
+  "decoder": "Such as astar(children=4).",
+  "count": "How many problems.",
+  "seed": "Of all sampling.",
 }
 # The fields that they set; "task" names a config.
 _FIELDS = {
@@ -25,6 +29,10 @@ _FIELDS = {
   "dtype": "dtype",
   "attention": "attention",
   "thinking": "thinking",
+  "budget": "budget",
+  "decoder": "decoder",
+  "count": "problems.count",
+  "seed": "seed",
 }
 
 

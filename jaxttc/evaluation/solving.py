@@ -10,7 +10,7 @@ is refused. The rows of served models come as they are done; all others
 in the order of the problems.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import json
@@ -191,7 +191,7 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
   settings = recipe.sampling.build(
     decoder_text.parse(recipe.decoder).temperature
   )
-  budget = budget_lib.Budget.parse(recipe.budget)
+  budget = parsed_budget(recipe.budget)
   problems = recipe.problems.load()
   prompts = recipe.problems.prompts(problems)
   if any(map(served_models.is_url, (recipe.policy, recipe.verifier))):
@@ -252,7 +252,7 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
       decoder,
       settings,
       slots=recipe.batch,
-      shown=_shown(verifier, problems, prompts),
+      shown=shown_prompts(verifier, problems, prompts),
     )
   return Job(
     problems=problems,
@@ -266,7 +266,11 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
   )
 
 
-def _shown(verifier, problems, prompts):
+def shown_prompts(
+  verifier: bundle_lib.Bundle | None,
+  problems: Sequence[problems_lib.Problem],
+  prompts: Sequence[str],
+) -> Callable[[str], str] | None:
   """From a prompt to what a published reward model is shown of it.
 
   One with a chat template is asked the problem as a user would ask it.
@@ -275,6 +279,21 @@ def _shown(verifier, problems, prompts):
     return None
   texts = problem_sets.chats(verifier.tokenizer, [p.text for p in problems])
   return dict(zip(prompts, texts, strict=True)).__getitem__
+
+
+def parsed_budget(text: str) -> budget_lib.Budget:
+  """A recipe's budget; `cost.Budget.parse`, but it must buy something.
+
+  Raises:
+    ValueError: if the text is malformed, or allows no tokens or no FLOPs.
+  """
+  budget = budget_lib.Budget.parse(text)
+  for name in ("generated_tokens", "flops"):
+    if getattr(budget, name) == 0:
+      raise ValueError(
+        f"budget={text!r}: with {name}=0 nothing can be asked; expected more"
+      )
+  return budget
 
 
 def fit_slots(

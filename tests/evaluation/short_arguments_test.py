@@ -11,7 +11,9 @@ def test_short_arguments_are_written_out(tmp_path):
   model = str(tmp_path)
   found = short_arguments.written_out(
     ["solve.py", "--config.seed=1", "--model", model, "--task=aime:dvts"]
-    + ["--dtype=int8", "--width=0.5", "--reward", "prm"],
+    + ["--dtype=int8", "--width=0.5", "--reward", "prm"]
+    + ["--budget=generated_tokens=9,flops=1G", "--decoder", "greedy"]
+    + ["--count=3", "--seed=2"],
     configs,
   )
   assert found == [
@@ -23,6 +25,10 @@ def test_short_arguments_are_written_out(tmp_path):
     "--config.dtype=int8",
     "--config.width=0.5",
     "--config.verifier=prm",
+    "--config.budget=generated_tokens=9,flops=1G",
+    "--config.decoder=greedy",
+    "--config.problems.count=3",
+    "--config.seed=2",
   ]
   with pytest.raises(ValueError, match="aime"):
     short_arguments.written_out(["solve.py", "--task=aim"], configs)
