@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Solves problems under a budget: a config file in, JSON lines out.
+r"""Solves problems under a budget: a config file in, JSON lines out.
 
     python scripts/solve.py
     python scripts/solve.py --config.problems.path=questions.jsonl \
@@ -64,11 +64,10 @@ import shlex
 import sys
 
 from absl import app, flags
-from ml_collections import config_flags
 import rich
 
+from jaxttc import arguments, page, script
 from jaxttc import mesh as mesh_lib
-from jaxttc import page, script
 from jaxttc.cost import ledger_file
 from jaxttc.evaluation import (
   policy_report,
@@ -88,11 +87,10 @@ if __name__ == "__main__":  # config flags read the arguments when defined
   except ValueError as error:
     raise SystemExit(f"solve.py: {error}") from None
 
-_CONFIG = config_flags.DEFINE_config_file(
+_CONFIG = arguments.define_config(
   "config",
   str(_ROOT / "configs" / "solve.py"),
   "File with get_config() -> SolveRecipe.",
-  lock_config=True,
 )
 _OUT = flags.DEFINE_string("out", "runs/solve/answers.jsonl", "Answers.")
 _LEDGER = flags.DEFINE_string(

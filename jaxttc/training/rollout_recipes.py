@@ -63,7 +63,7 @@ class ModularModelRecipe:
     """
     self.model.validate()
     self.task.validate()
-    model = transformer.Transformer(self.model)
+    model = transformer.Transformer(self.model, **self.train.compute())
     tokenizer = tokenizer_lib.WordTokenizer()
     state = loop.fit(
       self.train,
@@ -208,14 +208,19 @@ class RolloutRecipe:
       workdir,
       tx=policy_gradient.unless_zero(loop.optimizer(self.train)),
       gradients=policy_gradient.gradients(
-        policy.model,
+        transformer.Transformer(policy.config, **self.train.compute()),
         self.loss,
         columns=self.rollouts.max_tokens,
         temperature=self.rollouts.temperature,
         chunk=self.train.batch_size,
       ),
       collector=rollout_collector.collector(
-        sets["train"], policy.model, policy.stop_rule, self.rollouts, seed
+        sets["train"],
+        # Else ratios would tell the precision of sampler and trainer apart.
+        policy.model.clone(dtype=self.train.compute()["dtype"]),
+        policy.stop_rule,
+        self.rollouts,
+        seed,
       ),
       evaluate=self._evaluate(policy, sets),
       mesh=mesh,
