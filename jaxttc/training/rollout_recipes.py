@@ -284,7 +284,7 @@ class RolloutRecipe:
     }
 
   def _evaluate(self, policy, sets):
-    """Share of sampled solutions that are right, for sets of problems."""
+    """Share of right solutions, and of problems without one, for each set."""
     config = self.rollouts
     sampler = controllers.Sampler(temperature=config.temperature)
 
@@ -310,13 +310,16 @@ class RolloutRecipe:
       rank = np.tile(np.arange(self.samples), count)
       table = rollouts.Prompts(prompts.tokens, prompts.length)
       tokens, finished = map(np.asarray, draw(params, table, task, rank))
-      return float((prompts.grade(task, tokens) * finished).mean())
+      right = prompts.grade(task, tokens) * finished
+      return right.reshape(count, self.samples).mean(1)
 
     def evaluate(params, step):
       del step
-      return {
-        f"{name}_success": score(params, prompts)
-        for name, prompts in sets.items()
-      }
+      figures = {}
+      for name, prompts in sets.items():
+        rates = score(params, prompts)
+        figures[f"{name}_success"] = float(rates.mean())
+        figures[f"{name}_unsolved"] = float((rates == 0).mean())
+      return figures
 
     return evaluate
