@@ -3,9 +3,10 @@
 
 The base is a small model of modular arithmetic that was stopped early. Asked
 for no style, it mixes terse, verbose and bare answers: a heterogeneous base.
-Asked for terse solutions, it writes one style: the control. A point of the study
-is a family of prompts, a number of steps s and a number of traces n; a seed has
-problems of its own. How n traces are spent is `verifier_language_bench`'s.
+Asked for terse solutions, it writes one style: the control. A point of the
+study is a family of prompts, a number of steps s and a number of traces n; a
+seed has problems of its own. How n traces are spent is that of
+`verifier_language_bench`.
 
 Every method has as many learning rates to choose from, at the largest point and
 on a seed of its own. A point and seed is a line of runs.jsonl once it is done,
@@ -301,7 +302,7 @@ class _Runs:
     return self.bench(steps).fit_verifier(
       pool.take(0, at), pool.right[0, at], recipe.members,
       max(recipe.ratios) * steps, recipe.batch, recipe.epochs,
-      rates["verifier"], seed,
+      rate, seed,
     )  # fmt: skip
 
   def _trained(self, name, point, seed, rates, pool, test):
