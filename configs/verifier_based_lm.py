@@ -44,7 +44,6 @@ def get_config() -> verifier_language_study.LanguageVerifierRecipe:
     ),
     families={"heterogeneous": "free", "homogeneous": "terse"},
     rates={
-      "verifier": (3e-3, 1e-2, 3e-2),
       "clone_solved": _CLONING,
       "clone_charged": _CLONING,
       "clone_expert": _CLONING,

@@ -89,7 +89,6 @@ class Bench:
     policy: bundle_lib.Bundle,
     horizon: int,
     width: int,
-    reading_layers: int,
   ):
     """Sets up the programs; they are compiled when first called.
 
@@ -97,19 +96,14 @@ class Bench:
       policy: the base.
       horizon: most tokens of a solution, H.
       width: tokens of the longest prompt.
-      reading_layers: of verifiers.
     """
     self.policy, self.horizon, self.width = policy, horizon, width
     self.model = transformer.Transformer(
       policy.config, **loop.TrainConfig().compute()
     )
-    self.verifier = outcome_verifier.model(policy.config, reading_layers)
-    self.verifier_loss = outcome_verifier.objective(
-      self.verifier, policy.params
-    )
     self.clone_loss = language_model.objective(self.model)
     self._draw = jax.jit(self._sample)
-    self._chances = jax.jit(self._judged, static_argnames="pessimism")
+    self._read = jax.jit(self._features)
     self._step = jax.jit(
       self._gradient_step, static_argnames=("group", "pessimism")
     )
@@ -153,34 +147,43 @@ class Bench:
       rate, seed,
     )  # fmt: skip
 
-  def fit_verifier(
-    self, rows, right, members: int, most: int, batch: int, epochs: int, rate,
-    seed,
-  ) -> Any:  # fmt: skip
-    """Members fitted to labelled rows."""
-    heads = outcome_verifier.init(self.verifier, jax.random.key(seed), members)
-    labelled = outcome_verifier.Labelled(rows, np.asarray(right, np.float32))
-    return self._fit(
-      self.verifier_loss, heads, labelled, most, batch, epochs, rate, seed
+  def features(
+    self, traces: Traces, problems: int | None = None, ranks: int | None = None
+  ) -> Float[np.ndarray, "s p f"]:
+    """What a verifier reads of the first solutions of the first problems."""
+    most, count = traces.right.shape
+    at = np.arange(count if problems is None else problems)
+    return np.stack(
+      [
+        self._read(traces.take(rank, at))
+        for rank in range(most if ranks is None else ranks)
+      ]
     )
 
   def chances(
-    self, heads: Any, traces: Traces, pessimism: float
+    self,
+    verifier: outcome_verifier.Verifier,
+    traces: Traces,
+    pessimism: float,
+    problems: int | None = None,
   ) -> Float[np.ndarray, "s p"]:
     """The verifier's probability of each solution; 0 for one that was cut."""
-    ranks, count = traces.right.shape
-    found = [
-      self._chances(
-        heads, traces.take(rank, np.arange(count)), pessimism=pessimism
-      )
-      for rank in range(ranks)
-    ]
-    return np.stack(found) * (traces.length < self.horizon)
+    found = self.features(traces, problems)
+    said = outcome_verifier.chances(
+      verifier, jnp.asarray(found.reshape(-1, found.shape[-1])), pessimism
+    )
+    ended = traces.length[:, : found.shape[1]] < self.horizon
+    return np.asarray(said).reshape(ended.shape) * ended
 
   def policy_gradient(
-    self, heads: Any, prompts: prompt_sets.PromptSet, plan: RolloutPlan,
-    pessimism: float, rate: float, seed: int,
-  ) -> tuple[Any, int]:  # fmt: skip
+    self,
+    verifier: outcome_verifier.Verifier,
+    prompts: prompt_sets.PromptSet,
+    plan: RolloutPlan,
+    pessimism: float,
+    rate: float,
+    seed: int,
+  ) -> tuple[Any, int]:
     """GRPO from the base on the verifier's rewards.
 
     Returns:
@@ -197,7 +200,7 @@ class Bench:
         order = np.resize(rng.permutation(count), a_pass * plan.tasks)
       ids = order[place * plan.tasks : (place + 1) * plan.tasks]
       params, state, tokens = self._step(
-        params, state, heads,
+        params, state, verifier,
         rollouts.Prompts(prompts.tokens[ids], prompts.length[ids]),
         jax.random.fold_in(jax.random.key(seed), step),
         rate * short_runs.pace(step, plan.passes * a_pass),
@@ -217,11 +220,8 @@ class Bench:
     text = self.policy.tokenizer.decode(tokens[tokens >= 0])
     return problems_lib.find_answer(text)
 
-  def _judged(self, heads, rows, pessimism):
-    said = outcome_verifier.logits(
-      self.verifier, self.policy.params, heads, rows
-    )
-    return outcome_verifier.chances(said, pessimism)
+  def _features(self, rows):
+    return outcome_verifier.features(self.model, self.policy.params, rows)
 
   def _fit(self, loss, params, rows, most, batch, epochs, rate, seed):
     """A run whose program serves all runs of this horizon."""
@@ -236,7 +236,7 @@ class Bench:
     )
 
   def _gradient_step(
-    self, params, state, heads, table, key, rate, group, pessimism
+    self, params, state, verifier, table, key, rate, group, pessimism
   ):
     """One batch of rollouts, their rewards, and a step of the optimizer."""
     tasks = table.length.shape[0]
@@ -248,7 +248,9 @@ class Bench:
     )  # fmt: skip
     rows = rollouts.sequences(table, drawn)
     left = (self.horizon + 1 - drawn.length) * drawn.finished
-    rewards = self._judged(heads, rows, pessimism) * left
+    rewards = (
+      outcome_verifier.chances(verifier, self._features(rows), pessimism) * left
+    )
     advantages = group_advantages.group_advantages(rewards, task, tasks)
     grads, _ = policy_gradient.gradients(
       self.model, policy_losses.PolicyLossConfig(),

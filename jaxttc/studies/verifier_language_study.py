@@ -21,6 +21,8 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxttc.evaluation import estimators
@@ -57,34 +59,36 @@ class LanguageVerifierRecipe:
       cloned, and out of which the ball's best policies choose.
     kappa: radius of the chi-square ball, of `clone_expert` and `reweight`.
     batch: rows a step.
-    epochs: passes over the cloned traces, and over the verifier's labels.
-    rates: of each method, and of "verifier"; equally many.
-    reading_layers: of the verifier.
-    members: verifiers that share a trunk.
+    epochs: passes over the cloned traces.
+    rates: learning rates of each method; equally many.
+    ridges: penalties of the verifier, as many as there are rates.
+    members: of the verifier.
     pessimism: deviations between members that are taken off their mean.
     rollouts: tasks a step, group and passes of the policy gradient.
     tested: held-out problems a seed.
     samples: solutions a held-out problem, N of best-of-N and of votes.
+    judged: of them, where only their mean is told.
   """
 
   base: recipes.LanguageModelRecipe
   families: Mapping[str, str]
   steps: tuple[int, ...] = (2, 4, 8)
   tokens_a_step: int = 16
-  ratios: tuple[int, ...] = (8, 16, 32)
-  ratio: int = 32
+  ratios: tuple[int, ...] = (4, 8, 16)
+  ratio: int = 16
   seeds: int = 3
   drawn: int = 8
   kappa: float = 3.0
   batch: int = 32
   epochs: int = 4
   rates: Mapping[str, tuple[float, ...]]
-  reading_layers: int = 1
-  members: int = 3
+  ridges: tuple[float, ...] = (0.3, 3.0, 30.0)
+  members: int = 8
   pessimism: float = 1.0
-  rollouts: tuple[int, int, int] = (8, 8, 1)
+  rollouts: tuple[int, int, int] = (8, 8, 2)
   tested: int = 128
   samples: int = 8
+  judged: int = 4
 
   def validate(self) -> None:
     """Raises ValueError, naming the field, for what cannot be studied."""
@@ -113,16 +117,17 @@ class LanguageVerifierRecipe:
       raise ValueError("families: expected at least one")
     for style in self.families.values():
       problems.require_name(style, problems.STYLES, "style")
-    if set(self.rates) != {*METHODS, "verifier"}:
+    if set(self.rates) != set(METHODS):
       raise ValueError(f"rates of {sorted(self.rates)}, expected of {METHODS}")
-    if len({len(r) for r in self.rates.values()}) != 1 or not all(
-      min(rates, default=0) > 0 for rates in self.rates.values()
+    dials = (self.ridges, *self.rates.values())
+    if len({len(dial) for dial in dials}) != 1 or not all(
+      min(dial, default=0) > 0 for dial in dials
     ):
-      raise ValueError("rates: expected equally many of each, above 0")
+      raise ValueError("rates and ridges: expected equally many, above 0")
     for name, least in (
       ("tokens_a_step", 1), ("seeds", 1), ("drawn", 2), ("batch", 1),
-      ("epochs", 1), ("reading_layers", 1), ("members", 1), ("tested", 1),
-      ("samples", 3),
+      ("epochs", 1), ("members", 1), ("tested", 1),
+      ("samples", 3), ("judged", 1),
     ):  # fmt: skip
       if getattr(self, name) < least:
         raise ValueError(
@@ -136,6 +141,10 @@ class LanguageVerifierRecipe:
         f"rollouts={self.rollouts}: expected tasks, a group of 2 or more, and "
         "passes"
       )
+
+  def dial(self, name: str) -> tuple[float, ...]:
+    """The settings of a method, or of "verifier"."""
+    return tuple(self.ridges if name == "verifier" else self.rates[name])
 
   def points(self) -> list[tuple[str, int, int]]:
     """(family, steps, ratio) of all points, the quick ones first."""
@@ -196,7 +205,7 @@ def run(
   for name in ("verifier", *METHODS):  # others learn from the verifier
     tuning[name] = {
       rate: bench.kept("tuned", point, _TUNING_SEED, rates | {name: rate}, name)
-      for rate in recipe.rates[name]
+      for rate in recipe.dial(name)
     }
     rates[name] = max(tuning[name], key=lambda r: tuning[name][r])
     say(f"{name}: {tuning[name]}")
@@ -243,7 +252,6 @@ class _Runs:
       self.policy,
       recipe.tokens_a_step * steps,
       _HEAD + _CLAUSE * steps,
-      recipe.reading_layers,
     )
 
   def _drawn(self, family: str, steps: int, seed: int):
@@ -266,8 +274,8 @@ class _Runs:
     family, steps, ratio = point
     pool, test = self.drawn(family, steps, seed)
     if name == "verifier":
-      heads = self.verifier(point, seed, rates["verifier"])
-      chance = self.bench(steps).chances(heads, test, self.recipe.pessimism)
+      verifier = self.verifier(point, seed, rates["verifier"])
+      chance = self.bench(steps).chances(verifier, test, self.recipe.pessimism)
       return -float(((chance - test.right) ** 2).mean())
     return self._trained(name, point, seed, rates, pool, test)[0]["reward"]
 
@@ -276,7 +284,7 @@ class _Runs:
     family, steps, ratio = point
     recipe, bench = self.recipe, self.bench(steps)
     pool, test = self.drawn(family, steps, seed)
-    heads = self.verifier(point, seed, rates["verifier"])
+    verifier = self.verifier(point, seed, rates["verifier"])
     row: dict[str, Any] = {
       "family": family, "steps": steps, "ratio": ratio, "seed": seed,
       "horizon": bench.horizon, "traces": ratio * steps,
@@ -288,22 +296,24 @@ class _Runs:
       row["methods"][name] = scored
       if name == "clone_solved":
         row["clone_vote"] = _accuracy(found)["vote"]
-    chance = bench.chances(heads, test, recipe.pessimism)
+    chance = bench.chances(verifier, test, recipe.pessimism)
     said = outcome_verifier.calibration(chance.ravel(), test.right.ravel())
     row["verifier"] = {k: float(v) for k, v in said._asdict().items()}
     row["selected"] = _accuracy(test, chance)
     return row
 
-  def _verifier(self, point, seed, rate):
+  def _verifier(self, point, seed, ridge):
     """Members fitted to the first solution of each of n problems."""
     family, steps, ratio = point
     pool, _ = self.drawn(family, steps, seed)
-    recipe, at = self.recipe, np.arange(ratio * steps)
-    return self.bench(steps).fit_verifier(
-      pool.take(0, at), pool.right[0, at], recipe.members,
-      max(recipe.ratios) * steps, recipe.batch, recipe.epochs,
-      rate, seed,
-    )  # fmt: skip
+    count = ratio * steps
+    return outcome_verifier.fit(
+      jax.random.key(seed),
+      jnp.asarray(self.bench(steps).features(pool, count, 1)[0]),
+      jnp.asarray(pool.right[0, :count]),
+      ridge=ridge,
+      members=self.recipe.members,
+    )
 
   def _trained(self, name, point, seed, rates, pool, test):
     """Score and test solutions of one method."""
@@ -312,9 +322,9 @@ class _Runs:
     at = np.arange(count)
     labels, sampled = count, int(pool.length[0, at].sum())
     if name == "policy_gradient":
-      heads = self.verifier(point, seed, rates["verifier"])
+      verifier = self.verifier(point, seed, rates["verifier"])
       params, tokens = bench.policy_gradient(
-        heads, bench.prompts(pool.prompts.problems[:count],
+        verifier, bench.prompts(pool.prompts.problems[:count],
         recipe.families[point[0]]), bench_lib.RolloutPlan(*recipe.rollouts),
         recipe.pessimism, rates[name], seed,
       )  # fmt: skip
@@ -331,9 +341,9 @@ class _Runs:
         worth = pool.rewards(bench.horizon)
         labels, sampled = worth[:, :count].size, int(pool.length[:, at].sum())
         if name == "reweight":
-          heads = self.verifier(point, seed, rates["verifier"])
-          chance = bench.chances(heads, pool, recipe.pessimism)
-          worth = chance * (bench.horizon + 1 - pool.length)
+          verifier = self.verifier(point, seed, rates["verifier"])
+          left = bench.horizon + 1 - pool.length[:, :count]
+          worth = left * bench.chances(verifier, pool, recipe.pessimism, count)
           labels = count
         rank = bench_lib.tilted(worth[:, :count], recipe.kappa, seed)
       most = max(recipe.ratios) * steps
@@ -341,7 +351,13 @@ class _Runs:
         pool.take(rank, at), most, recipe.batch, recipe.epochs, rates[name],
         seed,
       )  # fmt: skip
-    found = bench.sample(params, test.prompts, recipe.samples, 2 * seed + 1)
+    votes = name == "clone_solved"
+    found = bench.sample(
+      params,
+      test.prompts,
+      recipe.samples if votes else recipe.judged,
+      2 * seed + 1,
+    )
     return _scored(bench, found) | {"labels": labels, "sampled": sampled}, found
 
 
@@ -392,7 +408,7 @@ def _weighted(written: Sequence[str | None], right, chance) -> float:
 def _lines(path: pathlib.Path, recipe) -> dict[str, Any]:
   """Findings on file, by what they are of; the first line is the recipe."""
   described = dataclasses.asdict(recipe)
-  for name in ("seeds", "steps", "rates"):  # each line says its own
+  for name in ("seeds", "steps", "rates", "ridges"):  # each line says its own
     described.pop(name)
   wanted = json.loads(json.dumps(described))
   if not path.exists():

@@ -1,153 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
 """A learned verifier of whole solutions, from right-or-wrong labels alone.
 
-Its trunk is the policy itself, frozen: what it knows beyond the policy is what
-the labels told it. Reading layers above the trunk see how the policy expected
-each token (`transformer.ProcessRewardModel`), and the head speaks once, at the
-solution's last token. Several members that differ by their initial parameters
-share the trunk; their disagreement gives a pessimistic reward.
+It reads how a language model expected a solution's tokens: a wrong number is
+mostly one that was not expected, so a few dozen labels suffice to learn which
+surprises matter. Linear in these features, it has one best fit, and no step
+size: by squares, or by the 0/1 label's cross-entropy. Members are fitted to
+resamples of the labels; what they disagree on is taken off a reward that is to
+be pessimistic.
 
 References:
   Cobbe et al. (2021), Training verifiers to solve math word problems,
-    arXiv:2110.14168.
+    arXiv:2110.14168 (verifiers of outcomes).
   Setlur et al. (2025), arXiv:2502.12118: verifiers fitted by least squares or
     to the 0/1 label, and the worst of those that fit is what is maximised.
 """
 
-from collections.abc import Callable
-import dataclasses
 from typing import Any, NamedTuple
 
+import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
-import optax
+from jaxtyping import Array, Bool, Float, Key
 
 from jaxttc.inference import rollouts
-from jaxttc.models import attention_backend, transformer
-from jaxttc.models import config as config_lib
+from jaxttc.models import transformer
 
 LOSSES = ("logistic", "squares")
+FEATURES = (
+  "least log-probability",
+  "second least",
+  "sum of log-probabilities",
+  "largest entropy",
+  "sum of entropies",
+  "largest distance to the likeliest token",
+  "log-probability of the last line",
+  "entropy of the last line",
+  "length",
+)
+_NEWTON = 25
+_LAST = 3  # tokens of the answer line that ends a solution
+_LEAST = -16.0  # nats; surprise has an end
 
 
-class Labelled(NamedTuple):
-  """Solutions and what the checker said of them.
+@flax.struct.dataclass
+class Verifier:
+  """Members fitted to labels.
 
   Attributes:
-    rows: `rollouts.Sequences`, W tokens a row.
-    right: f32[B], 1 for right, 0 for wrong.
+    centre: f32[F], mean of each feature.
+    scale: f32[F], its deviation; 1 where it has none.
+    weights: f32[M, F + 1] of the members, the constant last.
+    kind: one of `LOSSES`.
   """
 
-  rows: rollouts.Sequences
-  right: Float[Array, " b"]
-
-
-def model(
-  policy: config_lib.TransformerConfig, reading_layers: int = 1
-) -> transformer.ProcessRewardModel:
-  """The verifier's module above a policy of these sizes.
-
-  Raises:
-    ValueError: if there is no reading layer: a head alone could not read how
-      tokens were expected.
-  """
-  if reading_layers < 1:
-    raise ValueError(f"reading_layers={reading_layers}: expected at least 1")
-  return transformer.ProcessRewardModel(
-    dataclasses.replace(
-      policy,
-      layers=policy.layers + reading_layers,
-      reading_layers=reading_layers,
-    ),
-    backend=attention_backend.training(),
-  )
-
-
-def init(
-  verifier: transformer.ProcessRewardModel, key: jax.Array, members: int
-) -> dict[str, Any]:
-  """Fresh parameters of the members, stacked; without the trunk's."""
-
-  def one(key):
-    made = transformer.init(key, verifier)
-    return {name: made[name] for name in made if name != "trunk"}
-
-  return jax.vmap(one)(jax.random.split(key, members))
-
-
-def logits(
-  verifier: transformer.ProcessRewardModel,
-  trunk: dict[str, Any],
-  heads: dict[str, Any],
-  rows: rollouts.Sequences,
-) -> Float[Array, "m b"]:
-  """What each member says of each solution, at its last token.
-
-  Args:
-    verifier: the module.
-    trunk: parameters of the policy.
-    heads: of the members, `init`'s.
-    rows: solutions behind their prompts.
-  """
-
-  def one(head):
-    return transformer.forward(
-      verifier, head | {"trunk": trunk}, rows.tokens, rows.segments,
-      rows.positions,
-    )  # fmt: skip
-
-  last = jnp.maximum(rows.segments.sum(1) - 1, 0)
-  found = jax.vmap(one)(heads)
-  return jnp.take_along_axis(found, last[None, :, None], axis=2)[..., 0]
-
-
-def chances(
-  said: Float[Array, "m b"], pessimism: float = 0.0
-) -> Float[Array, " b"]:
-  """Probability of being right: the members' mean, less their disagreement.
-
-  Args:
-    said: logits of the members.
-    pessimism: how many standard deviations between members are taken off.
-  """
-  each = jax.nn.sigmoid(said)
-  return jnp.clip(each.mean(0) - pessimism * each.std(0), 0.0, 1.0)
-
-
-def objective(
-  verifier: transformer.ProcessRewardModel,
-  trunk: dict[str, Any],
-  kind: str = "logistic",
-) -> Callable:
-  """Fits all members to labels.
-
-  Args:
-    verifier: the module.
-    trunk: parameters of the policy, which are not trained.
-    kind: one of `LOSSES`: cross-entropy, or squared error of the probability.
-
-  Returns:
-    loss(heads, `Labelled`, key) -> (f32[], metrics): the sum over members of
-    the mean over rows; `accuracy` is the share of rows on the right side.
-
-  Raises:
-    ValueError: for an unknown kind.
-  """
-  if kind not in LOSSES:
-    raise ValueError(f"loss {kind!r} is not one of {', '.join(LOSSES)}")
-
-  def loss(heads, batch: Labelled, key: jax.Array):
-    del key
-    said = logits(verifier, trunk, heads, batch.rows)
-    right = jnp.broadcast_to(batch.right, said.shape)
-    if kind == "logistic":
-      each = optax.sigmoid_binary_cross_entropy(said, right)
-    else:
-      each = (jax.nn.sigmoid(said) - right) ** 2
-    agrees = (said > 0) == (right > 0.5)
-    return each.mean(1).sum(), {"accuracy": agrees.mean()}
-
-  return loss
+  centre: jax.Array
+  scale: jax.Array
+  weights: jax.Array
+  kind: str = flax.struct.field(pytree_node=False)
 
 
 class Calibration(NamedTuple):
@@ -165,6 +74,133 @@ class Calibration(NamedTuple):
   error: Float[Array, ""]
 
 
+def features(
+  model: transformer.Transformer,
+  params: dict[str, Any],
+  rows: rollouts.Sequences,
+) -> Float[Array, "b f"]:
+  """`FEATURES` of solutions, as a language model expected them.
+
+  Args:
+    model: the language model.
+    params: its parameters.
+    rows: solutions behind their prompts; without a sampled token, all is 0.
+  """
+  logits = transformer.forward(
+    model, params, rows.tokens, rows.segments, rows.positions
+  )
+  told = jax.nn.log_softmax(logits)
+  own = jnp.take_along_axis(told, rows.targets[..., None], axis=-1)[..., 0]
+  own = jnp.maximum(own, _LEAST)
+  entropy = -(jnp.exp(told) * told).sum(-1)
+  return summary(own, told.max(-1) - own, entropy, rows.mask)
+
+
+def summary(
+  own: Float[Array, "b w"],
+  short: Float[Array, "b w"],
+  entropy: Float[Array, "b w"],
+  mask: Bool[Array, "b w"],
+) -> Float[Array, "b f"]:
+  """`FEATURES` of solutions.
+
+  Args:
+    own: log-probability of each token.
+    short: how far it is below that of the likeliest token.
+    entropy: of the distribution that it was expected by.
+    mask: which tokens belong to the solution.
+  """
+  own, short, entropy = (jnp.where(mask, x, 0.0) for x in (own, short, entropy))
+  least = jnp.sort(own, axis=1)[:, :2]
+  behind = jnp.flip(jnp.cumsum(jnp.flip(mask, 1), axis=1), 1)
+  last = mask & (behind <= _LAST)
+  length = mask.sum(1).astype(jnp.float32)
+  return jnp.stack(
+    [
+      least[:, 0],
+      least[:, 1],
+      own.sum(1),
+      entropy.max(1),
+      entropy.sum(1),
+      short.max(1),
+      (own * last).sum(1),
+      (entropy * last).sum(1),
+      length,
+    ],
+    axis=1,
+  )
+
+
+def fit(
+  key: Key[Array, ""],
+  found: Float[Array, "n f"],
+  right: Float[Array, " n"],
+  *,
+  ridge: float | Float[Array, ""] = 1.0,
+  members: int = 4,
+  kind: str = "logistic",
+) -> Verifier:
+  """Fits members, each to a resample of the labelled solutions.
+
+  Args:
+    key: of the resamples; consumed.
+    found: features.
+    right: 1 for right, 0 for wrong.
+    ridge: penalty on squared weights of standardised features, in labels.
+    members: how many, M.
+    kind: one of `LOSSES`.
+
+  Raises:
+    ValueError: for an unknown kind, or no member.
+  """
+  if kind not in LOSSES:
+    raise ValueError(f"kind {kind!r} is not one of {', '.join(LOSSES)}")
+  if members < 1:
+    raise ValueError(f"members={members}: expected at least 1")
+  count, width = found.shape
+  centre, scale = found.mean(0), found.std(0)
+  scale = jnp.where(scale > 0, scale, 1.0)
+  x = _standardised(found, centre, scale)
+  # The constant is hardly held back: base rates are learnt first.
+  penalty = jnp.diag(jnp.append(jnp.full(width, ridge), 1e-3))
+
+  def member(key):
+    drawn = jax.random.randint(key, (count,), 0, count)
+    times = jnp.zeros(count).at[drawn].add(1.0)
+
+    def newton(_, weights):
+      chance = jax.nn.sigmoid(x @ weights)
+      slope = x.T @ (times * (chance - right)) + penalty @ weights
+      curve = (x.T * (times * chance * (1 - chance))[None]) @ x + penalty
+      return weights - jnp.linalg.solve(curve, slope)
+
+    if kind == "squares":
+      return jnp.linalg.solve(
+        (x.T * times[None]) @ x + penalty, x.T @ (times * right)
+      )
+    return jax.lax.fori_loop(0, _NEWTON, newton, jnp.zeros(width + 1))
+
+  weights = jax.vmap(member)(jax.random.split(key, members))
+  return Verifier(centre, scale, weights, kind)
+
+
+def chances(
+  verifier: Verifier, found: Float[Array, "b f"], pessimism: float = 0.0
+) -> Float[Array, " b"]:
+  """Probability of being right: the members' mean, less their disagreement.
+
+  Args:
+    verifier: the members.
+    found: features of solutions.
+    pessimism: how many standard deviations between members are taken off.
+  """
+  x = _standardised(found, verifier.centre, verifier.scale)
+  said = verifier.weights @ x.T
+  if verifier.kind == "logistic":
+    said = jax.nn.sigmoid(said)
+  return jnp.clip(said.mean(0) - pessimism * said.std(0), 0.0, 1.0)
+
+
 def calibration(
   chance: Float[Array, " b"], right: Float[Array, " b"]
 ) -> Calibration:
@@ -179,8 +215,13 @@ def calibration(
   pairs = right[:, None] * (1 - right[None])
   wins = ((more + tied / 2) * pairs).sum()
   auc = jnp.where(pairs.sum() > 0, wins / jnp.maximum(pairs.sum(), 1), 0.5)
-  bins: Int[Array, " b"] = jnp.clip((10 * chance).astype(jnp.int32), 0, 9)
+  bins = jnp.clip((10 * chance).astype(jnp.int32), 0, 9)
   gaps = jax.ops.segment_sum(chance - right, bins, 10)
-  return Calibration(
-    auc, ((chance - right) ** 2).mean(), jnp.abs(gaps).sum() / len(chance)
-  )
+  error = jnp.abs(gaps).sum() / len(chance)
+  return Calibration(auc, ((chance - right) ** 2).mean(), error)
+
+
+def _standardised(found, centre, scale):
+  """Features of mean 0 and deviation 1, and a constant."""
+  x = (found - centre[None]) / scale[None]
+  return jnp.concatenate([x, jnp.ones((len(x), 1))], axis=1)
