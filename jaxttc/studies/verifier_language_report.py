@@ -147,8 +147,8 @@ def claims(table: Table, said) -> list[results.Claim]:
   ):
     gap = table.gap(method, first)
     made += [
-      over(f"{name}_{at}", gap[:, -1], 0, ">"),
-      over(f"{name}_slope_in_horizon", slope(gap), 0, ">"),
+      over(f"{name}_{at}", gap[:, -1], 0.0, ">"),
+      over(f"{name}_slope_in_horizon", slope(gap), 0.0, ">"),
       over(
         f"{name}_points_{at}",
         100 * table.gap(method, first, "accuracy")[:, -1],
@@ -162,7 +162,7 @@ def claims(table: Table, said) -> list[results.Claim]:
       made += [
         over(f"{family}_{name}_{at}", other[:, -1]),
         over(f"{family}_{name}_slope_in_horizon", slope(other)),
-        over(f"{name}_over_{family}_{at}", (gap - other)[:, -1], 0, ">"),
+        over(f"{name}_over_{family}_{at}", (gap - other)[:, -1], 0.0, ">"),
       ]
   expert = table.score("policy_gradient", first) - table.score(
     "clone_expert", first
@@ -177,7 +177,7 @@ def claims(table: Table, said) -> list[results.Claim]:
     made += [
       over(
         f"{family}_best_of_{n}_points_over_clone_vote_{at}",
-        (best - clone)[:, -1], 0, ">",
+        (best - clone)[:, -1], 0.0, ">",
       ),
       over(
         f"{family}_best_of_{n}_points_over_clone_vote_slope",
@@ -185,7 +185,7 @@ def claims(table: Table, said) -> list[results.Claim]:
       ),
       over(
         f"{family}_weighted_vote_points_over_vote_{at}",
-        (weighed - vote)[:, -1], 0, ">",
+        (weighed - vote)[:, -1], 0.0, ">",
       ),
       over(f"{family}_verifier_auc_{at}", table.judged("auc", family)[:, -1]),
       over(

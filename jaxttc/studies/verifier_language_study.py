@@ -297,7 +297,9 @@ class _Runs:
       if name == "clone_solved":
         row["clone_vote"] = _accuracy(found)["vote"]
     chance = bench.chances(verifier, test, recipe.pessimism)
-    said = outcome_verifier.calibration(chance.ravel(), test.right.ravel())
+    said = outcome_verifier.calibration(
+      jnp.asarray(chance.ravel()), jnp.asarray(test.right.ravel())
+    )
     row["verifier"] = {k: float(v) for k, v in said._asdict().items()}
     row["selected"] = _accuracy(test, chance)
     return row

@@ -40,6 +40,7 @@ FEATURES = (
 _NEWTON = 25
 _LAST = 3  # tokens of the answer line that ends a solution
 _LEAST = -16.0  # nats; surprise has an end
+_ROUNDING = 1e-5  # relative; what varies less does not vary
 
 
 @flax.struct.dataclass
@@ -159,7 +160,8 @@ def fit(
     raise ValueError(f"members={members}: expected at least 1")
   count, width = found.shape
   centre, scale = found.mean(0), found.std(0)
-  scale = jnp.where(scale > 0, scale, 1.0)
+  varies = scale > _ROUNDING * (1 + jnp.abs(centre))
+  scale = jnp.where(varies, scale, 1.0)
   x = _standardised(found, centre, scale)
   # The constant is hardly held back: base rates are learnt first.
   penalty = jnp.diag(jnp.append(jnp.full(width, ridge), 1e-3))
