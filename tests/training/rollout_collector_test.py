@@ -9,10 +9,10 @@ import pytest
 
 from jaxttc.tasks import prompt_sets
 from jaxttc.testing import tiny_models
-from jaxttc.training import rollout_collector
+from jaxttc.training import rollout_collector, rollout_config, rollout_plans
 
 TASK = prompt_sets.ModularTask(primes=(11, 13), max_steps=3)
-CONFIG = rollout_collector.RolloutConfig(
+CONFIG = rollout_config.RolloutConfig(
   tasks=4, group=4, n_max=8, max_tokens=8, window=4
 )
 
@@ -36,7 +36,7 @@ class _Graded(prompt_sets.PromptSet):
     ) * (which < len(self.problems))
 
 
-def _collector(policy, **changes):
+def _collector(policy, ids=None, **changes):
   made = prompt_sets.prompt_set(
     TASK.problems(8, "train", 0), policy.tokenizer, width=24
   )
@@ -46,50 +46,52 @@ def _collector(policy, **changes):
   rule = dataclasses.replace(
     policy.stop_rule, other_eos_ids=tuple(range(272, 300))
   )
-  return rollout_collector.collector(prompts, policy.model, rule, config, 5)
+  tasks = rollout_plans.batches(8, config, 3)
+  if ids is not None:
+    tasks = lambda draw: np.array(ids, np.int32)  # noqa: E731
+  return rollout_collector.collector(
+    prompts, policy.model, rule, config, 5, tasks=tasks
+  )
 
 
 def _steps(policy, count, ids=None, **changes):
-  made = _collector(policy, **changes)
-  config = dataclasses.replace(CONFIG, **changes)
-  tasks = rollout_collector.batches(8, config, 3)
+  made = _collector(policy, ids, **changes)
   held, out = made.init(), []
   for step in range(count):
-    given = tasks(step) if ids is None else np.array(ids, np.int32)
-    batch, held, figures = made.collect(policy.params, held, given, step)
-    out.append((given, batch, held, jax.tree.map(np.asarray, figures)))
+    batch, held, figures = made.collect(policy.params, held, None, step)
+    out.append((batch, held, jax.tree.map(np.asarray, figures)))
   return out
 
 
 def test_every_epoch_has_each_task_once():
-  tasks = rollout_collector.batches(8, CONFIG, 3)
+  tasks = rollout_plans.batches(8, CONFIG, 3)
   for epoch in range(3):
     drawn = np.concatenate([tasks(2 * epoch), tasks(2 * epoch + 1)])
     assert sorted(drawn) == list(range(8))
-  assert (tasks(5) == rollout_collector.batches(8, CONFIG, 3)(5)).all()
+  assert (tasks(5) == rollout_plans.batches(8, CONFIG, 3)(5)).all()
   with pytest.raises(ValueError, match="of 3 problems"):
-    rollout_collector.batches(3, CONFIG, 0)
+    rollout_plans.batches(3, CONFIG, 0)
 
 
 def test_the_knapsack_leaves_settled_tasks_at_their_floor(policy):
   steps = _steps(policy, 4, ids=(0, 1, 2, 3), fallback=False)
-  seen = [np.asarray(held.tracker.seen) for _, _, held, _ in steps]
+  seen = [np.asarray(held.tracker.seen) for _, held, _ in steps]
   first, last = seen[0], seen[3] - seen[2]
   assert first.tolist() == [4, 4, 4, 4, 0, 0, 0, 0]  # nothing known: evenly
   assert last[:2].tolist() == [2, 2]
   assert last[2:4].min() > 4
-  for number, (_, batch, held, figures) in enumerate(steps, 1):
+  for number, (batch, held, figures) in enumerate(steps, 1):
     assert batch.advantages.shape == (16,)
     assert figures["rollouts"] == 16 * number
     assert figures["allocation_max"] <= 8
     assert int(held.tokens) == figures["sampled_tokens"]
-  assert steps[3][3]["dual_price"] > 0
+  assert steps[3][2]["dual_price"] > 0
   ratios = [figures["effective_gradient_ratio"] for *_, figures in steps]
   assert ratios[3] > ratios[0]
 
 
 def test_twice_uniform_has_twice_the_rows(policy):
-  (_, batch, _, figures) = _steps(policy, 1, strategy="uniform_2x")[0]
+  (batch, _, figures) = _steps(policy, 1, strategy="uniform_2x")[0]
   assert batch.advantages.shape == (32,)
   assert (figures["allocation_min"], figures["allocation_max"]) == (8, 8)
   assert "dual_price" not in figures
@@ -100,7 +102,7 @@ def test_dynamic_sampling_waits_for_a_full_batch_and_counts_what_it_drops(
 ):
   steps = _steps(policy, 4, ids=(0, 1, 2, 3), strategy="dynamic_sampling")
   held_rows, handed = 0, 0
-  for number, (_, batch, held, figures) in enumerate(steps, 1):
+  for number, (batch, held, figures) in enumerate(steps, 1):
     assert figures["rollouts"] == 16 * number
     groups = 4 * figures["effective_prompt_ratio"]
     held_rows = min(held_rows + 4 * groups, 16)
@@ -113,7 +115,7 @@ def test_dynamic_sampling_waits_for_a_full_batch_and_counts_what_it_drops(
       assert batch.rows.mask.any(axis=1).all()
     else:
       assert not live.any()
-    assert int(held.filled) == held_rows
+    assert int(held.filling.filled) == held_rows
   assert handed >= 1  # two of four tasks are mixed: a batch in two steps
 
 
