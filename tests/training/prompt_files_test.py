@@ -149,16 +149,18 @@ def test_the_recipe_of_files_trains_by_flags(
     "task.instruction": "",
     "problems": 8,
     "held_out": 6,
+    "rollouts.strategy": "uniform",
     "rollouts.tasks": 4,
+    "rollouts.group": 16,
     "rollouts.max_tokens": 12,
     "rollouts.updates": 2,
     "rollouts.minibatches": 2,
     "rewards.overlong": 0,
     "loss.length": 12,
-    "train.steps": 32,
+    "train.steps": 40,
     "train.learning_rate": 0.03,
     "train.warmup_steps": 0,
-    "train.batch_size": 32,
+    "train.batch_size": 64,
     "train.length": 36,
   }
   given = [f"--config.{name}={value}" for name, value in wanted.items()]
@@ -171,7 +173,7 @@ def test_the_recipe_of_files_trains_by_flags(
   rewards = [record["reward"] for record in logged]
   # All of these problems have one answer, which is soon the likeliest.
   assert np.mean(rewards[-4:]) > np.mean(rewards[:4]) + 0.3
-  assert 16 * 32 <= logged[-1]["rollouts"] <= 32 * 32
+  assert 64 * 20 <= logged[-1]["rollouts"] <= 64 * 40
   recipe.export(params, str(tmp_path / "out.safetensors"))
   assert bundle.load(str(tmp_path / "out.safetensors")).recipe["kind"] == (
     "rollouts"

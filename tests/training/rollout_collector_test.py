@@ -9,7 +9,12 @@ import pytest
 
 from jaxttc.tasks import prompt_sets
 from jaxttc.testing import tiny_models
-from jaxttc.training import rollout_collector, rollout_config, rollout_plans
+from jaxttc.training import (
+  policy_losses,
+  rollout_collector,
+  rollout_config,
+  rollout_plans,
+)
 
 TASK = prompt_sets.ModularTask(primes=(11, 13), max_steps=3)
 CONFIG = rollout_config.RolloutConfig(
@@ -36,7 +41,7 @@ class _Graded(prompt_sets.PromptSet):
     ) * (which < len(self.problems))
 
 
-def _collector(policy, ids=None, **changes):
+def _collector(policy, ids=None, loss=None, reference=None, **changes):
   made = prompt_sets.prompt_set(
     TASK.problems(8, "train", 0), policy.tokenizer, width=24
   )
@@ -50,7 +55,14 @@ def _collector(policy, ids=None, **changes):
   if ids is not None:
     tasks = lambda draw: np.array(ids, np.int32)  # noqa: E731
   return rollout_collector.collector(
-    prompts, policy.model, rule, config, 5, tasks=tasks
+    prompts,
+    policy.model,
+    rule,
+    config,
+    5,
+    tasks=tasks,
+    loss=loss or policy_losses.PolicyLossConfig(),
+    reference=reference,
   )
 
 
@@ -119,6 +131,68 @@ def test_dynamic_sampling_waits_for_a_full_batch_and_counts_what_it_drops(
   assert handed >= 1  # two of four tasks are mixed: a batch in two steps
 
 
+def test_what_the_grader_cannot_tell_teaches_nothing(policy, monkeypatch):
+  plain = _Graded.grade
+  known = _steps(policy, 1, ids=(2, 3, 4, 5), strategy="uniform")[0]
+
+  def doubting(self, which, tokens):
+    right = plain(self, which, tokens)
+    right[[0, 5, 6, 7]] = np.nan
+    return right
+
+  monkeypatch.setattr(_Graded, "grade", doubting)
+  steps = _steps(policy, 1, ids=(2, 3, 4, 5), strategy="uniform")
+  batch, held, figures = steps[0]
+  finished = np.asarray(known[0].rows.targets).any(axis=1)
+  assert finished.all()  # each has tokens; some may have been cut
+  told = 16 - round(16 * float(figures["undecided"]))
+  assert 12 <= told < 16  # a row that was cut is wrong, and so told
+  assert int(held.tracker.seen.sum()) == told
+  assert int(held.rollouts) == 16
+  assert not np.asarray(batch.advantages)[5:8].any()
+  assert np.isfinite([float(x) for x in figures.values()]).all()
+  assert np.isfinite(np.asarray(batch.advantages)).all()
+
+
+def test_a_batch_serves_its_steps_in_parts_then_is_replaced(policy):
+  steps = _steps(policy, 9, updates=4, minibatches=2, strategy="uniform")
+  whole = _steps(policy, 3, strategy="uniform")
+  for number, (batch, held, figures) in enumerate(steps):
+    drawn, update = divmod(number, 4)
+    assert int(held.draws) == drawn + 1
+    assert int(held.left) == 3 - update
+    part = slice(update % 2, None, 2)
+    wanted = jax.tree.map(lambda x, part=part: x[part], whole[drawn][0])
+    jax.tree.map(np.testing.assert_array_equal, batch, wanted)
+    jax.tree.map(np.testing.assert_array_equal, figures, whole[drawn][2])
+
+
+def test_a_full_batch_of_several_draws_serves_all_its_steps(policy):
+  steps = _steps(
+    policy, 8, ids=(0, 1, 2, 3), updates=2, strategy="dynamic_sampling"
+  )
+  live = [bool((batch.advantages != 0).any()) for batch, _, _ in steps]
+  left = [int(held.left) for _, held, _ in steps]
+  draws = [int(held.draws) for _, held, _ in steps]
+  assert sum(live) >= 2
+  for number, some in enumerate(live):
+    before = left[number - 1] if number else 0
+    assert draws[number] - (draws[number - 1] if number else 0) == (not before)
+    if not before:  # drawn now: full, and served once, or not yet full
+      assert left[number] == some
+    else:
+      assert some and left[number] == 0
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_reference_is_for_a_divergence_and_nothing_else(policy, given):
+  loss = policy_losses.PolicyLossConfig()
+  if not given:
+    loss = policy_losses.PolicyLossConfig(kl="k2", kl_weight=0.1)
+  with pytest.raises(ValueError, match="ignored" if given else "missing"):
+    _collector(policy, loss=loss, reference=policy.params if given else None)
+
+
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
@@ -128,6 +202,8 @@ def test_dynamic_sampling_waits_for_a_full_batch_and_counts_what_it_drops(
     ({"temperature": 0.0}, "temperature"),
     ({"advantage": "gae"}, "'gae' is not one of grpo"),
     ({"tasks": 0}, "tasks must be at least 1"),
+    ({"updates": 3, "minibatches": 2}, "minibatches=2 must divide"),
+    ({"updates": 3, "minibatches": 3}, "and the 16 rollouts"),
     ({"estimator": "mean"}, "estimator 'mean'"),
   ],
 )
