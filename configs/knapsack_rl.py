@@ -8,6 +8,9 @@ then goes on from rewards of right and wrong. Any strategy by a flag, such as
     python scripts/train.py --config=configs/knapsack_rl.py \
       --workdir=runs/knapsack_rl
 
+So is a policy gradient by its name, `--config=configs/knapsack_rl.py:gspo`
+(grpo, dapo, dr_grpo, rloo, gspo, cispo).
+
 The strategies side by side, over seeds; about half an hour on one CPU core:
 
     python scripts/study_rollouts.py --config=configs/knapsack_rl.py:study \
@@ -20,7 +23,8 @@ from jaxttc.tasks import prompt_sets
 from jaxttc.training import (
   loop,
   policy_losses,
-  rollout_collector,
+  policy_variants,
+  rollout_config,
   rollout_recipes,
 )
 
@@ -30,15 +34,23 @@ PRIMES = (11, 13, 17, 19)
 def get_config(
   what: str = "train",
 ) -> rollout_recipes.RolloutRecipe | rollout_study.StudyRecipe:
-  """One run ("train") or the study; fields are `--config.field=value`."""
+  """A run ("train", or a variant), or the study; fields are flags."""
   if what == "study":
     # Seeds that no setting was chosen on.
     return rollout_study.StudyRecipe(
       arm=_arm(), first_seed=10, seeds=6, rates=(3e-4, 1e-3), tuning_steps=48
     )
-  if what != "train":
-    raise ValueError(f"configs/knapsack_rl.py:{what}: expected :study, or none")
-  return _arm()
+  made = _arm()
+  if what == "train":
+    return made
+  if what not in policy_variants.NAMES:
+    raise ValueError(
+      f"configs/knapsack_rl.py:{what}: expected :study, one of "
+      f"{', '.join(policy_variants.NAMES)}, or none"
+    )
+  variant = policy_variants.make(what, made.rollouts.max_tokens)
+  made.rollouts.advantage, made.loss = variant
+  return made
 
 
 def _arm() -> rollout_recipes.RolloutRecipe:
@@ -72,7 +84,7 @@ def _arm() -> rollout_recipes.RolloutRecipe:
     problems=128,
     held_out=128,
     samples=8,
-    rollouts=rollout_collector.RolloutConfig(
+    rollouts=rollout_config.RolloutConfig(
       strategy="knapsack",
       tasks=16,
       group=8,

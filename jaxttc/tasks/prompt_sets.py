@@ -10,13 +10,18 @@ from collections.abc import Iterator, Sequence
 import dataclasses
 import itertools
 import random
+from typing import Any, Protocol
 
 from jaxtyping import Float, Int
 import numpy as np
 
-from jaxttc.tasks import arithmetic
+from jaxttc.tasks import arithmetic, pretrained_tokenizer
 from jaxttc.tasks import problems as problems_lib
 from jaxttc.tasks import tokenizer as tokenizer_lib
+
+Tokenizer = (
+  tokenizer_lib.WordTokenizer | pretrained_tokenizer.PretrainedTokenizer
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +38,7 @@ class PromptSet:
   """
 
   problems: tuple[problems_lib.Problem, ...]
-  tokenizer: tokenizer_lib.WordTokenizer
+  tokenizer: Tokenizer
   tokens: Int[np.ndarray, "p t"]
   length: Int[np.ndarray, " p"]
   check_steps: bool = False
@@ -49,11 +54,42 @@ class PromptSet:
       tokens: what was written, -1 beyond the end.
     """
     rewards = np.zeros(len(which), np.float32)
-    for row, (problem, written) in enumerate(zip(which, tokens, strict=True)):
-      if problem < len(self.problems):
-        text = self.tokenizer.decode(written[written >= 0])
-        rewards[row] = float(self._solves(self.problems[problem], text))
+    for row, (problem, text) in enumerate(self.texts(which, tokens)):
+      if problem is not None:
+        rewards[row] = float(self._solves(problem, text))
     return rewards
+
+  def answered(
+    self, which: Int[np.ndarray, " b"], tokens: Int[np.ndarray, "b s"]
+  ) -> Float[np.ndarray, " b"]:
+    """1 for the rows from whose text an answer can be read, right or wrong.
+
+    Args:
+      which: as `grade` takes it.
+      tokens: likewise.
+    """
+    return np.array(
+      [
+        problem is not None and self.answer(text) is not None
+        for problem, text in self.texts(which, tokens)
+      ],
+      np.float32,
+    )
+
+  def answer(self, text: str) -> str | None:
+    """The final answer of a text; None if it has none."""
+    return problems_lib.find_answer(text)
+
+  def texts(
+    self, which: Int[np.ndarray, " b"], tokens: Int[np.ndarray, "b s"]
+  ) -> list[tuple[problems_lib.Problem | None, str]]:
+    """The problem of each row, None for padding, and what was written."""
+    return [
+      (self.problems[problem], self.tokenizer.decode(written[written >= 0]))
+      if problem < len(self.problems)
+      else (None, "")
+      for problem, written in zip(which, tokens, strict=True)
+    ]
 
   def _solves(self, problem: problems_lib.Problem, text: str) -> bool:
     right = arithmetic.is_correct(problem, text)
@@ -64,7 +100,7 @@ class PromptSet:
 
 def prompt_set(
   problems: Sequence[problems_lib.Problem],
-  tokenizer: tokenizer_lib.WordTokenizer,
+  tokenizer: Tokenizer,
   *,
   style: str = "free",
   width: int | None = None,
@@ -89,6 +125,25 @@ def prompt_set(
   for problem in problems:
     problems_lib.gold(problem)
     ids.append(tokenizer.encode_prompt(problems_lib.prompt(problem, style)))
+  tokens, length = lay(problems, ids, width)
+  return PromptSet(tuple(problems), tokenizer, tokens, length, check_steps)
+
+
+def lay(
+  problems: Sequence[problems_lib.Problem],
+  ids: Sequence[Sequence[int]],
+  width: int | None = None,
+) -> tuple[Int[np.ndarray, "p t"], Int[np.ndarray, " p"]]:
+  """Prompts as arrays: their tokens, padded with 0, and their lengths.
+
+  Args:
+    problems: at least one.
+    ids: tokens of each problem's prompt.
+    width: T; that of the longest prompt if None.
+
+  Raises:
+    ValueError: naming the problem whose prompt is longer than `width`.
+  """
   longest = max(range(len(ids)), key=lambda row: len(ids[row]))
   width = len(ids[longest]) if width is None else width
   if len(ids[longest]) > width:
@@ -99,8 +154,38 @@ def prompt_set(
   tokens = np.zeros((len(ids), width), np.int32)
   for row, found in enumerate(ids):
     tokens[row, : len(found)] = found
-  length = np.array([len(found) for found in ids], np.int32)
-  return PromptSet(tuple(problems), tokenizer, tokens, length, check_steps)
+  return tokens, np.array([len(found) for found in ids], np.int32)
+
+
+class PromptSource(Protocol):
+  """Where a recipe's prompts are from: generated, or a file's."""
+
+  def validate(self) -> None:
+    """Raises ValueError, naming the field, for what cannot be."""
+
+  def prompt_set(
+    self,
+    split: str,
+    count: int,
+    seed: int,
+    policy: Any,
+    *,
+    width: int,
+    check_steps: bool,
+  ) -> PromptSet:
+    """The prompts of a split, with their grader.
+
+    Args:
+      split: "train" or "test".
+      count: problems.
+      seed: of what is drawn.
+      policy: has a tokenizer, and `chats` and `chat` as `inference.Bundle` has.
+      width: tokens of the longest prompt.
+      check_steps: whether a solution is right only if all of its lines are.
+
+    Raises:
+      ValueError: if there are no such prompts, or one is too long.
+    """
 
 
 # Not frozen, since flags override the fields of a recipe.
@@ -176,3 +261,21 @@ class ModularTask:
       if len(found) == count:
         return list(found.values())
     raise AssertionError("the stream is endless")
+
+  def prompt_set(
+    self,
+    split: str,
+    count: int,
+    seed: int,
+    policy: Any,
+    *,
+    width: int,
+    check_steps: bool,
+  ) -> PromptSet:
+    """As `PromptSource` has it."""
+    return prompt_set(
+      self.problems(count, split, seed),
+      policy.tokenizer,
+      width=width,
+      check_steps=check_steps,
+    )

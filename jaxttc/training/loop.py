@@ -287,7 +287,7 @@ def fit(
   config: TrainConfig,
   objective: Objective | None,
   init_params: Callable[[jax.Array], Any],
-  batches: Callable[[int], Any],
+  batches: Callable[[int], Any] | None,
   workdir: str,
   *,
   tx: optax.GradientTransformation | None = None,
@@ -308,7 +308,7 @@ def fit(
       there are `gradients`.
     init_params: key -> parameters.
     batches: step -> a pytree of arrays with leading axis `batch_size`; a pure
-      function of the step.
+      function of the step. None if the collector needs no batches.
     workdir: where checkpoints and metrics go.
     tx: the optimizer; `optimizer(config)` if None.
     gradients: (params, batch, key) -> (gradients, metrics of f32[]), for what
@@ -329,14 +329,18 @@ def fit(
 
   Raises:
     ValueError: if the config cannot be, `workdir` holds another run, there is
-      not one of `objective` and `gradients`, or a ledger is kept and the FLOP
-      of a step cannot be counted.
+      not one of `objective` and `gradients`, there are neither batches nor a
+      collector, or a ledger is kept and the FLOP of a step cannot be counted.
     FloatingPointError: if training diverges, or an evaluation is not finite.
       The error names the first step whose figures were not finite and the file
       (`divergence`) with its batch and parameters; nothing is trained after
       it, and no checkpoint is of it.
   """
   config.validate()
+  if batches is None:
+    if collector is None:
+      raise ValueError("expected batches, or a collector that makes them")
+    batches = lambda _: None  # noqa: E731
   if jax.default_backend() == "cpu":
     host_memory.keep()
   tx = optimizer(config) if tx is None else tx

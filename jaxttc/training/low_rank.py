@@ -146,6 +146,28 @@ def objective(loss: Callable, params: Any, config: LowRankConfig) -> Callable:
   return of_adapters
 
 
+def gradients(
+  of_model: Callable, params: Any, config: LowRankConfig
+) -> Callable:
+  """A model's gradients as those of its adapters, by the chain rule.
+
+  Args:
+    of_model: (params, batch, key) -> (gradients, metrics).
+    params: the model's parameters, which stay as they are.
+    config: of the adapters.
+
+  Returns:
+    (adapters, batch, key) -> (gradients, metrics).
+  """
+
+  def of_adapters(adapters, batch, key):
+    merged, back = jax.vjp(lambda x: merge(params, x, config), adapters)
+    slope, metrics = of_model(merged, batch, key)
+    return back(slope)[0], metrics
+
+  return of_adapters
+
+
 def _matrices(params, matrix_axes) -> dict[str, tuple[jax.Array, int]]:
   """Matrices, and how many of their axes are inputs, by path."""
   found = {}

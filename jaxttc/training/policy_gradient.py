@@ -1,52 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gradient of a policy loss over one step's rollouts, and nothing more.
 
-A rollout whose advantage is 0 has no gradient, and it need not be read again.
-The rows that have one are put first and read a chunk at a time, by a loop as
-long as there are such chunks: one program, and a step in which half of the
-groups are not mixed takes half the time. Sums are those of the whole step, so
-chunks change nothing but their order.
+Without a term that all rollouts have a part in (a divergence from the
+reference, the entropy), one whose advantage is 0 has no gradient, and it need
+not be read again. The rows that have one are put first and read a chunk at a
+time, by a loop as long as there are such chunks: one program, and a step in
+which half of the groups are not mixed takes half the time. Sums are those of
+the whole step, so chunks change nothing but their order.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool
 import optax
 
-from jaxttc.inference import rollouts
-from jaxttc.models import key_values, transformer
-from jaxttc.training import log_probs, loop, policy_losses
+from jaxttc.models import transformer
+from jaxttc.training import (
+  loop,
+  policy_losses,
+  rollout_batches,
+  rollout_reading,
+)
 from jaxttc.training import sequences as sequences_lib
 
-_MEANS = ("policy_loss", "ratio", "clip_fraction", "entropy")
+_MEANS = ("policy_loss", "ratio", "clip_fraction", "kl_old", "entropy")
 
 
-class RolloutBatch(NamedTuple):
-  """What a step learns from.
+def live(
+  config: policy_losses.PolicyLossConfig, batch: rollout_batches.RolloutBatch
+) -> Bool[Array, " b"]:
+  """Which rows have a gradient.
 
-  Attributes:
-    rows: the rollouts; W tokens a row.
-    advantages: f32[B].
+  Args:
+    config: the loss.
+    batch: the rollouts.
   """
-
-  rows: rollouts.Sequences
-  advantages: Float[Array, " b"]
-
-
-def check(config: policy_losses.PolicyLossConfig) -> None:
-  """Refuses losses that rows without an advantage have a part in.
-
-  Raises:
-    ValueError: naming the field.
-  """
-  config.validate()
-  for name in ("kl", "sampler_cap"):
-    if getattr(config, name) is not None:
-      raise ValueError(f"{name}={getattr(config, name)!r}: expected None here")
-  if config.entropy_weight:
-    raise ValueError(f"entropy_weight={config.entropy_weight}: expected 0 here")
+  taught = batch.advantages != 0
+  if config.kl is not None or config.entropy_weight:
+    taught = jnp.ones_like(taught)
+  return taught & batch.rows.mask.any(axis=1)
 
 
 def gradients(
@@ -61,7 +55,8 @@ def gradients(
 
   Args:
     model: the policy.
-    config: the loss. Ratios are against the sampler's log-probabilities.
+    config: the loss. Ratios are against the sampler's log-probabilities; with a
+      `sampler_cap` against the batch's `old` ones.
     columns: most tokens of a rollout.
     temperature: at which rollouts were sampled.
     chunk: rows read at once.
@@ -69,47 +64,48 @@ def gradients(
   Returns:
     (params, `RolloutBatch`, key) -> (gradients, metrics). Metrics are means
     over tokens of the rows that were read, but for `logprob_difference`, the
-    largest difference of sampler and trainer, in nats, and `read_rows`, the
+    largest difference of sampler and trainer, in nats (of a batch that was
+    trained on before, what the policy has moved by, too), and `read_rows`, the
     share of rows read.
 
   Raises:
-    ValueError: if the config cannot be, or has terms in which rows without an
-      advantage take part; or the chunk is below 1.
+    ValueError: if the config cannot be; the chunk is below 1; or, when traced,
+      the batch lacks log-probabilities that the loss reads.
   """
-  check(config)
+  config.validate()
   if chunk < 1 or columns < 1:
     raise ValueError(f"chunk={chunk}, columns={columns}: expected at least 1")
+  means = list(_MEANS)
+  means += ["kl"] * (config.kl is not None)
+  means += ["sampler_weight"] * (config.sampler_cap is not None)
 
-  def loss(params, batch: RolloutBatch, denominator):
-    rows = _responses(batch.rows, columns)
-    hidden, _ = model.apply(
-      {"params": params},
-      batch.rows.tokens[:, None],
-      batch.rows.positions[:, None],
-      key_values.causal_mask(batch.rows.segments),
-    )
-    hidden = jnp.take_along_axis(hidden[:, 0], rows.place[..., None], axis=1)
-    logits = model.apply({"params": params}, hidden, method="logits")
-    found = log_probs.of_logits(logits, rows.targets, temperature)
+  def loss(params, batch: rollout_batches.RolloutBatch, denominator):
+    rows = rollout_reading.responses(batch.rows, columns)
+    found = rollout_reading.read(model, params, batch.rows, rows, temperature)
+    corrects = config.sampler_cap is not None
     made = policy_losses.policy_loss(
       config,
       found.log_probs,
-      rows.logprobs,
+      batch.old if corrects else rows.logprobs,
       batch.advantages[:, None],
       sequences_lib.Sequences(rows.mask),
+      reference_log_probs=batch.reference if config.kl is not None else None,
+      sampler_log_probs=rows.logprobs if corrects else None,
       entropy=found.entropy,
     )
     gap = jnp.where(rows.mask, found.log_probs - rows.logprobs, 0.0)
     tokens = rows.mask.sum().astype(jnp.float32)
-    sums = {name: tokens * made.metrics[name] for name in _MEANS}
+    sums = {name: tokens * made.metrics[name] for name in means}
     seen = sums | {"tokens": tokens, "gap": jnp.abs(gap).max()}
     return made.fraction.numerator / denominator, seen
 
-  def descend(params: Any, batch: RolloutBatch, key: jax.Array):
+  def descend(params: Any, batch: rollout_batches.RolloutBatch, key: jax.Array):
     del key
+    if config.sampler_cap is not None and batch.old is None:
+      raise ValueError("sampler_cap needs a batch with `old` log-probabilities")
     size = batch.advantages.shape[0]
-    live = (batch.advantages != 0) & batch.rows.mask.any(axis=1)
-    order = jnp.argsort(~live, stable=True)
+    taught = live(config, batch)
+    order = jnp.argsort(~taught, stable=True)
     pad = -size % chunk
     ordered = jax.tree.map(
       lambda x: jnp.pad(x[order], ((0, pad),) + ((0, 0),) * (x.ndim - 1)),
@@ -135,38 +131,18 @@ def gradients(
       added = {k: seen[k] + v for k, v in (more | {"loss": value}).items()}
       return jax.tree.map(jnp.add, grads, slope), added | {"gap": gap}
 
-    nothing = dict.fromkeys((*_MEANS, "loss", "tokens", "gap"), jnp.float32(0))
+    nothing = dict.fromkeys((*means, "loss", "tokens", "gap"), jnp.float32(0))
     start = (jax.tree.map(jnp.zeros_like, params), nothing)
-    chunks = (live.sum() + chunk - 1) // chunk
+    chunks = (taught.sum() + chunk - 1) // chunk
     grads, seen = jax.lax.fori_loop(0, chunks, read, start)
     tokens = jnp.maximum(seen["tokens"], 1.0)
-    return grads, {name: seen[name] / tokens for name in _MEANS} | {
+    return grads, {name: seen[name] / tokens for name in means} | {
       "loss": seen["loss"],
       "logprob_difference": seen["gap"],
-      "read_rows": live.mean(),
+      "read_rows": taught.mean(),
     }
 
   return descend
-
-
-class _Responses(NamedTuple):
-  """The sampled part of each row, S columns."""
-
-  place: jax.Array  # i32[B, S], column of the row that predicts the token
-  targets: jax.Array
-  mask: jax.Array
-  logprobs: jax.Array
-
-
-def _responses(rows: rollouts.Sequences, columns: int) -> _Responses:
-  first = jnp.argmax(rows.mask, axis=1)[:, None]
-  place = first + jnp.arange(columns)[None]
-  inside = place < rows.mask.shape[1]
-  place = jnp.minimum(place, rows.mask.shape[1] - 1)
-  pick = lambda x: jnp.take_along_axis(x, place, axis=1)  # noqa: E731
-  return _Responses(
-    place, pick(rows.targets), pick(rows.mask) & inside, pick(rows.logprobs)
-  )
 
 
 def unless_zero(

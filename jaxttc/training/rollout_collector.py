@@ -10,11 +10,13 @@ to the same tasks.
 
 Dynamic sampling keeps the rollouts of mixed groups until a batch is full, and
 only then is there a step of the optimizer; all that it draws is counted.
+
+A batch may serve several steps, whole or in parts. It is held in the training
+state until it has, with the log-probabilities that it was sampled with.
 """
 
 from collections.abc import Callable
-import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.struct
 import jax
@@ -22,92 +24,25 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import numpy as np
 
-from jaxttc.allocators import (
-  ragged_groups,
-  rollout_allocation,
-  rollout_strategies,
-)
+from jaxttc.allocators import ragged_groups, rollout_strategies
 from jaxttc.inference import controllers, generation, rollouts
 from jaxttc.models import transformer
 from jaxttc.predictors import success_rate
 from jaxttc.tasks import prompt_sets
-from jaxttc.training import group_advantages, loop, policy_gradient
+from jaxttc.training import (
+  loop,
+  policy_gradient,
+  policy_losses,
+  rollout_batches,
+  rollout_config,
+  rollout_figures,
+  rollout_plans,
+  rollout_reading,
+  rollout_rewards,
+)
 
-_BINS = ("0", "to_0.2", "to_0.8", "below_1", "1")
-
-
-@dataclasses.dataclass(kw_only=True)
-class RolloutConfig:
-  """How a step's rollouts are drawn.
-
-  Attributes:
-    strategy: one of `rollout_strategies.NAMES`.
-    tasks: tasks a step, M.
-    group: rollouts a task, on average.
-    n_min: least rollouts of a task.
-    n_max: most rollouts of a task.
-    fallback: whether tasks that never succeeded get what others do not need.
-    estimator: one of `success_rate.ESTIMATORS`.
-    window: rewards that it remembers.
-    advantage: one of `group_advantages.KINDS`.
-    temperature: of the sampler.
-    max_tokens: longest rollout; what is cut there fails.
-  """
-
-  strategy: str = "knapsack"
-  tasks: int = 32
-  group: int = 8
-  n_min: int = 2
-  n_max: int = 128
-  fallback: bool = True
-  estimator: str = "latest_visit"
-  window: int = 16
-  advantage: str = "grpo"
-  temperature: float = 1.0
-  max_tokens: int = 64
-
-  def validate(self) -> None:
-    """Raises ValueError, naming the field, for values that cannot be."""
-    for name in ("tasks", "max_tokens"):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f"rollouts.{name} must be at least 1, got {getattr(self, name)}"
-        )
-    if not 2 <= self.n_min <= self.group <= self.n_max:
-      raise ValueError(
-        f"rollouts.n_min={self.n_min}, group={self.group}, n_max={self.n_max}: "
-        "expected 2 <= n_min <= group <= n_max, since a group of one teaches "
-        "nothing"
-      )
-    if not self.temperature > 0:
-      raise ValueError(
-        f"rollouts.temperature must be positive, got {self.temperature}"
-      )
-    if self.advantage not in group_advantages.KINDS:
-      raise ValueError(
-        f"rollouts.advantage={self.advantage!r} is not one of "
-        f"{', '.join(group_advantages.KINDS)}"
-      )
-    rollout_strategies.make(self.strategy, self.rules)
-    success_rate.tracker(self.estimator, window=self.window)
-
-  @property
-  def rules(self) -> rollout_allocation.RolloutRules:
-    """Floors and ceilings of the knapsack."""
-    return rollout_allocation.RolloutRules(
-      n_min=self.n_min,
-      n_max=self.n_max,
-      n_default=self.group,
-      n_failed=self.n_min,
-      n_solved=self.n_min,
-      fallback=self.fallback,
-    )
-
-  @property
-  def rows(self) -> int:
-    """Rollouts a step, B."""
-    scale = rollout_strategies.make(self.strategy, self.rules).scale
-    return scale * self.tasks * self.group
+_PLAIN = policy_losses.PolicyLossConfig()
+_RIGHT = rollout_rewards.RewardConfig()
 
 
 @flax.struct.dataclass
@@ -116,64 +51,39 @@ class Collected:
 
   Attributes:
     tracker: rewards seen of each task.
+    draws: i32[], how often rollouts were drawn.
     rollouts: i32[], drawn so far, all that were thrown away among them.
     tokens: i32[], sampled so far.
-    kept: of a strategy that redraws, the batch that is being filled.
-    filled: i32[], its rows so far.
+    filling: of a strategy that redraws, the batch that is being filled.
+    batch: what is learnt from, where it serves several steps; else None.
+    left: i32[], steps that it still serves.
+    figures: what was logged of it; else empty.
   """
 
   tracker: success_rate.TrackerState
+  draws: Int[Array, ""]
   rollouts: Int[Array, ""]
   tokens: Int[Array, ""]
-  kept: policy_gradient.RolloutBatch | None
-  filled: Int[Array, ""]
-
-
-class Plan(NamedTuple):
-  """Who gets how many of a step's rollouts.
-
-  Attributes:
-    groups: the batch's layout.
-    keys: key[B].
-    figures: metrics of the allocation.
-  """
-
-  groups: ragged_groups.RaggedGroups
-  keys: Array
+  filling: rollout_batches.Filling | None
+  batch: rollout_batches.RolloutBatch | None
+  left: Int[Array, ""]
   figures: dict[str, Array]
-
-
-def batches(
-  problems: int, config: RolloutConfig, seed: int
-) -> Callable[[int], Int[np.ndarray, " m"]]:
-  """Tasks of each step: every epoch has all of them once, in its own order.
-
-  Raises:
-    ValueError: if a step has more tasks than there are problems.
-  """
-  if config.tasks > problems:
-    raise ValueError(
-      f"rollouts.tasks={config.tasks} a step, of {problems} problems"
-    )
-  steps = problems // config.tasks
-
-  def batch(step: int) -> Int[np.ndarray, " m"]:
-    epoch, place = divmod(step, steps)
-    order = np.random.default_rng((seed, epoch)).permutation(problems)
-    found = order[place * config.tasks : (place + 1) * config.tasks]
-    return found.astype(np.int32)
-
-  return batch
 
 
 def collector(
   prompts: prompt_sets.PromptSet,
   model: transformer.Transformer,
   rule: generation.StopRule,
-  config: RolloutConfig,
+  config: rollout_config.RolloutConfig,
   seed: int,
+  *,
+  loss: policy_losses.PolicyLossConfig = _PLAIN,
+  rewards: rollout_rewards.RewardConfig = _RIGHT,
+  reference: Any = None,
+  chunk: int = 64,
+  tasks: Callable[[int], Int[np.ndarray, " m"]] | None = None,
 ) -> loop.Collector:
-  """What `loop.fit(collector=)` takes; its batches are those of `batches`.
+  """What `loop.fit(collector=)` takes; it needs no batches.
 
   Args:
     prompts: all problems.
@@ -181,173 +91,190 @@ def collector(
     rule: where a solution ends.
     config: how rollouts are drawn.
     seed: of the sampling.
+    loss: what is learnt by: it says which log-probabilities a batch needs.
+    rewards: what a rollout earns.
+    reference: parameters of the reference, for a divergence in loss or rewards;
+      None if there is none.
+    chunk: rows whose log-probabilities are computed at once.
+    tasks: number of a draw -> its tasks; `rollout_plans.batches` if None.
 
   Returns:
-    The collector; the objective reads `policy_gradient.RolloutBatch`.
+    The collector; the objective reads `rollout_batches.RolloutBatch`.
 
   Raises:
-    ValueError: if the config cannot be.
+    ValueError: if a config cannot be, or the reference is missing or would be
+      ignored.
   """
   config.validate()
+  loss.validate()
+  rewards.validate(config.advantage, config.max_tokens)
+  refers = loss.kl is not None or bool(rewards.kl_weight)
+  if refers != (reference is not None):
+    raise ValueError(
+      f"the reference is {'missing' if refers else 'ignored'}: loss.kl="
+      f"{loss.kl!r}, rewards.kl_weight={rewards.kl_weight}"
+    )
+  if tasks is None:
+    tasks = rollout_plans.batches(len(prompts.problems), config, seed)
   strategy = rollout_strategies.make(config.strategy, config.rules)
   tracker = success_rate.tracker(config.estimator, window=config.window)
   table = rollouts.Prompts(
     jnp.asarray(prompts.tokens), jnp.asarray(prompts.length)
   )
   sampler = controllers.Sampler(temperature=config.temperature)
-  rows, tasks = config.rows, config.tasks
-  key = jax.random.key(seed)
+  rows, longest = config.rows, config.max_tokens
+  plan = rollout_plans.planner(config, seed)
+  several = config.updates > 1
 
   def init() -> Collected:
-    kept = None
-    if strategy.redraw:
-      kept = _empty(rows, prompts.tokens.shape[1] + config.max_tokens)
-    return Collected(
-      tracker.init(len(prompts.problems)),
-      jnp.int32(0),
-      jnp.int32(0),
-      kept,
-      jnp.int32(0),
+    def empty():
+      return rollout_batches.empty(
+        rows,
+        prompts.tokens.shape[1] + longest,
+        longest,
+        old=loss.sampler_cap is not None,
+        reference=loss.kl is not None,
+      )
+
+    zero = jnp.int32(0)
+    held = Collected(
+      tracker=tracker.init(len(prompts.problems)),
+      draws=zero,
+      rollouts=zero,
+      tokens=zero,
+      filling=(
+        rollout_batches.Filling(empty(), zero) if strategy.redraw else None
+      ),
+      batch=empty() if several else None,
+      left=zero,
+      figures={},
     )
+    if several:
+      held = held.replace(figures=blank(held))
+    return jax.tree.map(jnp.array, held)  # a buffer each
+
+  def blank(held):
+    ids, none = jnp.zeros(config.tasks, jnp.int32), jnp.zeros(rows)
+
+    def seen():
+      planned = plan(held.tracker, ids, held.draws)
+      return planned.figures | figures(
+        held, planned.groups, none, none, planned.groups.task, none > 0
+      )
+
+    shapes = jax.eval_shape(seen)
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+  def figures(held, groups, right, earned, length, finished):
+    return rollout_figures.figures(
+      right, earned if rewards.shapes else None, groups, length, finished
+    ) | {"rollouts": held.rollouts, "sampled_tokens": held.tokens}
 
   @jax.jit
-  def plan(seen, ids, step) -> Plan:
-    share, draw = jax.random.split(jax.random.fold_in(key, step))
-    known = tracker.estimate(seen, ids)
-    given = (known.p, known.valid)
-    if strategy.posterior:
-      given = tracker.evidence(seen, ids)
-    counts = strategy.counts(*given, rows, share)
-    _, info = rollout_allocation.split(known.p, known.valid, rows, config.rules)
-    groups = ragged_groups.layout(counts, rows)
-    figures = {
-      "allocation_max": counts.max(),
-      "allocation_min": counts.min(),
-      "estimates_valid": known.valid.mean(),
-    }
-    if config.strategy == "knapsack":
-      price = jnp.where(jnp.isfinite(info.price), info.price, 0.0)
-      figures |= {
-        "dual_price": price,
-        "next_gain": info.next_gain,
-        "allocation_fallback": info.fallback,
-      }
-    keys = rollouts.row_keys(draw, groups.of_rows(ids), groups.rank)
-    return Plan(groups, keys, figures)
-
-  @jax.jit
-  def draw(params, ids, task, keys) -> rollouts.Rollouts:
+  def sample(params, ids, task, keys) -> rollouts.Rollouts:
     own = rollouts.Prompts(table.tokens[ids], table.length[ids])
     return rollouts.sample(
+      model, params, own, task, keys, rule, sampler, columns=longest
+    )
+
+  def read(params, found):
+    return rollout_reading.read_all(
       model,
       params,
-      own,
-      task,
-      keys,
-      rule,
-      sampler,
-      columns=config.max_tokens,
+      found,
+      columns=longest,
+      temperature=config.temperature,
+      chunk=chunk,
     )
 
   @jax.jit
-  def learn(held: Collected, ids, groups, sampled, rewards):
-    advantages = group_advantages.group_advantages(
-      rewards, groups.task, tasks, config.advantage
-    )
+  def learn(params, referred, held: Collected, ids, planned, sampled, parts):
+    groups, right = planned.groups, parts["right"]
     own = rollouts.Prompts(table.tokens[ids], table.length[ids])
-    found = policy_gradient.RolloutBatch(
-      rollouts.sequences(own, sampled), advantages
+    found = rollouts.sequences(own, sampled)
+    old = None if loss.sampler_cap is None else read(params, found)
+    said = read(referred, found) if refers else None
+    divergence = None
+    if rewards.kl_weight:
+      divergence = sampled.logprobs.sum(1) - said.sum(1)
+    earned = rollout_rewards.earned(
+      rewards, parts, sampled.length, divergence, longest
     )
+    batch = rollout_batches.RolloutBatch(
+      found,
+      rollout_rewards.advantages(
+        rewards, earned, groups.task, config.tasks, config.advantage
+      ),
+      old,
+      said if loss.kl is not None else None,
+    )
+    told = ~jnp.isnan(right)
     held = held.replace(
       tracker=tracker.update(
-        held.tracker, ids, groups.task, groups.rank, rewards
+        held.tracker,
+        ids,
+        jnp.where(told, groups.task, config.tasks),
+        rollout_plans.told_ranks(told, groups),
+        right,
       ),
+      draws=held.draws + 1,
       rollouts=held.rollouts + groups.counts.sum(),
       tokens=held.tokens + sampled.length.sum(),
     )
-    figures = _figures(rewards, groups, tasks, sampled)
-    if strategy.redraw:
-      held, found = _fill(held, found, groups, rewards, config)
-    return (
-      found,
-      held,
-      figures
-      | {
-        "rollouts": held.rollouts,
-        "sampled_tokens": held.tokens,
-      },
+    seen = planned.figures | figures(
+      held, groups, right, earned.sum(1), sampled.length, sampled.finished
     )
+    if strategy.redraw:
+      sums, size = (
+        ragged_groups.group_sums(jnp.where(told, x, 0.0), groups)
+        for x in (right, 1.0)
+      )
+      filling, batch = rollout_batches.fill(
+        held.filling, batch, groups, (sums > 0) & (sums < size), config.group
+      )
+      held = held.replace(filling=filling)
+    if several:
+      some = policy_gradient.live(loss, batch).any()
+      left = jnp.where(some, config.updates, 1).astype(jnp.int32)
+      held = held.replace(batch=batch, left=left, figures=seen)
+    return batch, held, seen
 
-  def collect(params: Any, held: Collected, ids, step: int):
-    planned = plan(held.tracker, ids, step)
-    groups = planned.groups
-    sampled = draw(params, ids, groups.task, planned.keys)
-    task = np.asarray(groups.task)
-    which = np.append(ids, len(prompts.problems))[task]
-    finished = np.asarray(sampled.finished)
-    rewards = prompts.grade(which, np.asarray(sampled.tokens)) * finished
-    batch, held, figures = learn(held, ids, groups, sampled, rewards)
-    return batch, held, planned.figures | figures
+  @jax.jit
+  def serve(held: Collected):
+    update = config.updates - held.left
+    batch = rollout_batches.part(
+      held.batch, update % config.minibatches, config.minibatches
+    )
+    return batch, held.left - 1
+
+  def graded(groups, sampled, ids) -> dict[str, Float[np.ndarray, " b"]]:
+    which = np.append(ids, len(prompts.problems))[np.asarray(groups.task)]
+    tokens, finished = np.asarray(sampled.tokens), np.asarray(sampled.finished)
+    # A row that was cut fails, whatever the grader made of it.
+    found = {"right": np.where(finished, prompts.grade(which, tokens), 0.0)}
+    if "answered" in rewards.parts:
+      found["answered"] = prompts.answered(which, tokens) * finished
+    if "finished" in rewards.parts:
+      found["finished"] = finished
+    return {name: x.astype(np.float32) for name, x in found.items()}
+
+  def collect(params: Any, held: Collected, given: Any, step: int):
+    del given, step  # tasks go by draws, of which there may be fewer
+    if int(held.left):
+      seen = held.figures
+    else:
+      draw = int(held.draws)
+      ids = tasks(draw)
+      planned = plan(held.tracker, ids, np.int32(draw))
+      sampled = sample(params, ids, planned.groups.task, planned.keys)
+      parts = graded(planned.groups, sampled, ids)
+      batch, held, seen = learn(
+        params, reference, held, ids, planned, sampled, parts
+      )
+      if not several:
+        return batch, held, seen
+    batch, left = serve(held)
+    # The figures stay in the state, whose memory the next step takes over.
+    return batch, held.replace(left=left), jax.tree.map(np.array, seen)
 
   return loop.Collector(init, collect)
-
-
-def _figures(rewards, groups, tasks, sampled) -> dict[str, Float[Array, ""]]:
-  seen = group_advantages.group_metrics(rewards, groups.task, tasks)
-  real = jnp.maximum(groups.real.sum(), 1)
-  figures = {
-    "reward": (rewards * groups.real).sum() / real,
-    "effective_gradient_ratio": seen.effective_gradient_ratio,
-    "effective_prompt_ratio": seen.effective_prompt_ratio,
-    "positive_coverage": seen.positive_coverage,
-    "negative_coverage": seen.negative_coverage,
-    "finished": (sampled.finished & groups.real).sum() / real,
-    "rollout_tokens": sampled.length.sum() / real,
-  }
-  return figures | {
-    f"difficulty_{name}": seen.difficulty[i] for i, name in enumerate(_BINS)
-  }
-
-
-def _empty(rows: int, width: int) -> policy_gradient.RolloutBatch:
-  """A batch of padding; every field its own buffer, since state is donated."""
-  zeros = lambda: jnp.zeros((rows, width), jnp.int32)  # noqa: E731
-  return policy_gradient.RolloutBatch(
-    rollouts.Sequences(
-      tokens=zeros(),
-      segments=zeros(),
-      positions=zeros(),
-      targets=zeros(),
-      mask=jnp.zeros((rows, width), bool),
-      logprobs=jnp.zeros((rows, width)),
-    ),
-    jnp.zeros(rows),
-  )
-
-
-def _fill(held, found, groups, rewards, config):
-  """Files mixed groups; hands the batch out when it is full, else padding."""
-  rows, size = found.advantages.shape[0], config.group
-  sums = ragged_groups.group_sums(rewards, groups)
-  mixed = (sums > 0) & (sums < groups.counts)
-  kept, _ = rollout_strategies.kept_groups(
-    mixed, size, (rows - held.filled) // size
-  )
-  of_row = groups.of_rows(kept) & groups.real
-  place = jnp.where(of_row, held.filled + jnp.cumsum(of_row) - 1, rows)
-  merged = jax.tree.map(
-    lambda old, new: old.at[place].set(new, mode="drop"), held.kept, found
-  )
-  filled = held.filled + of_row.sum()
-  full = filled >= rows
-  nothing = jax.tree.map(jnp.zeros_like, merged)
-  choose = lambda yes, no: jax.tree.map(  # noqa: E731
-    lambda a, b: jnp.where(full, a, b), yes, no
-  )
-  return (
-    held.replace(
-      kept=choose(nothing, merged),
-      filled=jnp.where(full, 0, filled).astype(jnp.int32),
-    ),
-    choose(merged, nothing),
-  )

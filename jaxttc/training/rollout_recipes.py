@@ -13,10 +13,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxttc.cost import ledger as ledger_lib
-from jaxttc.inference import bundle, controllers, rollouts
+from jaxttc.inference import bundle
 from jaxttc.models import config as config_lib
 from jaxttc.models import transformer
 from jaxttc.tasks import arithmetic, prompt_sets
@@ -25,11 +24,16 @@ from jaxttc.tasks import tokenizer as tokenizer_lib
 from jaxttc.training import (
   language_model,
   loop,
+  low_rank,
   packing,
   policy_gradient,
   policy_losses,
+  prompt_files,
   recipe_parts,
   rollout_collector,
+  rollout_config,
+  rollout_evaluation,
+  rollout_rewards,
 )
 
 _DRAWS_A_BATCH = 100_000  # index space of one step; never used up
@@ -115,35 +119,47 @@ class RolloutRecipe:
     start: the policy's file, or the name of one that ships; None to train
       `base` first, in the folder `base` of the workdir.
     base: see `start`.
-    task: what is asked.
+    task: what is asked: generated problems, or those of files.
     problems: training problems; rates are tracked for each.
     held_out: problems of the test split, for the figures of each evaluation.
     samples: solutions a problem, of an evaluation.
     check_steps: whether a solution is right only if all of its lines are; else
-      the answer decides, and guesses are rewarded.
-    rollouts: how rollouts are drawn.
+      the answer decides, and guesses are rewarded. Of generated problems only.
+    rollouts: how rollouts are drawn, and how many steps they serve.
+    rewards: what a rollout earns.
     loss: the policy loss. With "token_mean" a task with many rollouts weighs
-      more; there is no other aggregation by groups.
+      more; there is no other aggregation by groups. The reference of its
+      divergence is where training starts.
+    adapters: low-rank ones to train in place of the model; None for all of it.
     train: steps, rate and bookkeeping. Of its sizes, `batch_size` is how many
       rollouts are read for gradients at once, and `length` how many tokens a
       prompt with its rollout may have.
   """
 
   start: str | None = None
-  base: ModularModelRecipe
-  task: prompt_sets.ModularTask
+  base: ModularModelRecipe | None = None
+  task: prompt_sets.ModularTask | prompt_files.PromptFile
   problems: int = 256
   held_out: int = 128
   samples: int = 4
   check_steps: bool = True
-  rollouts: rollout_collector.RolloutConfig
+  rollouts: rollout_config.RolloutConfig
+  rewards: rollout_rewards.RewardConfig = dataclasses.field(
+    default_factory=rollout_rewards.RewardConfig
+  )
   loss: policy_losses.PolicyLossConfig
+  adapters: low_rank.LowRankConfig | None = None
   train: loop.TrainConfig
 
   def validate(self) -> None:
     """Raises ValueError, naming the field, for what cannot be."""
     for part in (self.task, self.rollouts, self.loss, self.train):
       part.validate()
+    self.rewards.validate(self.rollouts.advantage, self.rollouts.max_tokens)
+    if self.adapters is not None:
+      self.adapters.validate()
+    if self.start is None and self.base is None:
+      raise ValueError("expected start, a policy, or base, how to train one")
     for name in ("problems", "held_out", "samples"):
       if getattr(self, name) < 1:
         raise ValueError(
@@ -165,7 +181,6 @@ class RolloutRecipe:
         f"train.accumulate={self.train.accumulate}: expected 1; "
         "train.batch_size says how many rollouts are read at once"
       )
-    policy_gradient.check(self.loss)
 
   def run(
     self,
@@ -180,7 +195,9 @@ class RolloutRecipe:
     Raises:
       ValueError: if the recipe cannot be.
     """
-    return self.fit(workdir, mesh, ledger).params
+    policy = self._checked_policy(workdir, mesh, ledger)
+    trained = self._fit(policy, workdir, mesh, ledger).params
+    return self._merger(policy)(trained)
 
   def fit(
     self,
@@ -191,48 +208,78 @@ class RolloutRecipe:
     """As `run`, but returns the whole state.
 
     Its `collected` is a `rollout_collector.Collected`, whose tracker knows how
-    many rollouts each problem was given and how they went.
+    many rollouts each problem was given and how they went. Its parameters are
+    the adapters, if there are any.
 
     Raises:
       ValueError: if the recipe cannot be.
     """
+    policy = self._checked_policy(workdir, mesh, ledger)
+    return self._fit(policy, workdir, mesh, ledger)
+
+  def _checked_policy(self, workdir, mesh, ledger):
     self.validate()
-    policy = self.policy(workdir, mesh, ledger)
+    return self.policy(workdir, mesh, ledger)
+
+  def _fit(self, policy, workdir, mesh, ledger):
     sets = self._sets(policy)
-    seed = self.train.seed
+    merged = self._merger(policy)
+    drawn, tx = self.rollouts, loop.optimizer(self.train)
+    gradients = policy_gradient.gradients(
+      transformer.Transformer(policy.config, **self.train.compute()),
+      self.loss,
+      columns=drawn.max_tokens,
+      temperature=drawn.temperature,
+      chunk=self.train.batch_size,
+    )
+    init_params = lambda _: jax.tree.map(jnp.array, policy.params)  # noqa: E731
+    if self.adapters is not None:
+      gradients = low_rank.gradients(gradients, policy.params, self.adapters)
+      init_params = lambda key: low_rank.init(  # noqa: E731
+        key, policy.params, self.adapters
+      )
+    refers = self.loss.kl is not None or self.rewards.kl_weight
+    collector = rollout_collector.collector(
+      sets["train"],
+      # Else ratios would tell the precision of sampler and trainer apart.
+      policy.model.clone(dtype=self.train.compute()["dtype"]),
+      policy.stop_rule,
+      drawn,
+      self.train.seed,
+      loss=self.loss,
+      rewards=self.rewards,
+      reference=policy.params if refers else None,
+      chunk=self.train.batch_size,
+    )
+    evaluate = self._evaluator(policy, sets)
     return loop.fit(
       self.train,
       None,
-      lambda _: jax.tree.map(jnp.array, policy.params),
-      rollout_collector.batches(self.problems, self.rollouts, seed),
+      init_params,
+      None,
       workdir,
-      tx=policy_gradient.unless_zero(loop.optimizer(self.train)),
-      gradients=policy_gradient.gradients(
-        transformer.Transformer(policy.config, **self.train.compute()),
-        self.loss,
-        columns=self.rollouts.max_tokens,
-        temperature=self.rollouts.temperature,
-        chunk=self.train.batch_size,
+      tx=policy_gradient.unless_zero(tx),
+      gradients=gradients,
+      collector=collector._replace(
+        collect=lambda params, *rest: collector.collect(merged(params), *rest)
       ),
-      collector=rollout_collector.collector(
-        sets["train"],
-        # Else ratios would tell the precision of sampler and trainer apart.
-        policy.model.clone(dtype=self.train.compute()["dtype"]),
-        policy.stop_rule,
-        self.rollouts,
-        seed,
-      ),
-      evaluate=self._evaluate(policy, sets),
+      evaluate=lambda params, step: evaluate(merged(params), step),
       mesh=mesh,
       meta=self.describe(),
       ledger=ledger,
     )
 
+  def _merger(self, policy):
+    """What makes a model of what is trained."""
+    if self.adapters is None:
+      return lambda params: params
+    return jax.jit(lambda x: low_rank.merge(policy.params, x, self.adapters))
+
   def measure(self, workdir: str) -> dict[str, float]:
     """What an evaluation finds before the first step."""
     self.validate()
     policy = self.policy(workdir)
-    return self._evaluate(policy, self._sets(policy))(policy.params, 0)
+    return self._evaluator(policy, self._sets(policy))(policy.params, 0)
 
   def policy(
     self,
@@ -274,52 +321,22 @@ class RolloutRecipe:
       ("held_out", "test", self.held_out),
     )
     return {
-      name: prompt_sets.prompt_set(
-        self.task.problems(count, split, self.train.seed),
-        policy.tokenizer,
+      name: self.task.prompt_set(
+        split,
+        count,
+        self.train.seed,
+        policy,
         width=width,
         check_steps=self.check_steps,
       )
       for name, split, count in counts
     }
 
-  def _evaluate(self, policy, sets):
-    """Share of right solutions, and of problems without one, for each set."""
-    config = self.rollouts
-    sampler = controllers.Sampler(temperature=config.temperature)
-
-    @jax.jit
-    def draw(params, prompts, task, rank):
-      # The same keys each time: curves differ by the policy alone.
-      keys = rollouts.row_keys(jax.random.key(0), task, rank)
-      found = rollouts.sample(
-        policy.model,
-        params,
-        prompts,
-        task,
-        keys,
-        policy.stop_rule,
-        sampler,
-        columns=config.max_tokens,
-      )
-      return found.tokens, found.finished
-
-    def score(params, prompts):
-      count = len(prompts.problems)
-      task = np.repeat(np.arange(count), self.samples)
-      rank = np.tile(np.arange(self.samples), count)
-      table = rollouts.Prompts(prompts.tokens, prompts.length)
-      tokens, finished = map(np.asarray, draw(params, table, task, rank))
-      right = prompts.grade(task, tokens) * finished
-      return right.reshape(count, self.samples).mean(1)
-
-    def evaluate(params, step):
-      del step
-      figures = {}
-      for name, prompts in sets.items():
-        rates = score(params, prompts)
-        figures[f"{name}_success"] = float(rates.mean())
-        figures[f"{name}_unsolved"] = float((rates == 0).mean())
-      return figures
-
-    return evaluate
+  def _evaluator(self, policy, sets):
+    return rollout_evaluation.evaluator(
+      policy,
+      sets,
+      samples=self.samples,
+      columns=self.rollouts.max_tokens,
+      temperature=self.rollouts.temperature,
+    )

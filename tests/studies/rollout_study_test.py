@@ -15,7 +15,7 @@ from jaxttc.tasks import prompt_sets
 from jaxttc.training import (
   loop,
   policy_losses,
-  rollout_collector,
+  rollout_config,
   rollout_recipes,
 )
 
@@ -52,7 +52,7 @@ def _recipe(**changes):
     problems=4,
     held_out=2,
     samples=2,
-    rollouts=rollout_collector.RolloutConfig(
+    rollouts=rollout_config.RolloutConfig(
       tasks=4, group=4, n_max=8, max_tokens=8
     ),
     loss=policy_losses.PolicyLossConfig(),

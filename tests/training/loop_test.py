@@ -336,6 +336,11 @@ def test_a_collector_sees_the_parameters_and_resumes_exactly(tmp_path):
   assert [record["asked"] for record in logged] == list(range(1, 13))
 
 
+def test_batches_or_a_collector_that_makes_them(tmp_path):
+  with pytest.raises(ValueError, match="expected batches, or a collector"):
+    loop.fit(_CONFIG, lambda *_: None, lambda _: {}, None, str(tmp_path))
+
+
 def test_descriptions_written_before_a_field_came_go_on():
   today = {"kind": "x", "train": dataclasses.asdict(loop.TrainConfig(seed=3))}
   before = {"kind": "x", "train": dict(today["train"])}

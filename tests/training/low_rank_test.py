@@ -80,6 +80,27 @@ def test_training_moves_adapters_and_nothing_else(policy):
   assert float(value) < float(first)
 
 
+def test_gradients_of_a_model_become_those_of_its_adapters(policy):
+  """The chain rule by hand is what differentiating through the merge gives."""
+  config = Config(rank=2)
+  adapters = low_rank.init(jax.random.key(0), policy.params, config)
+  adapters = jax.tree.map(lambda x: x + 0.1, adapters)
+
+  def loss(params, batch, key):
+    del key
+    value = -jax.nn.log_softmax(_logits(policy, params))[0, :, batch].mean()
+    return value, {"loss": value}
+
+  of_adapters = low_rank.objective(loss, policy.params, config)
+  wanted = jax.jit(jax.grad(of_adapters, has_aux=True))(adapters, 7, None)
+  found = jax.jit(
+    low_rank.gradients(jax.grad(loss, has_aux=True), policy.params, config)
+  )(adapters, 7, None)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, wanted
+  )
+
+
 def test_bad_adapters_are_refused(policy):
   key = jax.random.key(0)
   with pytest.raises(ValueError, match="rank must be at least 1"):

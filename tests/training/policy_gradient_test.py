@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gradient in chunks is the gradient; zero changes nothing."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +10,14 @@ import pytest
 from jaxttc.inference import rollouts
 from jaxttc.models import transformer
 from jaxttc.testing import tiny_models
-from jaxttc.training import log_probs, policy_gradient, policy_losses
+from jaxttc.training import (
+  log_probs,
+  policy_gradient,
+  policy_losses,
+  policy_variants,
+  rollout_batches,
+  rollout_reading,
+)
 from jaxttc.training import sequences as sequences_lib
 
 _COLUMNS, _WIDTH, _ROWS = 6, 12, 7
@@ -48,12 +53,13 @@ def batch(policy):
   )
   rows = rollouts.sequences(prompts, sampled)
   advantages = jnp.array([0.0, 1.5, 2.0, 0.0, -0.5, 0.0, 1.0])
-  return policy_gradient.RolloutBatch(rows, advantages)
+  return rollout_batches.RolloutBatch(rows, advantages)
 
 
-def _direct(policy, config, batch):
+def _direct(policy, config, batch, old=None, reference=None):
   """The loss as one would write it, of all rows and columns at once."""
   rows = batch.rows
+  corrects = config.sampler_cap is not None
 
   def loss(params):
     logits = transformer.forward(
@@ -63,9 +69,12 @@ def _direct(policy, config, batch):
     return policy_losses.policy_loss(
       config,
       found.log_probs,
-      rows.logprobs,
+      old if corrects else rows.logprobs,
       batch.advantages[:, None],
       sequences_lib.Sequences(rows.mask),
+      reference_log_probs=None if config.kl is None else reference,
+      sampler_log_probs=rows.logprobs if corrects else None,
+      entropy=found.entropy,
     ).fraction.value
 
   return jax.grad(loss)(policy.params)
@@ -115,15 +124,64 @@ def test_no_advantage_no_gradient_no_step(policy, batch):
 
 
 @pytest.mark.parametrize(
-  ("changes", "message"),
+  ("changes", "read"),
   [
-    ({"kl": "k2", "kl_weight": 0.1}, "kl='k2'"),
-    ({"sampler_cap": 2.0}, "sampler_cap=2.0"),
-    ({"entropy_weight": 0.1}, "entropy_weight=0.1"),
-    ({"kind": "nothing"}, "kind='nothing'"),
+    ({"kl": "k2", "kl_weight": 0.3}, 6),
+    ({"kl": "k3_corrected", "kl_weight": 0.3, "entropy_weight": 0.2}, 6),
+    ({"sampler_cap": 1.2}, 3),
+    *((policy_variants.make(name, 6), 3) for name in policy_variants.NAMES),
   ],
 )
-def test_terms_that_need_every_row_are_refused(policy, changes, message):
-  config = dataclasses.replace(policy_losses.PolicyLossConfig(), **changes)
-  with pytest.raises(ValueError, match=message):
-    policy_gradient.gradients(policy.model, config, columns=4)
+def test_every_term_has_its_whole_gradient(policy, batch, changes, read):
+  """Against all rows at once; rows without an advantage pull to a reference."""
+  if isinstance(changes, policy_variants.Variant):
+    config = changes.loss
+  else:
+    config = policy_losses.PolicyLossConfig(**changes)
+  noise = np.random.default_rng(1).normal(size=(2, *batch.rows.mask.shape))
+  old, reference = (
+    jnp.asarray(batch.rows.logprobs + 0.5 * x, jnp.float32) for x in noise
+  )
+  place = rollout_reading.responses(batch.rows, _COLUMNS).place
+  pick = lambda x: jnp.take_along_axis(x, place, axis=1)  # noqa: E731
+  descend = policy_gradient.gradients(
+    policy.model, config, columns=_COLUMNS, temperature=0.8, chunk=4
+  )
+  given = batch._replace(old=pick(old), reference=pick(reference))
+  found, metrics = jax.jit(descend)(policy.params, given, jax.random.key(0))
+  wanted = _direct(policy, config, batch, old, reference)
+  for one, other in zip(
+    jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True
+  ):
+    np.testing.assert_allclose(one, other, atol=3e-6, rtol=1e-4)
+  assert float(optax.tree.norm(found)) > 1e-4
+  assert float(metrics["read_rows"]) == pytest.approx(read / _ROWS)
+  assert ("kl" in metrics) == (config.kl is not None)
+
+
+def test_a_batch_without_old_log_probabilities_is_refused(policy, batch):
+  config = policy_losses.PolicyLossConfig(sampler_cap=2.0)
+  descend = policy_gradient.gradients(policy.model, config, columns=_COLUMNS)
+  with pytest.raises(ValueError, match="`old` log-probabilities"):
+    descend(policy.params, batch, jax.random.key(0))
+
+
+def test_all_rows_are_read_as_one_would_be(policy, batch):
+  rows = batch.rows
+  logits = transformer.forward(
+    policy.model, policy.params, rows.tokens, rows.segments, rows.positions
+  )
+  wanted = log_probs.of_logits(logits, rows.targets, 0.8).log_probs
+  found = rollout_reading.read_all(
+    policy.model,
+    policy.params,
+    rows,
+    columns=_COLUMNS,
+    temperature=0.8,
+    chunk=3,
+  )
+  responses = rollout_reading.responses(rows, _COLUMNS)
+  wanted = jnp.take_along_axis(wanted, responses.place, axis=1)
+  np.testing.assert_allclose(
+    found, jnp.where(responses.mask, wanted, 0), atol=1e-5
+  )

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,30 +17,34 @@ from jaxttc.tasks import prompt_sets
 from jaxttc.testing import tiny_models
 from jaxttc.training import (
   loop,
+  low_rank,
   metrics,
   policy_losses,
-  rollout_collector,
+  rollout_config,
   rollout_recipes,
+  rollout_rewards,
 )
 
 TASK = prompt_sets.ModularTask(primes=(11, 13), max_steps=3)
 
 
 def recipe(start, **changes):
-  rollouts = rollout_collector.RolloutConfig(
+  rollouts = rollout_config.RolloutConfig(
     strategy=changes.pop("strategy", "knapsack"),
     tasks=4,
     group=4,
     n_max=8,
     max_tokens=12,
     window=4,
+    updates=changes.pop("updates", 1),
+    minibatches=changes.pop("minibatches", 1),
   )
   train = loop.TrainConfig(
     steps=changes.pop("steps", 3),
     decay_steps=1000,
     batch_size=8,
     length=36,
-    learning_rate=1e-3,
+    learning_rate=changes.pop("rate", 1e-3),
     warmup_steps=0,
     weight_decay=0.0,
     log_every=1,
@@ -68,7 +73,7 @@ def recipe(start, **changes):
     held_out=4,
     samples=2,
     rollouts=rollouts,
-    loss=policy_losses.PolicyLossConfig(),
+    loss=changes.pop("loss", policy_losses.PolicyLossConfig()),
     train=train,
     **changes,
   )
@@ -93,11 +98,22 @@ def lenient(monkeypatch):
   monkeypatch.setattr(prompt_sets.PromptSet, "grade", grade)
 
 
-def test_a_resumed_run_repeats_what_an_unbroken_one_does(start, tmp_path):
-  state = recipe(start, steps=4).fit(str(tmp_path / "whole"))
+@pytest.mark.parametrize("updates", [1, 4])
+def test_a_resumed_run_repeats_what_an_unbroken_one_does(
+  start, tmp_path, updates
+):
+  """Also where it was killed between two updates of the same rollouts."""
+  settings = {
+    "steps": 6,
+    "updates": updates,
+    "minibatches": min(updates, 2),
+    "rate": 1e-3 if updates == 1 else 3e-2,
+  }
+  state = recipe(start, **settings).fit(str(tmp_path / "whole"))
   whole, books = state.params, state.collected
-  assert books.tracker.seen.sum() == books.rollouts == 64
-  cut, fit, left = recipe(start, steps=4), loop.fit, [2]
+  draws = -(-6 // updates)
+  assert books.tracker.seen.sum() == books.rollouts == 16 * draws
+  cut, fit, left = recipe(start, **settings), loop.fit, [2]
 
   class Killed(Exception):
     pass
@@ -126,10 +142,55 @@ def test_a_resumed_run_repeats_what_an_unbroken_one_does(start, tmp_path):
   )
   assert logged == again
   steps = [record for record in logged if "reward" in record]
-  assert [record["rollouts"] for record in steps] == [16, 32, 48, 64]
-  assert all(record["logprob_difference"] < 1e-4 for record in steps)
+  drawn = [16 * (1 + step // updates) for step in range(6)]
+  assert [record["rollouts"] for record in steps] == drawn
+  moved = [record["kl_old"] for record in steps]
+  clipped = [record["clip_fraction"] for record in steps]
+  if updates == 1:
+    assert max(moved) < 1e-6 and not any(clipped)
+    assert all(record["logprob_difference"] < 1e-4 for record in steps)
+  else:  # first updates are on-policy; later ones have left the sampler
+    assert max(moved[0], moved[4]) < 1e-6 and not clipped[0] + clipped[4]
+    assert moved[1] > 1e-6 and moved[3] > 1e-4
+    assert max(clipped[1:4]) > 0
   shares = [key for key in steps[0] if key.startswith("difficulty")]
   assert sum(steps[0][key] for key in shares) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("adapters", [None, low_rank.LowRankConfig(rank=2)])
+def test_every_term_has_a_part_in_training(start, tmp_path, adapters):
+  made = recipe(
+    start,
+    rate=1e-2,
+    loss=policy_losses.PolicyLossConfig(
+      kl="k3", kl_weight=0.1, entropy_weight=0.01, sampler_cap=2.0
+    ),
+    rewards=rollout_rewards.RewardConfig(
+      parts=("right", "answered"),
+      weights=(1.0, 0.2),
+      overlong=6,
+      kl_weight=0.05,
+    ),
+    adapters=adapters,
+  )
+  params = made.run(str(tmp_path))
+  steps = [r for r in metrics.read(str(tmp_path)) if "reward" in r]
+  # The run starts at its reference, and the trainer is its own sampler.
+  assert steps[0]["kl"] == pytest.approx(0, abs=1e-6)
+  assert all(record["kl"] > 1e-6 for record in steps[1:])
+  for record in steps:
+    assert record["sampler_weight"] == pytest.approx(1, abs=1e-4)
+    assert record["read_rows"] == 1
+    assert record["entropy"] > 0
+    assert record["earned"] != record["reward"]
+  began = bundle.load(start).params
+  moved = jax.tree.map(lambda a, b: bool((a != b).any()), params, began)
+  if adapters is None:
+    assert all(jax.tree.leaves(moved))
+  else:  # only matrices have adapters
+    assert not moved["embed"]["embedding"]
+    assert any(jax.tree.leaves(moved))
+  assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, began)
 
 
 def test_a_policy_is_made_where_none_is_given(tmp_path):
@@ -147,11 +208,14 @@ def test_a_policy_is_made_where_none_is_given(tmp_path):
     ("held_out", 0, "held_out must be at least 1"),
     ("start", "arithmetic_prm", "holds a process_reward"),
     ("problems", 3, "of 3 problems"),
-    ("loss", policy_losses.PolicyLossConfig(kl="k2", kl_weight=0.1), "kl='k2'"),
+    ("loss", policy_losses.PolicyLossConfig(kl="k1", kl_weight=0.1), "kl='k1'"),
+    ("rewards", rollout_rewards.RewardConfig(overlong=13), "overlong=13"),
+    ("start", None, "expected start"),
   ],
 )
 def test_what_cannot_be_is_named(start, tmp_path, field, value, message):
-  made = dataclasses.replace(recipe(start), **{field: value})
+  made = dataclasses.replace(recipe(start), base=None)
+  made = dataclasses.replace(made, **{field: value})
   with pytest.raises(ValueError, match=message):
     made.run(str(tmp_path))
 
