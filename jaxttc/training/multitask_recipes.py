@@ -94,6 +94,7 @@ class SlimmableRecipe:
     Raises:
       ValueError: if the recipe cannot be.
     """
+    self.train.validate()
     if self.train.compute() != loop.TrainConfig().compute():
       raise ValueError("train.dtype and train.remat are for transformers")
     data = self.load_data()
