@@ -196,15 +196,16 @@ def _prompts(source, problems, policy, way, budget) -> list[list[int]]:
 
 def _check(job: Job, limits: budget_lib.Budget) -> None:
   """Refuses problems that do not fit the model, or might exceed a budget."""
-  limit, most = job.way.think.limit, job.policy.config.max_length
+  think, most = job.way.think, job.policy.config.max_length
   meter = budget_lib.Meter.start(limits)
   for problem, prompt in zip(job.problems, job.prompts, strict=True):
-    if len(prompt) + limit > most:
+    if len(prompt) + think.limit + think.beside > most:
+      trial = f", trials of {think.beside}" if think.beside else ""
       raise ValueError(
-        f"problem {problem.id!r}: its prompt of {len(prompt)} tokens and "
-        f"sampling.max_tokens={limit} exceed the model's {most}"
+        f"problem {problem.id!r}: its prompt of {len(prompt)} tokens{trial} "
+        f"and sampling.max_tokens={think.limit} exceed the model's {most}"
       )
-    bound = price(job, job.way.think.most(len(prompt)))
+    bound = price(job, think.most(len(prompt)))
     field = meter.exhausted_by(bound)
     if field is not None:
       raise ValueError(
