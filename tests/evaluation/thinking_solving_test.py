@@ -167,7 +167,7 @@ def test_a_budget_that_no_problem_can_exceed_is_kept(tmp_path):
 
 def test_thinking_is_not_spread(tmp_path):
   with pytest.raises(ValueError, match="one device of one process"):
-    _solve(_recipe(), tmp_path / "a.jsonl", mesh=mesh_lib.parse("data=2"))
+    _solve(_recipe(), tmp_path / "a.jsonl", mesh=mesh_lib.make_mesh())
 
 
 def test_searches_and_policies_do_not_ignore_it(tmp_path):
