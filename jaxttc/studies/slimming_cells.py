@@ -75,9 +75,11 @@ class Hypernetwork:
     name: of the cell.
     kind: "ray" (PHN), "chunked" (CHN) or "norms" (PHN-BN).
     ratio: width of the target.
-    learning_rate: peak of the schedule.
+    learning_rate: peak of the schedule, of what the target has without any
+      preference.
     search: "linear" for linear scalarisation, "exact" for EPO.
     draws: preferences a step, each with the whole batch.
+    share: learning rate of what generates, see `preference_models.optimizer`.
   """
 
   name: str
@@ -86,6 +88,7 @@ class Hypernetwork:
   learning_rate: float
   search: str = "linear"
   draws: int = 1
+  share: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,14 +98,17 @@ class Branching:
   Attributes:
     name: of the cell.
     ratio: width of every stream.
-    learning_rate: peak of the schedule.
+    learning_rate: peak of the schedule, of the anchor.
     draws: preferences and compute shares a step, each with the whole batch.
+    share: learning rate of both hypernetworks, see
+      `preference_models.optimizer`.
   """
 
   name: str
   ratio: float
   learning_rate: float
   draws: int = 1
+  share: float = 1.0
 
 
 class Trainer:
@@ -114,6 +120,8 @@ class Trainer:
     seed: int,
     folder: pathlib.Path,
     rays: np.ndarray,
+    *,
+    tuning: bool = False,
   ):
     """Takes what all cells share.
 
@@ -122,6 +130,8 @@ class Trainer:
       seed: of data, parameters and all draws.
       folder: where cells lie.
       rays: f64[R, K], preferences that hypernetworks are asked for.
+      tuning: whether "test" is measured on calibration examples, so that
+        settings can be chosen by it.
     """
     train = dataclasses.replace(recipe.train, seed=seed)
     options = dict(recipe.data_options)
@@ -134,7 +144,9 @@ class Trainer:
     both = self.data.held_out(2 * recipe.held_out)
     half = recipe.held_out
     self.calibration = jax.tree.map(lambda x: x[:half], both)
-    self.test = jax.tree.map(lambda x: x[half:], both)
+    self.test = self.calibration
+    if not tuning:
+      self.test = jax.tree.map(lambda x: x[half:], both)
 
   def run(self, cell: Any) -> dict[str, np.ndarray]:
     """Trains a cell, or reads what was measured of it.
@@ -150,7 +162,7 @@ class Trainer:
     if file.exists():
       with np.load(file, allow_pickle=False) as found:
         measured = dict(found)
-      if not _same(str(measured.pop("described", "")), described):
+      if not same(str(measured.pop("described", "")), described):
         raise ValueError(
           f"{file}: was measured of another recipe; give another workdir, or "
           "remove its folder to train it anew"
@@ -246,7 +258,7 @@ class Trainer:
       exact=cell.search == "exact",
       draws=cell.draws,
     )
-    params = self._fit(model, self.data, workdir, cell.learning_rate)
+    params = self._fit(model, self.data, workdir, rival=cell)
     scores = self._scores(lambda ray, x: model.predict(params, ray, x))
     return {"test": scores(self.rays), "cost": cost}
 
@@ -270,7 +282,7 @@ class Trainer:
       follows=_modulated(initial),
       draws=cell.draws,
     )
-    params = self._fit(model, self.data, workdir, cell.learning_rate)
+    params = self._fit(model, self.data, workdir, rival=cell)
     parts = branching.costs(
       anchor, jax.eval_shape(initial, jax.random.key(0)), example
     )
@@ -325,13 +337,17 @@ class Trainer:
     model: Any,
     data: Any,
     workdir: str,
-    learning_rate: float | None = None,
+    *,
+    rival: Hypernetwork | Branching | None = None,
     sandwich: slimmable_training.Sandwich | None = None,
   ) -> Any:
     """Trains what has `init`, `objective` and perhaps `gradients`."""
-    train = self.recipe.train
-    if learning_rate is not None:
-      train = dataclasses.replace(train, learning_rate=learning_rate)
+    train, tx = self.recipe.train, None
+    if rival is not None:
+      train = dataclasses.replace(train, learning_rate=rival.learning_rate)
+      tx = preference_models.optimizer(train, rival.share)
+    elif sandwich is not None:
+      tx = slimmable_training.optimizer(train, sandwich)
     gradients = getattr(model, "gradients", None)
     state = loop.fit(
       train,
@@ -339,14 +355,14 @@ class Trainer:
       model.init,
       registry.batches(data, self.recipe.data, train.batch_size, train.seed),
       workdir,
-      tx=sandwich and slimmable_training.optimizer(train, sandwich),
+      tx=tx,
       gradients=gradients,
       meta=self.recipe.describe() | {"cell": pathlib.Path(workdir).name},
     )
     return state.params
 
 
-def _same(then: str, now: str) -> bool:
+def same(then: str, now: str) -> bool:
   """Whether two descriptions say the same, of fields that both could have.
 
   Fields that came after one was written have their defaults in it.
