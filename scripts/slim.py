@@ -26,6 +26,7 @@ import rich
 from jaxttc import script
 from jaxttc.allocators import menu_search, width_planner, width_prices
 from jaxttc.evaluation import slimming, slimming_tables, trade_off_picture
+from jaxttc.tasks.multitask import registry
 
 _MODEL = flags.DEFINE_string(
   "model", None, "A slimmable network, .safetensors.", required=True
@@ -51,6 +52,11 @@ _RULE = flags.DEFINE_string(
 _SEARCH = flags.DEFINE_string(
   "search", "exhaustive", f"One of {', '.join(menu_search.SEARCHES)}."
 )
+_DATA = flags.DEFINE_string(
+  "data",
+  None,
+  "MODULE:FUNCTION of the model's data, if they are your own. It is imported.",
+)
 _HARDWARE = flags.DEFINE_string(
   "hardware", None, "Chip of a budget of joules, as the cost room names it."
 )
@@ -70,6 +76,8 @@ def slim() -> None:
     ValueError: in one line, for anything in them that cannot be.
     ImportError: if a picture is asked for, and matplotlib is missing.
   """
+  if _DATA.value is not None:
+    registry.resolve(_DATA.value)
   budget, unit = width_prices.parse_budget(_BUDGET.value, _UNIT.value)
   slimmer = slimming.Slimmer(
     _MODEL.value, batch=_BATCH.value, hardware=_HARDWARE.value, say=_say

@@ -103,6 +103,46 @@ class SeedAnalysis:
       self.table(cell, "test")(indices), self.prices(indices, "fraction")
     )
 
+  def fixed_decoders(self, cell: str) -> Points:
+    """Test scores if only the encoder is slimmed, and decoders never.
+
+    The encoder of each budget and preference has the best weighted calibration
+    score; a budget below the decoders' own cost buys nothing.
+    """
+    space = self.network.space
+    encoders = space.all_indices(len(space.encoder))
+    widest = np.full((len(encoders), len(space.tasks)), len(space.menu) - 1)
+    return self._best_of(cell, np.concatenate([encoders, widest], 1))
+
+  def random_search(self, cell: str, seed: int = 0) -> Points:
+    """Test scores of the best of random configurations, as the planner's.
+
+    As many are drawn as the planner measures to know every configuration:
+    menu ** (stages + 1); the narrowest is one of them, so that each budget buys
+    something.
+    """
+    space = self.network.space
+    passes = len(space.menu) ** (len(space.encoder) + 1)
+    drawn = np.random.default_rng(seed).integers(
+      0, len(space.menu), (passes, len(space.groups))
+    )
+    drawn[0] = 0
+    return self._best_of(cell, drawn)
+
+  def _best_of(self, cell: str, indices: np.ndarray) -> Points:
+    """For all rays and budgets the best of some configurations, by value."""
+    seen = self.table(cell, "calibration")
+    costs = self.prices(indices, "fraction")
+    weights = width_rules.value_weights(self.rays, self.prices, seen)
+    values = weights @ seen(indices).T
+    found = [
+      np.where(costs <= budget, values, -np.inf).argmax(1)
+      for budget in self.budgets
+      if (costs <= budget).any()
+    ]
+    rows = np.concatenate(found)
+    return Points(self.table(cell, "test")(indices[rows]), costs[rows])
+
   def single(self, cell: str) -> Points:
     """A model without widths, at the preferences that it was asked for."""
     found = self.measured[cell]

@@ -238,6 +238,12 @@ def own_figures(recipe: StudyRecipe, seed: SeedAnalysis) -> dict[str, Any]:
     figures["hypervolume_over_separate_slimmable_networks"] = (
       ours / seed.separate().volume()
     )
+  for name, points in (
+    ("fixed_decoders", seed.fixed_decoders(OURS)),
+    ("random_search", seed.random_search(OURS)),
+  ):
+    if volume := points.volume():  # fixed decoders may buy full widths only
+      figures[f"hypervolume_over_{name}"] = ours / volume
   for rule, name in _OTHER_RULES.items():
     volume = seed.planned(OURS, rule).volume()
     figures |= {

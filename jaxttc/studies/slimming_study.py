@@ -33,10 +33,11 @@ class StudyRecipe:
     recipe: data, network, and length of training, of all models.
     seeds: of everything.
     hypernetworks: (kind, width of the target, learning rate or None for one
-      that is tuned, search) each. They see as many preferences a step as ours
-      sees widths.
+      that is tuned, search) each.
     branching: widths of the streams of branching networks (CDMTA-lite); tuned
       if there are rates, else trained at the recipe's.
+    rivals_training: how both are trained. If None, they see as many
+      preferences a step as ours sees widths.
     rates: learning rates that are tried where one is open.
     tuning_seed: what they are tried with; none of `seeds`.
     static: widths of networks that are trained by themselves.
@@ -53,6 +54,7 @@ class StudyRecipe:
   seeds: tuple[int, ...] = (0, 1, 2)
   hypernetworks: tuple[tuple[str, float, float | None, str], ...] = ()
   branching: tuple[float, ...] = ()
+  rivals_training: slimming_cells.RivalTraining | None = None
   rates: tuple[float, ...] = ()
   tuning_seed: int = 1000
   static: tuple[float, ...] = ()
@@ -82,7 +84,9 @@ class StudyRecipe:
       tuned: learning rates by name, of those that leave theirs open.
     """
     found: list[Any] = []
-    draws = self.recipe.sandwich.widths
+    how = self.rivals_training or slimming_cells.RivalTraining(
+      self.recipe.sandwich.widths
+    )
     for kind, ratio, rate, search in self.hypernetworks:
       name = f"{kind}_{ratio:g}_{search}"
       if rate is None:
@@ -90,12 +94,12 @@ class StudyRecipe:
       else:
         name = f"{kind}_{ratio:g}_{rate:g}_{search}"
       found.append(
-        slimming_cells.Hypernetwork(name, kind, ratio, rate, search, draws)
+        slimming_cells.Hypernetwork(name, kind, ratio, rate, search, how)
       )
     for ratio in self.branching:
       name = f"branching_{ratio:g}"
       rate = tuned[name] if self.rates else self.recipe.train.learning_rate
-      found.append(slimming_cells.Branching(name, ratio, rate, draws))
+      found.append(slimming_cells.Branching(name, ratio, rate, how))
     return found
 
   def open(self) -> list[str]:

@@ -146,6 +146,47 @@ def test_plans_keep_to_their_budgets_and_volumes_are_theirs(recipe, analysis):
   assert points.volume() == pytest.approx(by_hand)
 
 
+def test_fixed_decoders_and_random_search_are_bounded_by_brute_force(analysis):
+  """Point by point, against a loop over what each may choose from."""
+  same = {
+    "slimmable": {
+      "calibration": analysis.measured["slimmable"]["test"],
+      "test": analysis.measured["slimmable"]["test"],
+    }
+  }
+  oracle = slimming_analysis.SeedAnalysis(analysis.recipe, same)
+  table, space = oracle.table("slimmable", "test"), oracle.network.space
+  low, high = (table(oracle.prices.ends[end])[0] for end in ("low", "high"))
+  weights = oracle.rays / np.maximum(high - low, 0.01)
+  every = space.all_indices()
+  costs = oracle.prices(every, "fraction")
+  stages = len(space.encoder)
+  fixed = (every[:, stages:] == len(space.menu) - 1).all(1)
+  expected = []
+  for budget in oracle.budgets:
+    for weight in weights:
+      values = [
+        table(row[None])[0] @ weight
+        for row, cost, whole in zip(every, costs, fixed, strict=True)
+        if whole and cost <= budget
+      ]
+      expected += [max(values)] if values else []
+  found = oracle.fixed_decoders("slimmable")
+  reached = (
+    found.scores.reshape(-1, len(weights), len(oracle.tasks)) * weights
+  ).sum(-1)
+  np.testing.assert_allclose(reached.ravel(), expected)
+  chance = oracle.random_search("slimmable")
+  value = oracle.planned("slimmable", "value")
+  assert chance.scores.shape == value.scores.shape
+  random, best = (
+    (points.scores.reshape(-1, len(weights), 3) * weights).sum(-1)
+    for points in (chance, value)
+  )
+  assert (random <= best + 1e-9).all()
+  assert chance.volume() == oracle.random_search("slimmable").volume()
+
+
 def test_the_best_rule_by_its_own_scores_is_the_brute_force(analysis):
   """With test scores to plan by, "value" is the optimum: a ratio of one."""
   same = {
@@ -244,15 +285,29 @@ def test_open_learning_rates_are_tuned_on_examples_that_are_not_reported(
     recipe,
     hypernetworks=(("norms", 0.5, None, "linear"),),
     branching=(),
-    rates=(1e-5, 2e-2),
+    rivals_training=slimming_cells.RivalTraining(share=0.5, alike=0.25),
+    rates=(1e-3, 2e-2),
     tuning_seed=7,
   )
   tuning = slimming_training.tune(tuned, str(tmp_path))
-  assert tuning.chosen == {"norms_0.5_linear": 2e-2}
   volumes = tuning.volumes["norms_0.5_linear"]
-  assert volumes[1e-5] < volumes[2e-2]
+  full = width_prices.WidthPrices(
+    tuned.recipe.spec(tuned.recipe.load_data()).build()
+  )
+  top = full(full.ends["high"], "macs")[0]
+  for rate in tuned.rates:
+    file = tmp_path / "tuning" / f"norms_0.5_linear_{rate:g}" / "scores.npz"
+    with np.load(file) as found:
+      saved = 1 - found["cost"] / top
+      points = np.column_stack(
+        [found["test"], np.full(len(tuned.rays()), saved)]
+      )
+    by_hand = hypervolume.hypervolume(points, np.zeros(4))
+    assert volumes[rate] == pytest.approx(by_hand)
+  best = max(tuned.rates, key=volumes.__getitem__)
+  assert tuning.chosen == {"norms_0.5_linear": best}
   (cell,) = tuned.rivals(tuning.chosen)
-  assert cell.learning_rate == 2e-2
+  assert cell.learning_rate == best
   trainer = slimming_cells.Trainer(
     tuned.recipe, 7, tmp_path / "tuning", tuned.rays(), tuning=True
   )
