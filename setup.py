@@ -82,6 +82,7 @@ setuptools.setup(
   packages=setuptools.find_packages(include=["jaxttc*"]),
   package_data={
     "jaxttc": [
+      "py.typed",
       "pretrained/*.safetensors",
       "pretrained/*.json",
       "pretrained/*.npz",

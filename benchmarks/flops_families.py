@@ -12,7 +12,13 @@ import jax.numpy as jnp
 from jaxttc.cost import flop_estimates, jaxpr_flops, transformer_flops
 from jaxttc.evaluation import model_accounts
 from jaxttc.models import config as config_lib
-from jaxttc.models import nested_transformer, slimmable, transformer
+from jaxttc.models import (
+  key_values,
+  nested_transformer,
+  reward_model,
+  slimmable,
+  transformer,
+)
 from jaxttc.models.slimmable import costs as slimmable_costs
 from jaxttc.models.slimmable import network as network_lib
 
@@ -193,8 +199,8 @@ def _rematerialised(config):
 
 def _decode_step(config, params, tokens):
   """One token a row, over an arena that rows share and their own columns."""
-  model, empty = transformer.Transformer(config), transformer.empty_key_values
-  context = transformer.Context(
+  model, empty = transformer.Transformer(config), key_values.empty_key_values
+  context = key_values.Context(
     arena=empty(config, (_GROUPS,), _SLOTS),
     arena_mask=jnp.ones((_GROUPS, _BRANCHES, _SLOTS), bool),
     arena_position=jnp.zeros((_GROUPS, _SLOTS), jnp.int32),
@@ -210,7 +216,7 @@ def _decode_step(config, params, tokens):
 
 def _reward_models() -> Iterator[Case]:
   config = dataclasses.replace(BASE, reading_layers=2)
-  model = transformer.ProcessRewardModel(config)
+  model = reward_model.ProcessRewardModel(config)
   params, tokens = _shapes(model), _ints(_ROWS, _LENGTH)
   shape = config.shape(outputs=1)
 

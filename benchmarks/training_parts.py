@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from benchmarks import timing, torch_transformer, training_speed
 from jaxttc import host_memory, results
-from jaxttc.models import transformer
+from jaxttc.models import key_values, transformer
 from jaxttc.training import cross_entropy
 
 _SIZE = "0.9M"
@@ -65,12 +65,12 @@ def _gradient(part, model, targets):
   """(params, x, gradient of the value) -> the value and its gradients."""
   rows, length = targets.shape
   positions = jnp.broadcast_to(jnp.arange(length), (rows, 1, length))
-  mask = transformer.causal_mask(jnp.ones((rows, length), jnp.int32))
+  mask = key_values.causal_mask(jnp.ones((rows, length), jnp.int32))
 
   def call(module, x):
     if part == "attention":
       none = (None, None)
-      empty = transformer.Context()
+      empty = key_values.Context()
       return module.attention[0](x, positions, mask, none, empty)[0]
     if part == "mlp":
       return module.mlp[0](x)

@@ -30,7 +30,7 @@ from benchmarks import decoding, timing
 from jaxttc.decoders import tree as tree_lib
 from jaxttc.inference import controllers, generation, tree_cache
 from jaxttc.models import config as config_lib
-from jaxttc.models import transformer
+from jaxttc.models import reward_model, transformer
 from jaxttc.verifiers import process_reward
 
 
@@ -187,7 +187,7 @@ class Searches:
         transformer.Transformer(self.config), policy, sizes.prompt_tokens - 1
       ),
       verifier=read(
-        transformer.ProcessRewardModel(self.config),
+        reward_model.ProcessRewardModel(self.config),
         verifier,
         sizes.prompt_tokens,
       ),
@@ -214,7 +214,7 @@ class Searches:
     )
     spans = generation.span_tokens(rows, sizes.step_tokens)
     rewards, _, read = process_reward.score(
-      transformer.ProcessRewardModel(self.config),
+      reward_model.ProcessRewardModel(self.config),
       verifier,
       state.verifier,
       tree_cache.path_mask(state.verifier.owner, state.parent, node),
@@ -279,7 +279,7 @@ class Searches:
     )
     length = jnp.full((whole.shape[0],), whole.shape[1], jnp.int32)
     _, judged = generation.prefill(
-      transformer.ProcessRewardModel(self.config), verifier, whole, length
+      reward_model.ProcessRewardModel(self.config), verifier, whole, length
     )
     rewards = process_reward.rewards(judged.logits[:, -1])
     shape = (sizes.problems, sizes.rows)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded policy: a 0.9M-parameter language model of worked problems.
+r"""The embedded policy: a 0.9M-parameter language model of worked problems.
 
 Stopped while it still errs, at about half of the test problems right when it
 answers tersely and greedily, so that search has something to gain. About 35

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded reward model, trained on the embedded policy's solutions.
+r"""The embedded reward model, trained on the embedded policy's solutions.
 
 First its trunk goes on learning where the policy stopped; then two layers
 above it learn where solutions go wrong. About 50 minutes on two CPU cores.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded generative verifier: it writes checks, then yes or no.
+r"""The embedded generative verifier: it writes checks, then yes or no.
 
 The embedded policy solves modular problems tersely, and goes on training on
 gold verifications of what it wrote. About 40 minutes on one CPU core.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who balances a cell best: solvers on hot starts, policies on traces.
+r"""Who balances a cell best: solvers on hot starts, policies on traces.
 
     python scripts/simulate.py --config=configs/balancing.py \
       --out=docs/results/balancing

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Budget guidance beside its peers, on the embedded thinker.
+r"""Budget guidance beside its peers, on the embedded thinker.
 
 At 0.4 to 0.7 of the length that thinking takes by itself, guidance is ahead of
 a hard cap and of budget forcing by more than 20 points, and it is as often

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Twelve ways to spend a budget at test time, on the same problems.
+r"""Twelve ways to spend a budget at test time, on the same problems.
 
     python scripts/compare.py --workdir=runs/compare \
       --out=docs/results/decoders

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A smaller model that only answers sums at once: System 1 beside another.
+r"""A smaller model that only answers sums at once: System 1 beside another.
 
 Goes on from `configs/fast_sums_warm.py`, at a rate that falls, on short sums
 for the most part, as the fast mode of `configs/two_speed_lm.py` was trained. A

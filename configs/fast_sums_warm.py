@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""First part of a smaller model that only answers sums at once.
+r"""First part of a smaller model that only answers sums at once.
 
 Half as wide as the model of `configs/two_speed_lm.py`, and never shown a sum
 worked out. It learns at a high rate here; `configs/fast_sums_lm.py` goes on

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reinforcement learning with rollouts allocated by a knapsack, and its study.
+r"""Reinforcement learning with rollouts allocated by a knapsack, and its study.
 
 A small model learns modular arithmetic from text in which some moduli are rare,
 then goes on from rewards of right and wrong. Any strategy by a flag, such as

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop closed: our own decoders as the load of a machine room.
+r"""The loop closed: our own decoders as the load of a machine room.
 
     python scripts/simulate.py --config=configs/loop.py \
       --out=docs/results/loop

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress against outcomes as the reward of episodes: a table of logits.
+r"""Progress against outcomes as the reward of episodes: a table of logits.
 
     python scripts/study_progress.py --config=configs/mrt.py \
       --out=docs/results/mrt

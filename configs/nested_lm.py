@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded policy with a dial: one model, four widths.
+r"""The embedded policy with a dial: one model, four widths.
 
 Goes on from the embedded policy, whose units are first put in order of
 importance, on shorter worked problems with terse solutions. The narrowest

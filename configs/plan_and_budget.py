@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Budgets split over four sums, bought as votes and as hard caps.
+r"""Budgets split over four sums, bought as votes and as hard caps.
 
     python scripts/study_plans.py --config=configs/plan_and_budget.py \
       --out=docs/results/plan_and_budget

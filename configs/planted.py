@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training with and without a verifier, on planted subsequences.
+r"""Training with and without a verifier, on planted subsequences.
 
     python scripts/study_planted.py --config=configs/planted.py \
       --workdir=runs/planted --out=docs/results/verifier_based

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many servers a power budget carries, by policy, and where it breaks.
+r"""How many servers a power budget carries, by policy, and where it breaks.
 
     python scripts/simulate.py --config=configs/polca.py \
       --out=docs/results/polca

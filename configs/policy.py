@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A budget policy against the best single decoder, at equal tokens.
+r"""A budget policy against the best single decoder, at equal tokens.
 
     python scripts/study_policy.py --config=configs/policy.py \
       --cells=runs/compare --out=docs/results/policy \

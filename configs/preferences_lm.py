@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How to split one budget between demonstrations and pairs: a language model.
+r"""How to split one budget between demonstrations and pairs: a language model.
 
     python scripts/study_preferences.py --config=configs/preferences_lm.py \
       --workdir=runs/preferences_lm --out=docs/results/preferences_lm

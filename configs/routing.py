@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routing between nine language models, priced by their parameters.
+r"""Routing between nine language models, priced by their parameters.
 
     python scripts/study_routing.py --config=configs/routing.py \
       --workdir=runs/routing --out=docs/results/routing

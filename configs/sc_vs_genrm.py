@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When to solve and when to verify, measured on the embedded models.
+r"""When to solve and when to verify, measured on the embedded models.
 
     python scripts/study_verification.py --config=configs/sc_vs_genrm.py \
       --workdir=runs/sc_vs_genrm --out=docs/results/sc_vs_genrm

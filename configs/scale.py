@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SCALE on chains of digit sums: 120 chains of 5 steps for each of 3 seeds.
+r"""SCALE on chains of digit sums: 120 chains of 5 steps for each of 3 seeds.
 
     python scripts/study_scale.py --config=configs/scale.py \
       --workdir=runs/scale --out=docs/results/scale

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SCALE over two models: a small one answers at once, a larger one thinks.
+r"""SCALE over two models: a small one answers at once, a larger one thinks.
 
     python scripts/study_scale.py --config=configs/scale_two_models.py \
       --workdir=runs/scale_two_models --out=docs/results/scale_two_models

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How simulations of clusters scale, and a thousand designs in minutes.
+r"""How simulations of clusters scale, and a thousand designs in minutes.
 
     python scripts/simulate.py --config=configs/scaling.py \
       --out=docs/results/scaling

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Four questions about several real digits in one picture, at any width.
+r"""Four questions about several real digits in one picture, at any width.
 
     python scripts/train.py --config=configs/slimmable_digits.py \
       --workdir=runs/slimmable_digits --export=runs/slimmable_digits.safetensors

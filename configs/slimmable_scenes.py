@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Segmentation, depth, normals and edges of rendered scenes, at any width.
+r"""Segmentation, depth, normals and edges of rendered scenes, at any width.
 
     python scripts/train.py --config=configs/slimmable_scenes.py \
       --workdir=runs/slimmable_scenes --export=runs/slimmable_scenes.safetensors

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three regressions of vectors that share features, at any width.
+r"""Three regressions of vectors that share features, at any width.
 
     python scripts/train.py --config=configs/slimmable_vectors.py \
       --workdir=runs/slimmable_vectors \

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The comparison that `make solve` runs: small enough for two cores.
+r"""The comparison that `make solve` runs: small enough for two cores.
 
     python scripts/compare.py --config=configs/solve_demo.py \
       --workdir=runs/solve

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Voting against verifying on a simulated solver and verifier.
+r"""Voting against verifying on a simulated solver and verifier.
 
     python scripts/simulate.py --config=configs/solve_or_verify.py \
       --out=docs/results/solve_or_verify

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serving clusters with phases split (Splitwise, Patel et al. 2024).
+r"""Serving clusters with phases split (Splitwise, Patel et al. 2024).
 
     python scripts/simulate.py --config=configs/splitwise.py \
       --out=docs/results/splitwise

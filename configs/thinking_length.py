@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded thinker's length predictor: a Gamma for every next token.
+r"""The embedded thinker's length predictor: a Gamma for every next token.
 
 About 2 minutes on one CPU core.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded thinker's other length predictor: a discrete law, a bin a token.
+r"""The embedded thinker's other length predictor: a discrete law, bin by token.
 
 About 3 minutes on one CPU core.
 

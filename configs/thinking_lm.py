@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded thinker: sums of digits, in short lines or in long ones.
+r"""The embedded thinker: sums of digits, in short lines or in long ones.
 
 About 6 minutes on one CPU core. Thinking in full it is right in at least 97%
 of questions, and so it is in concise lines alone.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tunes the embedded policy on preference pairs from a file, by DPO.
+r"""Tunes the embedded policy on preference pairs from a file, by DPO.
 
     python scripts/train.py --config=configs/tune_dpo.py \
       --workdir=runs/tune_dpo --export=runs/tune_dpo.safetensors

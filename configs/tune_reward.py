@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a reward model on preference pairs from a file.
+r"""Trains a reward model on preference pairs from a file.
 
     python scripts/train.py --config=configs/tune_reward.py \
       --workdir=runs/tune_reward --export=runs/tune_reward.safetensors

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finetunes the embedded policy on demonstrations, packed, from a file.
+r"""Finetunes the embedded policy on demonstrations, packed, from a file.
 
     python scripts/train.py --config=configs/tune_sft.py \
       --workdir=runs/tune_sft --export=runs/tune_sft.safetensors

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small model with two modes: it answers a sum at once, or works it out.
+r"""A small model with two modes: it answers a sum at once, or works it out.
 
 Sums of digits, in chains (`tasks.digit_chains`). It has seen sums of any length
 worked out, but hardly a long one answered at once. About five minutes

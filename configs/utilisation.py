@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machines over time, and what requests wait: maps and distributions.
+r"""Machines over time, and what requests wait: maps and distributions.
 
     python scripts/simulate.py --config=configs/utilisation.py \
       --out=docs/results/utilisation

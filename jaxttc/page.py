@@ -62,6 +62,23 @@ def figure(height: float) -> Figure:
   return made
 
 
+def check(path: str | os.PathLike[str]) -> None:
+  """Refuses a picture that could not be written, before it is worked for.
+
+  Raises:
+    ImportError: if matplotlib is not installed.
+    ValueError: if the suffix is of no format that can be written.
+  """
+  with style():
+    known = sorted(figure(1.0).canvas.get_supported_filetypes())
+  suffix = os.path.splitext(os.fspath(path))[1].removeprefix(".").lower()
+  if suffix not in known:
+    raise ValueError(
+      f"{os.fspath(path)}: expected a picture of one of the formats "
+      f"{', '.join(known)}"
+    )
+
+
 def save(drawn: Figure, path: str | os.PathLike[str]) -> None:
   """Writes a figure; the suffix names the format (.png, .svg, .pdf)."""
   folder = os.path.dirname(os.fspath(path))

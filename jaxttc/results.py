@@ -113,6 +113,14 @@ class Claim:
     return _COMPARISONS[self.comparison](self.value, self.bar)
 
   @property
+  def crosses(self) -> bool:
+    """Whether the interval has ends on both sides of the bar."""
+    if self.bar is None or self.low is None:
+      return False
+    meets = _COMPARISONS[self.comparison]
+    return meets(self.low, self.bar) != meets(self.high, self.bar)
+
+  @property
   def figure(self) -> str:
     """The value, with its interval if it has one, as documents show it."""
     if self.low is None:
@@ -246,16 +254,32 @@ def claims(folder: str | os.PathLike[str]) -> dict[str, tuple[Claim, ...]]:
 
 
 def table(claims_by_file: Mapping[str, Sequence[Claim]]) -> "rich_table.Table":
-  """Returns claims as a table to print, a row a claim."""
+  """Returns claims as a table to print, a row a claim.
+
+  Its last column says whether the figure meets its bar, and whether the
+  interval has ends on both sides of it: then other seeds might say otherwise.
+  """
   from rich import table as rich_table  # Not at the top: writers need none.
 
   made = rich_table.Table("file", "claim", "figure", "bar", "holds")
   words = {None: "-", True: "yes", False: "[red]no[/red]"}
+  crossing = ", interval crosses"
   for file, held in claims_by_file.items():
     for claim in held:
       bar = "-" if claim.bar is None else f"{claim.comparison} {claim.bar:g}"
-      made.add_row(file, claim.name, claim.figure, bar, words[claim.holds])
+      holds = words[claim.holds] + (crossing if claim.crosses else "")
+      made.add_row(file, claim.name, claim.figure, bar, holds)
   return made
+
+
+def show(claims_by_file: Mapping[str, Sequence[Claim]]) -> None:
+  """Prints claims as a table, as wide as it needs: no name is cut."""
+  from rich import console as rich_console
+
+  wide = rich_console.Console(width=10_000)
+  made = table(claims_by_file)
+  width = wide.measure(made).maximum
+  rich_console.Console(width=width).print(made)
 
 
 def fill(text: str, claims_by_file: Mapping[str, Sequence[Claim]]) -> str:

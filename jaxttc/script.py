@@ -19,9 +19,8 @@ from typing import Any
 from absl import app, flags
 from absl import logging as absl_logging
 import jax
-from ml_collections import config_flags
 
-from jaxttc import simulation
+from jaxttc import arguments, simulation
 
 _TALKATIVE = (
   "httpx",  # a line a request
@@ -64,7 +63,7 @@ def run(main: Callable[[list[str]], None], path: str) -> None:
       logging.getLogger(name).setLevel(logging.WARNING)
     main(argv)
 
-  app.run(quiet_main)
+  arguments.run(quiet_main)
 
 
 def run_study(
@@ -86,8 +85,8 @@ def run_study(
     refused: errors that are told in one line.
   """
   name = pathlib.Path(path).name
-  config = config_flags.DEFINE_config_file(
-    "config", None, "File with get_config() -> recipe.", lock_config=True
+  config = arguments.define_config(
+    "config", None, "File with get_config() -> recipe."
   )
   where = "<workdir>/study" if out is None else out
   target = flags.DEFINE_string(

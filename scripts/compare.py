@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares decoders at equal budgets: a table, pictures and claims.
+r"""Compares decoders at equal budgets: a table, pictures and claims.
 
     python scripts/compare.py --config=configs/solve_demo.py \
       --workdir=runs/solve
@@ -16,19 +16,17 @@ import shlex
 import sys
 
 from absl import app, flags
-from ml_collections import config_flags
 import rich
 
+from jaxttc import arguments, results, script
 from jaxttc import mesh as mesh_lib
-from jaxttc import results, script
 from jaxttc.evaluation import comparing, comparison_report, tables
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_CONFIG = config_flags.DEFINE_config_file(
+_CONFIG = arguments.define_config(
   "config",
   str(_ROOT / "configs" / "compare.py"),
   "File with get_config() -> CompareRecipe.",
-  lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", "runs/compare", "Folder of cells.")
 _OUT = flags.DEFINE_string(

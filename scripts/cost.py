@@ -30,8 +30,8 @@ import json
 import pathlib
 
 from absl import app, flags
-from ml_collections import config_flags
 
+from jaxttc import arguments
 from jaxttc.cost import carbon, energy, ledger_file, verdicts
 from jaxttc.cost import card as card_lib
 from jaxttc.cost import hardware as hardware_lib
@@ -39,7 +39,7 @@ from jaxttc.cost import ledger as ledger_lib
 from jaxttc.cost import rules as rules_lib
 from jaxttc.evaluation import model_accounts
 
-_CONFIG = config_flags.DEFINE_config_file(
+_CONFIG = arguments.define_config(
   "config", None, "File with get_config() -> recipe that trains a model."
 )
 _MODEL = flags.DEFINE_string(
@@ -218,4 +218,4 @@ def _write(card: card_lib.Card) -> None:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  arguments.run(main)

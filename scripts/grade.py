@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures how often the grader agrees with labels and references.
+r"""Measures how often the grader agrees with labels and references.
 
-  python scripts/grade.py --data=<model_solutions.jsonl> \\
+  python scripts/grade.py --data=<model_solutions.jsonl> \
     --gsm8k=<train.jsonl> --math500=<test.jsonl>
 
 Prints a table and every disagreement; writes <out>.json and <out>.png. Only
@@ -12,7 +12,7 @@ from absl import app, flags
 import rich
 from rich import table as table_lib
 
-from jaxttc import results
+from jaxttc import arguments, results
 from jaxttc.evaluation import statistics
 from jaxttc.tasks import jsonl
 from jaxttc.verifiers import agreement
@@ -80,4 +80,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  arguments.run(main)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples solutions of generated problems, and makes data to tune with.
+r"""Samples solutions of generated problems, and makes data to tune with.
 
     python scripts/sample_pairs.py --policy=arithmetic_lm --problems=160 \
       --out=configs/data

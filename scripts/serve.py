@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves a model over HTTP, as OpenAI's API does, with budgets on top.
+r"""Serves a model over HTTP, as OpenAI's API does, with budgets on top.
 
     python scripts/serve.py
     python scripts/serve.py --port=8080 --api_key_env=MY_KEY \
@@ -16,16 +16,14 @@ docs/serving.md says what requests may ask for. SIGTERM ends it cleanly.
 import pathlib
 
 from absl import app, flags
-from ml_collections import config_flags
 
-from jaxttc import script
+from jaxttc import arguments, script
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_CONFIG = config_flags.DEFINE_config_file(
+_CONFIG = arguments.define_config(
   "config",
   str(_ROOT / "configs" / "serve.py"),
   "File with get_config() -> ServeRecipe.",
-  lock_config=True,
 )
 _DTYPE = flags.DEFINE_string("dtype", None, "What models are kept in.")
 _ATTENTION = flags.DEFINE_string("attention", None, "How they compute it.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Simulates a part of the machine room, as a config describes it.
+r"""Simulates a part of the machine room, as a config describes it.
 
     python scripts/simulate.py --config=configs/splitwise.py \
       --out=docs/results/splitwise
@@ -11,12 +11,11 @@ picture. Override any field of the recipe: --config.seeds=0,1.
 import pathlib
 
 from absl import app, flags
-from ml_collections import config_flags
 
-from jaxttc import script, simulation
+from jaxttc import arguments, script, simulation
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "File with get_config() -> recipe.", lock_config=True
+_CONFIG = arguments.define_config(
+  "config", None, "File with get_config() -> recipe."
 )
 _OUT = flags.DEFINE_string(
   "out", None, "Where .json and .png go; default runs/simulate/<config>."

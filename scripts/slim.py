@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chooses the widths of a trained network for a budget and a preference.
+r"""Chooses the widths of a trained network for a budget and a preference.
 
     python scripts/slim.py --model=runs/slimmable_scenes.safetensors \
       --budget=0.5 --preference=segmentation:2,depth:1,normals:1,edges:0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Solves problems under a budget: a config file in, JSON lines out.
+r"""Solves problems under a budget: a config file in, JSON lines out.
 
     python scripts/solve.py
     python scripts/solve.py --config.problems.path=questions.jsonl \
@@ -23,15 +23,30 @@
 --config.verifier; --width=0.5 for --config.width: how much of a policy that
 was trained at several widths; --dtype=int8 (or float32, bfloat16, float16) for
 --config.dtype: what models in this process are kept in; --attention=plain (or
-auto, fused) for --config.attention. What the task's recipe leaves open
-(PROBLEMS, POLICY, VERIFIER) must be named.
+auto, fused) for --config.attention; --budget, --decoder, --seed and --count
+for --config.budget, .decoder, .seed and .problems.count. What the task's
+recipe leaves open (PROBLEMS, POLICY, VERIFIER) must be named.
 
-    python scripts/solve.py --policy=auto \
-      --config.budget=generated_tokens=80 --picture=runs/solve/budget.png
+    python scripts/solve.py --policy=auto --budget=generated_tokens=80 \
+      --picture=runs/solve/budget.png
+    python scripts/solve.py --router=nested_lm@0.25,nested_lm@0.5,nested_lm \
+      --budget=flops=300M
 
 --policy=auto (or a file of scripts/study_policy.py --export) chooses for every
 problem a decoder and a cap, or none, so that all problems together keep the
-budget, which is then the mean of a problem: docs/policies.md.
+budget, which is then the mean of a problem: docs/policies.md. For models that
+the policy was not fitted to, it is --policy=plain: an even split, and doubtful
+answers are asked again. --router names several models, the cheapest first; the
+policy then chooses among these, too: docs/routing.md.
+
+    python scripts/solve.py --thinking="guided(budget=14)"
+    python scripts/solve.py --model=Qwen3-1.7B --problems=test.jsonl \
+      --thinking="hard_cap(budget=2000)" --config.sampling.max_tokens=3000
+
+--thinking decodes a model that thinks before it answers, each thought within
+its budget, in place of a search: docs/budget_guidance.md. By itself it takes
+configs/thinking.py, the embedded model that thinks. Answers then say how many
+tokens each thought took, and how it ended.
 
 --mesh spreads problems and models over devices, --processes joins those of
 other hosts: docs/scaling_out.md says which to use when.
@@ -49,17 +64,17 @@ import shlex
 import sys
 
 from absl import app, flags
-from ml_collections import config_flags
 import rich
 
+from jaxttc import arguments, page, script
 from jaxttc import mesh as mesh_lib
-from jaxttc import script
 from jaxttc.cost import ledger_file
 from jaxttc.evaluation import (
   policy_report,
   policy_solving,
   short_arguments,
   solving,
+  thinking_solving,
 )
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -72,11 +87,10 @@ if __name__ == "__main__":  # config flags read the arguments when defined
   except ValueError as error:
     raise SystemExit(f"solve.py: {error}") from None
 
-_CONFIG = config_flags.DEFINE_config_file(
+_CONFIG = arguments.define_config(
   "config",
   str(_ROOT / "configs" / "solve.py"),
   "File with get_config() -> SolveRecipe.",
-  lock_config=True,
 )
 _OUT = flags.DEFINE_string("out", "runs/solve/answers.jsonl", "Answers.")
 _LEDGER = flags.DEFINE_string(
@@ -91,6 +105,12 @@ _POLICY = flags.DEFINE_string(
 )
 _PICTURE = flags.DEFINE_string(
   "picture", None, "With --policy: draw where each problem's budget went."
+)
+_ROUTER = flags.DEFINE_list(
+  "router",
+  [],
+  "Models to choose from, cheapest first, as nested_lm@0.5,nested_lm; with "
+  "--policy, which is auto if not given.",
 )
 _PROCESSES = flags.DEFINE_string(
   "processes", "", "Join others: auto, or HOST:PORT,COUNT,INDEX."
@@ -107,12 +127,19 @@ def main(argv: list[str]) -> None:
       ledger = ledger_file.opened(
         _LEDGER.value, pathlib.Path(_LEDGER.value).stem
       )
-    if _PICTURE.value and not _POLICY.value:
+    policy = _POLICY.value or ("auto" if _ROUTER.value else None)
+    if _PICTURE.value and not policy:
       raise ValueError("--picture shows what a policy did; give --policy, too")
-    run = solving.solve_to_file
-    if _POLICY.value:
+    if _PICTURE.value:
+      page.check(_PICTURE.value)
+    thinks = bool(_CONFIG.value.thinking)
+    run = thinking_solving.solve_to_file if thinks else solving.solve_to_file
+    if policy:
+      for argument in sys.argv:
+        if argument.startswith("--config.decoder="):
+          raise ValueError(f"{argument}: a policy chooses the decoders")
       run = functools.partial(
-        policy_solving.solve_to_file, policy=_POLICY.value
+        policy_solving.solve_to_file, policy=policy, router=_ROUTER.value
       )
     rows = run(
       _CONFIG.value,
@@ -121,7 +148,7 @@ def main(argv: list[str]) -> None:
       mesh=mesh_lib.parse(_MESH.value),
       ledger=ledger,
     )
-  except ValueError as error:
+  except (ValueError, ImportError) as error:
     raise SystemExit(f"solve.py: {error}") from None
   except KeyboardInterrupt:
     print(
@@ -132,7 +159,9 @@ def main(argv: list[str]) -> None:
     raise SystemExit(130) from None
   if mesh_lib.is_first():
     rich.print(solving.summary(rows))
-    if _POLICY.value:
+    if thinks:
+      rich.print(thinking_solving.table(rows))
+    if policy:
       rich.print(policy_report.table(rows))
     if _PICTURE.value:
       policy_report.draw(rows, _PICTURE.value)

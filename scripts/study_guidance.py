@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares ways to keep a model's thinking within a budget.
+r"""Compares ways to keep a model's thinking within a budget.
 
     python scripts/study_guidance.py --config=configs/budget_guidance.py \
       --out=docs/results/budget_guidance

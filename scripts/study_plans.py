@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures ways to split a budget over the sub-questions of a plan.
+r"""Measures ways to split a budget over the sub-questions of a plan.
 
     python scripts/study_plans.py --config=configs/plan_and_budget.py \
       --out=docs/results/plan_and_budget

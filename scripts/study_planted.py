@@ -1,19 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares training with and without a verifier on planted subsequences.
+r"""Compares training with and without a verifier on planted subsequences.
 
     python scripts/study_planted.py --config=configs/planted.py \
       --workdir=runs/planted --out=docs/results/verifier_based
 
-Measures a file a point of the study, then writes figures, claims and a picture.
+With --config=configs/verifier_based_lm.py, on a language model, with a learned
+verifier.
+
+Measures point by point, then writes figures, claims and a picture.
 Run the same command again after a stop, or a kill, and it goes on.
 """
 
 from jaxttc import script, simulation
-from jaxttc.studies import planted_report, planted_study
+from jaxttc.studies import (
+  planted_report,
+  planted_study,
+  verifier_language_report,
+  verifier_language_study,
+)
 
 
-def study(recipe: planted_study.StudyRecipe, workdir: str) -> simulation.Study:
+def study(
+  recipe: planted_study.StudyRecipe
+  | verifier_language_study.LanguageVerifierRecipe,
+  workdir: str,
+) -> simulation.Study:
   """Runs or resumes the study."""
+  if isinstance(recipe, verifier_language_study.LanguageVerifierRecipe):
+    found = verifier_language_study.run(recipe, workdir, print)
+    return verifier_language_report.study(recipe, found)
   return planted_report.study(recipe, planted_study.run(recipe, workdir))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fits budget policies to a comparison's cells, and judges them cross-fitted.
+r"""Fits budget policies to a comparison's cells, and judges them cross-fitted.
 
     python scripts/study_policy.py --config=configs/policy.py \
       --cells=runs/compare --out=docs/results/policy \
@@ -15,24 +15,21 @@ Run the same command again after a stop, or a kill, and it goes on.
 import pathlib
 
 from absl import app, flags
-from ml_collections import config_flags
 
-from jaxttc import script, simulation
+from jaxttc import arguments, script, simulation
 from jaxttc.evaluation import budget_policies, policy_report
 from jaxttc.studies import policy_claims, policy_study
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_CONFIG = config_flags.DEFINE_config_file(
+_CONFIG = arguments.define_config(
   "config",
   str(_ROOT / "configs" / "policy.py"),
   "File with get_config() -> StudyRecipe.",
-  lock_config=True,
 )
-_COMPARE = config_flags.DEFINE_config_file(
+_COMPARE = arguments.define_config(
   "compare",
   str(_ROOT / "configs" / "compare.py"),
   "File with get_config() -> CompareRecipe.",
-  lock_config=True,
 )
 _CELLS = flags.DEFINE_string("cells", "runs/compare", "Folder of cells.")
 _OUT = flags.DEFINE_string(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks how to split one budget between demonstrations and preference pairs.
+r"""Asks how to split one budget between demonstrations and preference pairs.
 
     python scripts/study_preferences.py --config=configs/preferences.py \
       --workdir=runs/preferences --out=docs/results/sft_vs_dpo

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares rewards of progress with rewards of outcomes.
+r"""Compares rewards of progress with rewards of outcomes.
 
     python scripts/study_progress.py --config=configs/mrt.py \
       --out=docs/results/mrt

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains by reinforcement with rollouts given out by rival strategies.
+r"""Trains by reinforcement with rollouts given out by rival strategies.
 
     python scripts/study_rollouts.py --config=configs/knapsack_rl.py:study \
       --workdir=runs/knapsack_study --out=docs/results/knapsack_rl

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares routers between models on real questions.
+r"""Compares routers between models on real questions.
 
     python scripts/study_routing.py --config=configs/routing.py \
       --workdir=runs/routing --out=docs/results/routing

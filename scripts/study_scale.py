@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures which steps of a chain are worth thinking through.
+r"""Measures which steps of a chain are worth thinking through.
 
     python scripts/study_scale.py --config=configs/scale.py \
       --workdir=runs/scale --out=docs/results/scale

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares a slimmable network with every published alternative.
+r"""Compares a slimmable network with every published alternative.
 
     python scripts/study_slimming.py \
       --config=configs/slimmable_vectors.py:study \
@@ -14,14 +14,12 @@ then run once without it.
 import pathlib
 
 from absl import app, flags, logging
-from ml_collections import config_flags
-import rich
 
-from jaxttc import results, script
+from jaxttc import arguments, results, script
 from jaxttc.studies import slimming_report, slimming_study
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "File with get_config() -> StudyRecipe.", lock_config=True
+_CONFIG = arguments.define_config(
+  "config", None, "File with get_config() -> StudyRecipe."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of trained models.")
 _OUT = flags.DEFINE_string(
@@ -55,7 +53,7 @@ def main(argv: list[str]) -> None:
   except (ValueError, FloatingPointError) as error:
     raise SystemExit(f"study_slimming.py: {error}") from None
   file = f"{pathlib.Path(out).name}.json"
-  rich.print(results.table({file: claims}))
+  results.show({file: claims})
   print(f"{out}.json\n{out}.png")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains the model that a recipe describes; resumes where it was stopped.
+r"""Trains the model that a recipe describes; resumes where it was stopped.
 
     python scripts/train.py --config=configs/arithmetic_lm.py \
       --workdir=runs/arithmetic_lm --export=runs/arithmetic_lm.safetensors
@@ -13,14 +13,13 @@ import pathlib
 
 from absl import app, flags, logging
 import jax
-from ml_collections import config_flags
 
+from jaxttc import arguments, script
 from jaxttc import mesh as mesh_lib
-from jaxttc import script
 from jaxttc.cost import ledger_file
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "File with get_config() -> recipe.", lock_config=True
+_CONFIG = arguments.define_config(
+  "config", None, "File with get_config() -> recipe."
 )
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder of checkpoints and metrics.", required=True

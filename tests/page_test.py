@@ -29,3 +29,11 @@ def test_the_suffix_names_the_format(tmp_path):
   with page.style():
     page.save(page.figure(1.0), tmp_path / "empty.svg")
   assert "<svg" in (tmp_path / "empty.svg").read_text()
+
+
+def test_a_format_is_refused_before_anything_is_drawn(tmp_path):
+  page.check(tmp_path / "fine.SVG")
+  with pytest.raises(ValueError, match=r"x\.xyz: expected a picture of one of"):
+    page.check("x.xyz")
+  with pytest.raises(ValueError, match="png"):
+    page.check("nothing")

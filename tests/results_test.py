@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import subprocess
 import sys
 
 import hypothesis
@@ -41,6 +42,33 @@ def test_claim_holds_for_each_comparison():
   assert holds("<=") == [True, True, False]
   assert holds("<") == [True, False, False]
   assert results.Claim("c", 1.0).holds is None
+
+
+@pytest.mark.parametrize(
+  ("claim", "crosses"),
+  [
+    (results.Claim("c", 2.0, 1.0, 3.0, bar=1.5), True),
+    (results.Claim("c", 1.0, 0.5, 3.0, bar=1.5), True),
+    (results.Claim("c", 2.0, 1.5, 3.0, bar=1.5), False),
+    (results.Claim("c", 2.0, 1.5, 3.0, bar=1.5, comparison=">"), True),
+    (results.Claim("c", 2.0, 1.0, 3.0, bar=2.5, comparison="<="), True),
+    (results.Claim("c", 2.0, 1.0, 3.0, bar=3.5, comparison="<"), False),
+    (results.Claim("c", 2.0, 1.0, 3.0), False),
+    (results.Claim("c", 2.0, bar=1.5), False),
+  ],
+)
+def test_an_interval_crosses_a_bar_between_its_ends(claim, crosses):
+  assert claim.crosses == crosses
+
+
+def test_a_table_cuts_nothing_where_there_is_no_terminal(capsys, monkeypatch):
+  monkeypatch.setenv("COLUMNS", "40")
+  name = "a_name_that_is_longer_than_any_terminal_" * 3
+  results.show({"file.json": [results.Claim(name, 2.0, 1.0, 3.0, bar=1.5)]})
+  row = [line for line in capsys.readouterr().out.splitlines() if name in line]
+  assert len(row) == 1
+  for cell in ("file.json", "2 [1, 3]", ">= 1.5", "yes, interval crosses"):
+    assert cell in row[0]
 
 
 @pytest.mark.parametrize(
@@ -268,3 +296,29 @@ def test_claim_over_runs_spans_them():
   assert same.low == same.value == same.high == 0.1
   middle = results.claim_over("ms", [1.0, 2.0, 9.0], middle=max)
   assert middle.value == 9.0
+
+
+def test_the_script_shows_what_is_asked_for(tmp_path):
+  missed = results.Claim("missed", 1.0, bar=2.0)
+  _write(tmp_path / "one.json", claims=[_CLAIM, missed])
+  _write(tmp_path / "two.json", claims=[_CLAIM])
+  root = pathlib.Path(__file__).resolve().parents[1]
+
+  def run(*given):
+    return subprocess.run(
+      [
+        *(sys.executable, str(root / "scripts" / "claims.py")),
+        *(f"--results={tmp_path}", f"--document={os.devnull}", *given),
+      ],
+      capture_output=True,
+      text=True,
+      check=False,
+      env=os.environ | {"PYTHONPATH": str(root)},
+    )
+
+  shown = run("--missed").stdout
+  assert "missed" in shown and "accuracy" not in shown
+  shown = run("--file=two.json").stdout
+  assert "two.json" in shown and "one.json" not in shown
+  refused = run("--file=tow.json")
+  assert refused.returncode == 1 and "did you mean two.json" in refused.stderr

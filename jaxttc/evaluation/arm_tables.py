@@ -80,14 +80,9 @@ class ArmTable(NamedTuple):
     return np.array([arm.cap for arm in self.arms])
 
   @property
-  def decoders(self) -> list[str]:
-    """The different decoders, in the order of the arms."""
-    return list(dict.fromkeys(arm.decoder for arm in self.arms))
-
-  @property
   def groups(self) -> np.ndarray:
-    """i64[K], the place of each arm's decoder in `decoders`."""
-    return np.array([self.decoders.index(arm.decoder) for arm in self.arms])
+    """i64[K], equal for arms of one model and decoder; in order of the arms."""
+    return budget_policies.search_groups(self.arms)
 
   @property
   def looked(self) -> Bool[np.ndarray, " K"]:

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Budget policies: which decoder, with how many tokens, a question is worth.
 
-A policy knows some *arms*, each a decoder with a cap on generated tokens, and
-forecasts from a question's text how likely each arm answers it, and how many
-tokens it will take. It is fitted for one language model and one reward model
+A policy knows some *arms*, each a decoder of some model with a cap on
+generated tokens, and forecasts from a question's text how likely each arm
+answers it, and how many tokens it will take. It is fitted for certain models
 (`policy_fitting`), and refuses others. It may know what arms cost on other
 fields than tokens, and look at answers to ask again (`policy_cascades`). `AUTO`
-ships with the package; a policy
-is one .npz file of arrays and a description, read without pickle.
+ships with the package; a policy is one .npz file of arrays and a description,
+read without pickle.
 """
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import functools
 import hashlib
 import io
 import json
@@ -24,26 +23,26 @@ import zipfile
 from jaxtyping import Float
 import numpy as np
 
+from jaxttc.allocators import policies
 from jaxttc.cost import budget as budget_lib
 from jaxttc.decoders import base as decoders_base
 from jaxttc.evaluation import (
   cost_laws,
   decoder_text,
+  looks,
   policy_cascades,
   solving,
 )
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.predictors import routing
 from jaxttc.runtime import settings as settings_lib
+from jaxttc.tasks import problems as problems_lib
 
 AUTO = "auto"
 _SHIPPED = pathlib.Path(__file__).parent.parent / "pretrained"
 _SUFFIX = "_policy.npz"
 _TEXTS = ("words", "characters", "bits")
 _EMBED = ("rarity", "projection", "centre", "scale")
-
-# Runs share their decoders, so that each is compiled once in a process.
-_built = functools.lru_cache(decoder_text.build)
 
 
 class Arm(NamedTuple):
@@ -52,15 +51,23 @@ class Arm(NamedTuple):
   Attributes:
     decoder: e.g. "astar(children=4)"; see `decoder_text`.
     cap: generated tokens that it can never exceed.
+    model: name of the model that is asked; "" where there is but one.
   """
 
   decoder: str
   cap: int
+  model: str = ""
+
+  @property
+  def search(self) -> tuple[str, str]:
+    """Model and decoder: arms that differ in their caps alone share it."""
+    return self.model, self.decoder
 
   @property
   def label(self) -> str:
     """A short name, such as "astar, 240"; not unique."""
-    return f"{decoder_text.parse(self.decoder).name}, {self.cap}"
+    name = f"{decoder_text.parse(self.decoder).name}, {self.cap}"
+    return f"{self.model}: {name}" if self.model else name
 
 
 class Predicted(NamedTuple):
@@ -86,14 +93,15 @@ class BudgetPolicy:
     share: head of generated tokens, as a share of the arm's cap.
     style: how solutions are asked for, one of `tasks.problems.STYLES`.
     sampling: how tokens are drawn, where an arm does not say.
-    models: fingerprints of the language model and the reward model.
+    models: fingerprints of the language model and the reward model, by the
+      name that arms call them.
     origin: in words, what it was fitted on.
     laws: what the arms cost on other fields; None for budgets of tokens only.
     cascade: how answers are looked at; None takes every first answer.
 
   Raises:
-    ValueError: if there are no arms, two are the same, one cannot be, or laws
-      or cascade are of other arms.
+    ValueError: if there are no arms, two are the same, one cannot be or asks
+      a model of which nothing is said, or laws or cascade are of other arms.
   """
 
   arms: tuple[Arm, ...]
@@ -102,7 +110,7 @@ class BudgetPolicy:
   share: routing.Head
   style: str
   sampling: solving.SamplingOptions
-  models: tuple[str, str]
+  models: Mapping[str, tuple[str, str]]
   origin: str = ""
   laws: cost_laws.CostLaws | None = None
   cascade: policy_cascades.Cascade | None = None
@@ -115,7 +123,12 @@ class BudgetPolicy:
     for arm in self.arms:
       if arm.cap < 1:
         raise ValueError(f"policy: arm {arm.decoder!r} has the cap {arm.cap}")
-      _built(arm.decoder)
+      if arm.model not in self.models:
+        raise ValueError(
+          f"policy: arm {arm.label!r} asks the model {arm.model!r}; known: "
+          f"{sorted(self.models)}"
+        )
+      decoder_text.cached(arm.decoder)
     if self.success is None or self.share is None:
       raise ValueError("policy: its arms have no predictor")
     for name, known in (
@@ -144,14 +157,9 @@ class BudgetPolicy:
     return np.array([arm.cap for arm in self.arms])
 
   @property
-  def decoders(self) -> tuple[str, ...]:
-    """The different decoders, in the order of the arms."""
-    return tuple(dict.fromkeys(arm.decoder for arm in self.arms))
-
-  @property
   def groups(self) -> np.ndarray:
-    """i64[K], the place of each arm's decoder in `decoders`."""
-    return np.array([self.decoders.index(arm.decoder) for arm in self.arms])
+    """i64[K], the place of each arm's model and decoder among them."""
+    return search_groups(self.arms)
 
   def predict(self, questions: Sequence[str]) -> Predicted:
     """Forecasts, in one call for all questions.
@@ -165,6 +173,52 @@ class BudgetPolicy:
       routing.predict(self.share, x),
       self.caps,
     )
+
+  def check_fields(self, fields: Sequence[str]) -> None:
+    """Refuses fields of the cost of which the policy knows nothing.
+
+    Raises:
+      ValueError: naming the field.
+    """
+    cost_laws.limits(self.laws, fields, self.caps)
+
+  def compose(
+    self,
+    problems: Sequence[problems_lib.Problem],
+    fields: Sequence[str],
+    decode: policies.Decode,
+  ) -> tuple[Predicted, policies.Policy]:
+    """What is expected of each arm, and the policy for `policies.Run`.
+
+    Args:
+      problems: those to be asked, at least one.
+      fields: that the budget limits.
+      decode: carries a wave out; its results are `runtime.SearchResult`s.
+    """
+    caps = self.caps
+    predicted = self.predict([problem.text for problem in problems])
+
+    def expected(tokens):
+      return cost_laws.expected(self.laws, fields, tokens, caps)
+
+    composed = policies.compose(
+      cost_laws.limits(self.laws, fields, caps),
+      caps,
+      self.groups,
+      route=lambda _: policies.Forecast(
+        predicted.success, expected(predicted.tokens)
+      ),
+      decode=decode,
+      verify=policy_cascades.verify(
+        [self.cascade] * len(problems),
+        predicted.success,
+        predicted.tokens,
+        caps,
+        lambda _, outcome: looks.look(outcome.result),
+        expected,
+      ),
+    )
+    return predicted, composed
 
   def limits(self, arm: int, fields: Sequence[str]) -> budget_lib.Budget:
     """What a search of an arm is held to: its cap, and its limits on fields.
@@ -185,28 +239,50 @@ class BudgetPolicy:
   ) -> tuple[decoders_base.Decoder, settings_lib.SearchSettings]:
     """A decoder of the policy, and how its tokens are drawn."""
     said = decoder_text.parse(decoder)
-    return _built(decoder), self.sampling.build(said.temperature)
+    return decoder_text.cached(decoder), self.sampling.build(said.temperature)
 
   def check_models(
-    self, language: bundle_lib.Bundle, reward: bundle_lib.Bundle | None
+    self,
+    engines: Mapping[
+      str, tuple[bundle_lib.Bundle | None, bundle_lib.Bundle | None]
+    ],
   ) -> None:
     """Refuses models that the policy knows nothing about.
 
+    Args:
+      engines: language model and reward model by name; None for one that is
+        not in this process.
+
     Raises:
-      ValueError: naming the one that is another.
+      ValueError: naming the one that is missing, or another.
     """
-    for what, fitted, bundle in zip(
-      ("language model", "reward model"),
-      self.models,
-      (language, reward),
-      strict=True,
-    ):
-      found = solving.weights_fingerprint(bundle)
-      if fitted and found != fitted:
+    for name, fitted in self.models.items():
+      if name not in engines:
         raise ValueError(
-          f"policy: fitted for the {what} {fitted}, got {found or 'none'}; fit "
-          "one for yours with scripts/study_policy.py --export=FILE"
+          f"policy: fitted for the models {sorted(self.models)}, got "
+          f"{sorted(engines)}"
         )
+      for what, one, bundle in zip(
+        ("language model", "reward model"), fitted, engines[name], strict=True
+      ):
+        found = solving.weights_fingerprint(bundle)
+        if one and found != one:
+          raise ValueError(
+            f"policy: fitted for the {what} {one}"
+            + (f" as {name!r}" if name else "")
+            + f", got {found or 'none'}; fit one for yours with "
+            "scripts/study_policy.py --export=FILE"
+          )
+
+
+def search_groups(arms: Sequence[Arm]) -> np.ndarray:
+  """i64[K], equal for arms of one model and decoder; in order of occurrence."""
+  places = {each: i for i, each in enumerate(dict.fromkeys(_searches(arms)))}
+  return np.array([places[each] for each in _searches(arms)])
+
+
+def _searches(arms: Sequence[Arm]) -> list[tuple[str, str]]:
+  return [arm.search for arm in arms]
 
 
 def bounded(
@@ -245,10 +321,13 @@ def _described(
   """What a policy is, for JSON, and its arrays by name."""
   arrays: dict[str, np.ndarray] = {}
   about: dict[str, Any] = {
-    "arms": [list(arm) for arm in policy.arms],
+    # Of one model alone as in older files, so that fingerprints stay.
+    "arms": [list(arm[: 3 if arm.model else 2]) for arm in policy.arms],
     "style": policy.style,
     "sampling": dataclasses.asdict(policy.sampling),
-    "models": list(policy.models),
+    "models": list(policy.models[""])
+    if set(policy.models) == {""}
+    else {name: list(pair) for name, pair in policy.models.items()},
     "origin": policy.origin,
     "embed": {name: getattr(policy.embed, name) for name in _TEXTS},
   }
@@ -324,9 +403,13 @@ def _policy(
 
   vectors = part("embed")
   unpack = routing.saved_heads.unpack
-  language, reward = about["models"]
+  models = about["models"]
+  models = models if isinstance(models, dict) else {"": models}
   return BudgetPolicy(
-    arms=tuple(Arm(str(text), int(cap)) for text, cap in about["arms"]),
+    arms=tuple(
+      Arm(str(text), int(cap), *map(str, model))
+      for text, cap, *model in about["arms"]
+    ),
     embed=routing.hashed_ngrams.HashedNgrams(
       **{name: int(about["embed"][name]) for name in _TEXTS},
       **{name: vectors.get(name) for name in _EMBED},
@@ -335,7 +418,10 @@ def _policy(
     share=unpack(about["share"], part("share")),
     style=str(about["style"]),
     sampling=solving.SamplingOptions(**about["sampling"]),
-    models=(str(language), str(reward)),
+    models={
+      str(name): (str(language), str(reward))
+      for name, (language, reward) in models.items()
+    },
     origin=str(about["origin"]),
     # Policies of older files have neither.
     laws=cost_laws.unpack(about["laws"], part("laws"))

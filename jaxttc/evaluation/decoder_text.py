@@ -7,10 +7,11 @@ Beside the decoder's own arguments a text may name the temperature of sampling.
 Nothing is evaluated: the text is parsed, and its arguments must be literals.
 """
 
-import ast
+import functools
 from typing import Any, NamedTuple
 
 from jaxttc.decoders import base, registry
+from jaxttc.evaluation import call_text
 
 _READ_LOGPROBS = ("likelihood_beam",)
 _LOGPROB_VALUES = ("logprob", "neglogp")  # of arguments, whatever their name
@@ -47,25 +48,17 @@ def parse(text: str, setting: str = "") -> Described:
     ValueError: if the text is not of that form, or its temperature is no
       number.
   """
-  tree = _expression(text)
-  call = tree if isinstance(tree, ast.Call) else None
-  function = tree if call is None else call.func
-  if not isinstance(function, ast.Name):
-    raise _malformed(text)
-  arguments = {} if call is None else _arguments(text, call)
-  if setting.strip():
-    more = _expression(f"_({setting})")
-    if not isinstance(more, ast.Call):
-      raise _malformed(setting)
-    arguments |= _arguments(setting, more)
+  name, arguments = call_text.parse(
+    text, "decoder", "astar(children=4)", setting
+  )
   temperature = arguments.pop("temperature", None)
-  if function.id == "greedy" and temperature is None:
+  if name == "greedy" and temperature is None:
     temperature = 0.0
   if not isinstance(temperature, int | float | None) or temperature is True:
     raise ValueError(
       f"decoder {text!r}: temperature must be a number, got {temperature!r}"
     )
-  return Described(function.id, arguments, temperature)
+  return Described(name, arguments, temperature)
 
 
 def written(text: str, setting: str = "") -> str:
@@ -102,6 +95,10 @@ def build(text: str, setting: str = "") -> base.Decoder:
     raise ValueError(f"decoder {text!r}: {first}") from None
 
 
+# One decoder for equal texts, so that its search is compiled once in a process.
+cached = functools.lru_cache(build)
+
+
 def reads_logprobs(text: str) -> bool:
   """Whether a decoder decides by log-probabilities of spans; see `parse`.
 
@@ -111,35 +108,4 @@ def reads_logprobs(text: str) -> bool:
   said = parse(text)
   return said.name in _READ_LOGPROBS or any(
     value in _LOGPROB_VALUES for value in said.arguments.values()
-  )
-
-
-def _expression(text: str) -> ast.expr:
-  try:
-    return ast.parse(text.strip(), mode="eval").body
-  except (SyntaxError, ValueError):
-    raise _malformed(text) from None
-
-
-def _arguments(text: str, call: ast.Call) -> dict[str, Any]:
-  found: dict[str, Any] = {}
-  if call.args:
-    raise _malformed(text)
-  for keyword in call.keywords:
-    if keyword.arg is None:
-      raise _malformed(text)
-    try:
-      found[keyword.arg] = ast.literal_eval(keyword.value)
-    except ValueError:
-      raise ValueError(
-        f"decoder {text!r}: {keyword.arg} must be a literal such as 4, 0.05 "
-        "or 'best'"
-      ) from None
-  return found
-
-
-def _malformed(text: str) -> ValueError:
-  return ValueError(
-    f"decoder {text!r} is not of the form name(key=value, ...), e.g. "
-    "astar(children=4)"
   )

@@ -65,13 +65,15 @@ def _label(row: Mapping[str, Any]) -> str:
 def _cells(rows: Rows) -> list[str]:
   graded = [row["correct"] for row in rows if row["correct"] is not None]
   right = f"{np.mean(graded):.3f}" if graded else "-"
-  success = np.mean([row["predicted"]["success"] for row in rows])
+  forecasts = [row["predicted"]["success"] for row in rows]
+  forecasts = [each for each in forecasts if each is not None]
+  success = f"{np.mean(forecasts):.3f}" if forecasts else "-"
   tokens = np.mean([row["cost"][_TOKENS] for row in rows])
   expected = np.mean([row["predicted"]["tokens"] for row in rows])
   return [
     str(len(rows)),
     right,
-    f"{success:.3f}",
+    success,
     f"{tokens:.1f}",
     f"{expected:.1f}",
     str(sum(len(row["tries"]) > 1 for row in rows)),

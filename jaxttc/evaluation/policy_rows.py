@@ -4,7 +4,8 @@
 `policy_solving` says what is in them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -12,23 +13,30 @@ import jax
 from jaxttc.allocators import policies
 from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
-from jaxttc.evaluation import budget_policies, looks, problem_sets, solving
-from jaxttc.inference import bundle as bundle_lib
+from jaxttc.evaluation import (
+  budget_policies,
+  looks,
+  plain_policies,
+  problem_sets,
+  served_models,
+  solving,
+)
 from jaxttc.runtime import search as search_lib
 from jaxttc.tasks import problems as problems_lib
 
 NOT_TRIED = "not tried"  # the `stop` of problems that the budget left out
 STAGES = ("prompt", "answer", "search", "tries", "verify")
-Engine = tuple[bundle_lib.Bundle, bundle_lib.Bundle | None]
+Engine = plain_policies.Engine
+Policy = budget_policies.BudgetPolicy | plain_policies.PlainPolicy
 
 
 class Job(NamedTuple):
-  """Everything that a run needs, checked."""
+  """Everything that a run needs, checked; engines by the names of arms."""
 
   problems: Sequence[problems_lib.Problem]
   prompts: Sequence[str]
-  engine: Engine
-  policy: budget_policies.BudgetPolicy
+  engines: Mapping[str, Engine]
+  policy: Policy
   budget: budget_lib.Budget
   seed: int
   batch: int
@@ -61,7 +69,8 @@ def row(work: Work, question: int) -> dict[str, Any]:
   row = solving.answer_row(problem, best.outcome.result)
   total = costs.Cost.sum(one.outcome.cost for one in tried)
   row["cost"] = total.as_dict()
-  row["stages"] = _stages(job.engine[0], best.outcome.result, total)
+  engine = job.engines[job.policy.arms[best.attempt.arm].model]
+  row["stages"] = _stages(engine, best.outcome.result, total)
   row["tries"] = [
     {
       "arm": job.policy.arms[one.attempt.arm]._asdict(),
@@ -75,14 +84,12 @@ def row(work: Work, question: int) -> dict[str, Any]:
 
 
 def _stages(
-  language: bundle_lib.Bundle,
-  result: search_lib.SearchResult,
-  total: costs.Cost,
+  engine: Engine, result: search_lib.SearchResult, total: costs.Cost
 ) -> dict[str, int]:
   generated = int(result.cost.generated_tokens)
   answer = 0
   if result.completion:
-    answer = len(language.tokenizer.encode(result.completion))
+    answer = len(_encode(engine)(result.completion))
   answer = min(answer, generated)
   return {
     "prompt": int(total.prompt_tokens),
@@ -91,6 +98,12 @@ def _stages(
     "tries": int(total.generated_tokens) - generated,
     "verify": int(total.verifier_tokens),
   }
+
+
+def _encode(engine: Engine) -> Callable[[str], Sequence[int]]:
+  if isinstance(engine, served_models.Served):
+    return engine.engine.encode
+  return engine[0].tokenizer.encode
 
 
 def _routed(work: Work, question: int) -> dict[str, Any]:
@@ -109,8 +122,9 @@ def _routed(work: Work, question: int) -> dict[str, Any]:
   if best is not None:
     first = run.tried[question][0].attempt.arm
     described["arm"] = policy.arms[best.attempt.arm]._asdict()
+    success = float(work.predicted.success[question, first])
     described["predicted"] = {
-      "success": float(work.predicted.success[question, first]),
+      "success": None if math.isnan(success) else success,
       "tokens": float(work.predicted.tokens[question, first]),
     }
   if rung is not None:

@@ -3,29 +3,24 @@
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+import functools
 
 from jaxttc.allocators import policies
-from jaxttc.evaluation import policy_rows, solving
+from jaxttc.evaluation import policy_rows, served_models, solving
+from jaxttc.runtime import compiled
 from jaxttc.runtime import search as search_lib
 
 
 class Searches:
-  """Runs arms of one decoder at a time; each decoder is compiled once."""
+  """Runs arms of one model and decoder at a time; each is compiled once."""
 
   def __init__(
     self, job: policy_rows.Job, left: Sequence[int], fields: Sequence[str]
   ):
     self._job, self._left, self._fields = job, left, fields
-    language = job.engine[0]
-    self._built = {}
-    for text in job.policy.decoders:
-      decoder, settings = job.policy.build(text)
-      longest = max(
-        map(len, search_lib.encode(language, job.prompts, settings))
-      )
-      settings = dataclasses.replace(settings, prompt_tokens=longest)
-      most = max(arm.cap for arm in job.policy.arms if arm.decoder == text)
-      self._built[text] = decoder, solving.fit_slots(settings, decoder, most)
+    self._built = {
+      arm.search: _searcher(job, *arm.search) for arm in job.policy.arms
+    }
 
   def run(
     self, attempts: Sequence[policies.Attempt]
@@ -41,17 +36,45 @@ class Searches:
   ) -> Iterator[search_lib.SearchResult]:
     job = self._job
     which = [self._left[attempt.question] for attempt in attempts]
-    decoder, settings = self._built[job.policy.arms[attempts[0].arm].decoder]
-    return search_lib.solve(
-      [job.prompts[i] for i in which],
-      [job.problems[i].id for i in which],
-      *job.engine,
-      decoder,
+    search = self._built[job.policy.arms[attempts[0].arm].search]
+    return search(
+      prompts=[job.prompts[i] for i in which],
+      names=[job.problems[i].id for i in which],
       budget=[
         job.policy.limits(attempt.arm, self._fields) for attempt in attempts
       ],
-      settings=settings,
       seed=job.seed + number,
-      batch=job.batch,
-      mesh=job.mesh,
     )
+
+
+def _searcher(job: policy_rows.Job, model: str, text: str):
+  """Searches of one model by one decoder, wherever the model is."""
+  decoder, settings = job.policy.build(text)
+  engine = job.engines[model]
+  if isinstance(engine, served_models.Served):
+    return functools.partial(engine.solve, decoder, settings=settings)
+  language, reward = engine
+  used = reward if decoder.needs_reward else None
+  if compiled.why_host_driven(language, used, decoder):
+    problems, prompts = list(job.problems), list(job.prompts)
+    hosted = served_models.hosted(
+      language,
+      used,
+      decoder,
+      settings,
+      slots=job.batch,
+      shown=solving.shown_prompts(used, problems, prompts),
+    )
+    return functools.partial(hosted.solve, decoder, settings=settings)
+  longest = max(map(len, search_lib.encode(language, job.prompts, settings)))
+  settings = dataclasses.replace(settings, prompt_tokens=longest)
+  most = max(a.cap for a in job.policy.arms if a.search == (model, text))
+  return functools.partial(
+    search_lib.solve,
+    policy=language,
+    verifier=reward,
+    decoder=decoder,
+    settings=solving.fit_slots(settings, decoder, most),
+    batch=job.batch,
+    mesh=job.mesh,
+  )

@@ -14,8 +14,13 @@ price. Whatever the forecasts say, the problems together never spend more than
 their budget, on any field: the last ones get cheaper arms, or none, and their
 rows say so.
 
-A problem of these models has one part, so its plan is its arm's whole cap; for
-questions in parts see `allocators.part_policies`.
+Arms may be of several models, of any price or width: the policy is then a
+router among them. Models that no policy was fitted to get the plain one
+(`plain_policies`).
+
+A search works a problem's steps out itself, and nothing here knows them
+beforehand, so a problem's plan is its arm's whole cap; for questions that a
+planner takes apart see `allocators.part_policies`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +31,7 @@ import os
 import pathlib
 from typing import Any
 
+from absl import logging
 import jax
 
 from jaxttc import mesh as mesh_lib
@@ -36,11 +42,10 @@ from jaxttc.cost import ledger as ledger_lib
 from jaxttc.evaluation import (
   answer_file,
   budget_policies,
-  cost_laws,
-  looks,
-  policy_cascades,
+  plain_policies,
   policy_rows,
   policy_searches,
+  routed_models,
   served_models,
   solving,
 )
@@ -53,11 +58,13 @@ NOT_TRIED = policy_rows.NOT_TRIED
 
 def solve(
   problems: Sequence[problems_lib.Problem],
-  engine: policy_rows.Engine,
+  engine: policy_rows.Engine | Mapping[str, policy_rows.Engine],
   budget: budget_lib.Budget,
   *,
-  policy: str | budget_policies.BudgetPolicy = budget_policies.AUTO,
+  policy: str | policy_rows.Policy = budget_policies.AUTO,
   per: str = "problem",
+  style: str = "free",
+  sampling: solving.SamplingOptions | None = None,
   seed: int = 0,
   batch: int = 16,
 ) -> list[dict[str, Any]]:
@@ -66,12 +73,19 @@ def solve(
   Args:
     problems: with unique ids.
     engine: the language model and the reward model, as `solving.load_models`
-      returns them.
+      returns them, or connected elsewhere (`served_models.Served`); or several
+      of these, by the names that the policy's arms call them, the cheapest
+      first.
     budget: of generated tokens, or whatever fields the policy knows the cost
       of (`cost_laws`), or several at once.
-    policy: a policy, its file, or the name of one that ships.
+    policy: a policy, its file, the name of one that ships, or "plain"
+      (`plain_policies`). "auto" is the one that ships, and plain for models
+      that it was not fitted to.
     per: whether the budget is the mean of a "problem" or that of the whole
       "set".
+    style: how a plain policy asks, one of `tasks.problems.STYLES`; others have
+      their own.
+    sampling: how a plain policy draws tokens; None for the defaults.
     seed: of all sampling.
     batch: problems searched at once.
 
@@ -79,7 +93,8 @@ def solve(
     The rows of `solving.solve_to_file`, in the order of the problems, and in
     each of them
       arm: decoder and cap; None if the problem was not tried.
-      predicted: success and tokens that the policy expected.
+      predicted: success and tokens that the policy expected; the success is
+        None of a plain policy, which forecasts nothing.
       stages: tokens by stage: of the prompts, of the answer returned, of the
         rest of its search, of tries whose answers were not returned, and those
         that the reward model read.
@@ -87,7 +102,8 @@ def solve(
         answer is trusted (only policies with a cascade look).
       next: what more would buy: the next arm, its gain of predicted success,
         its tokens, and the gain of a hundred tokens; None if nothing would.
-        Gains of further tries are what the policy counts them for, discounted.
+        Gains of further tries are what the policy counts them for, discounted;
+        a plain policy's are a rule of thumb.
       price: success that a token had to bring when the problem was last routed;
         of several fields, what their sum of shares of the budget left had to.
 
@@ -96,11 +112,22 @@ def solve(
       of other models, the budget is on none or other fields, or a problem
       cannot be asked.
   """
-  policy = _loaded(policy)
+  problems_lib.require_name(per, ("problem", "set"), "per")
+  if not problems:
+    raise ValueError("there are no problems; expected at least one")
+  engines = engine if isinstance(engine, Mapping) else {"": engine}
+  total = _times(budget, len(problems)) if per == "problem" else budget
+  each = budget if per == "problem" else _times(budget, 1, len(problems))
+  policy = resolved(
+    policy,
+    engines,
+    each,
+    style=style,
+    sampling=sampling or solving.SamplingOptions(),
+  )
   prompts = [problems_lib.prompt(p, policy.style) for p in problems]
-  total = _total(budget, per, len(problems), policy)
   job = policy_rows.Job(
-    problems, prompts, engine, policy, total, seed, batch, None
+    problems, prompts, engines, policy, total, seed, batch, None
   )
   _check(job)
   rows = {row["id"]: row for row in _rows(job, [])}
@@ -111,7 +138,8 @@ def solve_to_file(
   recipe: solving.SolveRecipe,
   path: str | os.PathLike[str],
   *,
-  policy: str | budget_policies.BudgetPolicy = budget_policies.AUTO,
+  policy: str | policy_rows.Policy = budget_policies.AUTO,
+  router: Sequence[str] = (),
   progress: bool = True,
   mesh: jax.sharding.Mesh | None = None,
   ledger: ledger_lib.Ledger | None = None,
@@ -123,9 +151,12 @@ def solve_to_file(
 
   Args:
     recipe: problems, models, seed and batch. Its budget is the mean of a
-      problem; its decoder and sampling are not read, the policy has its own.
+      problem; its decoder is not read, the policy has its own, nor is its
+      sampling but by a plain policy.
     path: the file; of several processes the first alone reads and writes it.
     policy: as `solve`.
+    router: language models to choose from in place of the recipe's, the
+      cheapest first, as `routed_models.load` takes them.
     progress: whether to show a bar, on the standard error stream.
     mesh: devices to spread models and problems over; None for one device.
     ledger: gets one entry, of phase "inference", with what this call spent.
@@ -137,8 +168,13 @@ def solve_to_file(
     ValueError: as `solve`, or if the file is of another recipe or policy,
       damaged before its last line, or cannot be written.
   """
-  policy = _loaded(policy)
-  job = _prepared(recipe, policy, mesh)
+  with contextlib.ExitStack() as stack:
+    job = _prepared(recipe, policy, router, mesh, stack)
+    return _written(job, recipe, path, progress, ledger)
+
+
+def _written(job, recipe, path, progress, ledger) -> list[dict[str, Any]]:
+  """The rows of a job, each on disk as it is done."""
   header = _header(recipe, job)
   path = pathlib.Path(path)
   ids = [problem.id for problem in job.problems]
@@ -174,64 +210,111 @@ def solve_to_file(
   return rows
 
 
-def _loaded(
-  policy: str | budget_policies.BudgetPolicy,
-) -> budget_policies.BudgetPolicy:
-  if isinstance(policy, budget_policies.BudgetPolicy):
+def resolved(
+  policy: str | policy_rows.Policy,
+  engines: Mapping[str, policy_rows.Engine],
+  each: budget_lib.Budget,
+  *,
+  style: str,
+  sampling: solving.SamplingOptions,
+) -> policy_rows.Policy:
+  """The policy that a name means for some models; says when "auto" is plain.
+
+  Args:
+    policy: as `solve`.
+    engines: by name.
+    each: the mean budget of a problem.
+    style: of a plain policy.
+    sampling: of a plain policy.
+
+  Raises:
+    ValueError: if the policy is unknown or damaged, or the budget buys nothing.
+  """
+  if not isinstance(policy, str):
     return policy
-  return budget_policies.load(policy)
+  if policy not in (budget_policies.AUTO, plain_policies.PLAIN):
+    return budget_policies.load(policy)
+  if policy == budget_policies.AUTO:
+    shipped = budget_policies.load(policy)
+    try:
+      shipped.check_models(_bundles(engines))
+      shipped.check_fields(tuple(each.as_dict()))
+    except ValueError as error:
+      logging.warning(
+        "policy auto is plain here (an even split, doubtful answers asked "
+        "again): %s",
+        error,
+      )
+    else:
+      return shipped
+  return plain_policies.make(engines, each, style=style, sampling=sampling)
 
 
-def _total(
-  budget: budget_lib.Budget,
-  per: str,
-  problems: int,
-  policy: budget_policies.BudgetPolicy,
+def _bundles(engines):
+  """Language and reward models by name; None for those that are elsewhere."""
+  return {
+    name: (None, None) if isinstance(each, served_models.Served) else each
+    for name, each in engines.items()
+  }
+
+
+def _times(
+  budget: budget_lib.Budget, times: int, parts: int = 1
 ) -> budget_lib.Budget:
-  """What all problems together may spend."""
+  """A budget so many times, over so many parts; counts are rounded down.
+
+  Raises:
+    ValueError: if it limits nothing, or a limit cannot be.
+  """
   limits = budget.validate().as_dict()
   if not limits:
     raise ValueError(
       "budget: a policy spends what is limited, and there is no limit; "
       "expected at least one, such as generated_tokens=80"
     )
-  cost_laws.limits(policy.laws, tuple(limits), policy.caps)  # knows them all
-  problems_lib.require_name(per, ("problem", "set"), "per")
-  times = problems if per == "problem" else 1
   return budget_lib.Budget(
-    **{name: each * times for name, each in limits.items()}
+    **{
+      name: each * times // parts
+      if name in costs.COUNTS
+      else each * times / parts
+      for name, each in limits.items()
+    }
   )
 
 
-def _prepared(recipe, policy, mesh) -> policy_rows.Job:
-  for name in (recipe.policy, recipe.verifier):
-    if served_models.is_url(name):
-      raise ValueError(
-        f"{name}: a budget policy chooses decoders for models of this process; "
-        "expected a model file or the name of one that ships"
-      )
+def _prepared(
+  recipe, policy, router, mesh, stack: contextlib.ExitStack
+) -> policy_rows.Job:
+  if recipe.thinking:
+    raise ValueError(
+      f"thinking={recipe.thinking!r} and a budget policy both say how to "
+      "decode; give one"
+    )
+  each = solving.parsed_budget(recipe.budget)
+  if isinstance(policy, str):  # an unknown one is told before models are read
+    if policy != plain_policies.PLAIN:
+      known = budget_policies.load(policy)
+      if policy != budget_policies.AUTO:
+        policy = known
+  problems = recipe.problems.load()
+  total = _times(each, len(problems))
+  engines = routed_models.engines(recipe, router, mesh, stack)
+  policy = resolved(
+    policy,
+    engines,
+    each,
+    style=recipe.problems.style,
+    sampling=recipe.sampling,
+  )
   if recipe.problems.style != policy.style:
     raise ValueError(
       f"problems.style={recipe.problems.style!r}: the policy was fitted on "
       f"solutions asked for as {policy.style!r}"
     )
-  problems = recipe.problems.load()
-  total = _total(
-    budget_lib.Budget.parse(recipe.budget), "problem", len(problems), policy
-  )
-  engine = solving.load_models(
-    recipe.policy,
-    recipe.verifier,
-    mesh,
-    recipe.dtype,
-    recipe.attention,
-    width=recipe.width,
-  )
-  prompts = recipe.problems.prompts(problems)
   job = policy_rows.Job(
     problems,
-    prompts,
-    engine,
+    recipe.problems.prompts(problems),
+    engines,
     policy,
     total,
     recipe.seed,
@@ -244,36 +327,61 @@ def _prepared(recipe, policy, mesh) -> policy_rows.Job:
 
 def _check(job: policy_rows.Job) -> None:
   """Refuses what would only fail when something has been spent."""
-  if not job.problems:
-    raise ValueError("there are no problems; expected at least one")
   names = [problem.id for problem in job.problems]
   if len(set(names)) < len(names):
     raise ValueError("two problems have one id; ids decide the random keys")
   if job.batch < 1:
     raise ValueError(f"batch must be at least 1, got {job.batch}")
-  language, reward = job.engine
-  job.policy.check_models(language, reward)
-  bundle_lib.check_pair(language, reward)
-  for text in job.policy.decoders:
-    decoder, settings = job.policy.build(text)
-    if decoder.needs_reward and reward is None:
-      raise ValueError(f"decoder {text!r} needs rewards: give a reward model")
-    search_lib.encode(language, job.prompts, settings)
+  policy = job.policy
+  fields = tuple(job.budget.as_dict())
+  policy.check_fields(fields)
+  policy.check_models(_bundles(job.engines))
+  for place, arm in enumerate(policy.arms):
+    engine = job.engines[arm.model]
+    decoder, settings = policy.build(arm.decoder)
+    if isinstance(engine, served_models.Served):
+      missing = engine.verifier is None
+    else:
+      bundle_lib.check_pair(*engine)
+      missing = engine[1] is None
+      search_lib.encode(engine[0], job.prompts, settings)
+    if decoder.needs_reward and missing:
+      raise ValueError(
+        f"decoder {arm.decoder!r} needs rewards: give a reward model"
+      )
+    if isinstance(policy, plain_policies.PlainPolicy) and not isinstance(
+      engine, served_models.Served
+    ):
+      # Elsewhere a cheaper arm may do; here there is none.
+      language, reward = engine
+      solving.check_prompts(
+        job.problems,
+        job.prompts,
+        language,
+        reward if decoder.needs_reward else None,
+        policy.limits(place, fields),
+        settings,
+      )
 
 
 def _header(
   recipe: solving.SolveRecipe, job: policy_rows.Job
 ) -> dict[str, Any]:
   problems = json.loads(json.dumps(dataclasses.asdict(recipe.problems)))
-  language, reward = map(solving.weights_fingerprint, job.engine)
-  return {
+  models = {
+    name: list(map(solving.weights_fingerprint, each))
+    for name, each in _bundles(job.engines).items()
+  }
+  one = models.get("", ["", ""])
+  header = {
     "problems": problems,
     "budget": job.budget.as_dict(),
     "seed": job.seed,
-    "policy": language,
-    "verifier": reward,
+    "policy": one[0],
+    "verifier": one[1],
     "budget_policy": job.policy.fingerprint,
   }
+  return header if "" in models else header | {"models": models}
 
 
 def _rows(
@@ -309,36 +417,13 @@ def _begun(
   job: policy_rows.Job, left: Sequence[int], done: Sequence[Mapping[str, Any]]
 ) -> policy_rows.Work:
   """The problems that are left, with what is left of the budget."""
-  policy = job.policy
-  predicted = policy.predict([job.problems[i].text for i in left])
   used = costs.Cost.sum(costs.Cost.from_dict(row["cost"]) for row in done)
   budget = budget_lib.Meter(budget=job.budget, spent=used).remaining()
   fields = tuple(budget.as_dict())
-
-  def expected(tokens):
-    return cost_laws.expected(policy.laws, fields, tokens, policy.caps)
-
-  composed = policies.compose(
-    cost_laws.limits(policy.laws, fields, policy.caps),
-    policy.caps,
-    policy.groups,
-    route=lambda _: policies.Forecast(
-      predicted.success, expected(predicted.tokens)
-    ),
-    decode=policy_searches.Searches(job, left, fields).run,
-    verify=policy_cascades.verify(
-      [policy.cascade] * len(left),
-      predicted.success,
-      predicted.tokens,
-      policy.caps,
-      lambda _, outcome: looks.look(outcome.result),
-      expected,
-    ),
+  predicted, composed = job.policy.compose(
+    [job.problems[i] for i in left],
+    fields,
+    policy_searches.Searches(job, left, fields).run,
   )
-  run = policies.Run(
-    composed,
-    left,
-    budget,
-    wave=2 * job.batch,
-  )
+  run = policies.Run(composed, left, budget, wave=2 * job.batch)
   return policy_rows.Work(job, left, predicted, run)

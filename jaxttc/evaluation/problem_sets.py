@@ -8,11 +8,14 @@ comparing final answers as mathematics.
 
 import dataclasses
 import pathlib
+import random
 from typing import Any
 
-from jaxttc.tasks import arithmetic, jsonl, pretrained_tokenizer
+from jaxttc.tasks import arithmetic, digit_sums, jsonl, pretrained_tokenizer
 from jaxttc.tasks import problems as problems_lib
 from jaxttc.verifiers import answers
+
+_DIGITS = (2, 3, 4)  # what the shipped thinker was trained on
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -21,7 +24,9 @@ class ProblemSource:
 
   Attributes:
     path: a JSON-lines file (see `tasks.jsonl.load`); "" generates problems.
-    family: of generated problems; "" draws from all.
+    family: of generated problems; "" draws from all of `arithmetic`. The
+      family "digit_sums" is for models that think; it has no held-out
+      questions.
     steps: difficulties of generated problems, taken in turn; () draws from
       all.
     split: of generated problems, "train" or "test".
@@ -72,6 +77,11 @@ class ProblemSource:
     return rows[: self.count] if self.count else rows
 
   def _generate(self) -> list[problems_lib.Problem]:
+    if self.family == digit_sums.NAME:
+      return [
+        _digit_sum(self.split, self.seed, index, self.steps or _DIGITS)
+        for index in range(self.start, self.start + self.count)
+      ]
     return [
       arithmetic.problem(
         index,
@@ -103,6 +113,15 @@ class ProblemSource:
     )
 
 
+def _digit_sum(
+  split: str, seed: int, index: int, steps: tuple[int, ...]
+) -> problems_lib.Problem:
+  digits = steps[index % len(steps)]
+  name = f"{split}-{seed}-{digit_sums.NAME}-{digits}-{index}"
+  drawn = digit_sums.generate(random.Random(f"problem-{name}"), digits)
+  return dataclasses.replace(drawn, id=name)
+
+
 def chats(
   tokenizer: pretrained_tokenizer.PretrainedTokenizer, asked: list[str]
 ) -> list[str]:
@@ -123,7 +142,7 @@ def answer_of(
   """The final answer of a solution as written; None if there is none."""
   if completion is None:
     return None
-  if problem.family in arithmetic.FAMILIES:
+  if problem.family in (*arithmetic.FAMILIES, digit_sums.NAME):
     return problems_lib.find_answer(completion)
   return answers.extract_answer(completion)
 
@@ -147,6 +166,8 @@ def is_right(
     return False
   if problem.family in arithmetic.FAMILIES:
     return arithmetic.is_correct(problem, completion)
+  if problem.family == digit_sums.NAME:
+    return digit_sums.is_correct(problem, completion)
   answer = answer_of(problem, completion)
   return answer is not None and answers.equivalent(answer, problem.answer)
 

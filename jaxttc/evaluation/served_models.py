@@ -141,7 +141,7 @@ class Served:
     decoder: base.Decoder,
     prompts: Sequence[str],
     names: Sequence[str],
-    budget: budget_lib.Budget,
+    budget: budget_lib.Budget | Sequence[budget_lib.Budget],
     settings: settings_lib.SearchSettings,
     seed: int,
   ) -> Iterator[search_lib.SearchResult]:

@@ -14,6 +14,11 @@ SHORT = {
   "width": "Share of the policy's width to use, of those it was trained at.",
   "dtype": "Of models in this process: float32, bfloat16, float16 or int8.",
   "attention": "How they compute it: auto, plain or fused.",
+  "thinking": "How a model thinks, such as guided(budget=120).",
+  "budget": "Of a problem, such as generated_tokens=400,flops=2G.",
+  "decoder": "Such as astar(children=4).",
+  "count": "How many problems.",
+  "seed": "Of all sampling.",
 }
 # The fields that they set; "task" names a config.
 _FIELDS = {
@@ -23,6 +28,11 @@ _FIELDS = {
   "width": "width",
   "dtype": "dtype",
   "attention": "attention",
+  "thinking": "thinking",
+  "budget": "budget",
+  "decoder": "decoder",
+  "count": "problems.count",
+  "seed": "seed",
 }
 
 
@@ -34,13 +44,14 @@ def written_out(arguments: Sequence[str], configs: pathlib.Path) -> list[str]:
     configs: folder of the configs of `protocols.TASKS`.
 
   Returns:
-    As many as are needed, --config before what overrides its fields.
+    As many as are needed, --config before what overrides its fields. Where
+    there is none, "thinking" takes that of the embedded model that thinks.
 
   Raises:
     ValueError: if the task or its method is unknown; names the nearest.
   """
   program, *rest = arguments
-  config, others = [], []
+  config, others, thinks = [], [], False
   while rest:
     argument = rest.pop(0)
     name, equals, value = argument.lstrip("-").partition("=")
@@ -55,6 +66,13 @@ def written_out(arguments: Sequence[str], configs: pathlib.Path) -> list[str]:
       config = [f"--config={configs / f'{task}.py'}" + value[len(task) :]]
     else:
       others.append(f"--config.{_FIELDS[name]}={value}")
+      thinks = thinks or name == "thinking"
       if name == "model" and pathlib.Path(value).is_dir():
         others.append(f"--config.problems.chat={value}")
+  if thinks and not config and not any(map(_names_config, others)):
+    config = [f"--config={configs / 'thinking.py'}"]
   return [program, *config, *others]
+
+
+def _names_config(argument: str) -> bool:
+  return argument.lstrip("-").partition("=")[0] == "config"

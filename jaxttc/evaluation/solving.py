@@ -10,10 +10,9 @@ is refused. The rows of served models come as they are done; all others
 in the order of the problems.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -121,6 +120,8 @@ class SolveRecipe:
     attention: how they compute it; one of `models.attention_backend.NAMES`.
     endpoint: how servers are asked.
     decoder: e.g. "astar(children=4)"; see `decoder_text`.
+    thinking: how a model that thinks is decoded in place of a search, e.g.
+      "guided(budget=120)"; see `thinking_text`. "" searches.
     budget: of each problem, e.g. "generated_tokens=400,flops=2G"; "" for none.
     sampling: how tokens are drawn; a temperature that the decoder's text names
       goes before.
@@ -140,6 +141,7 @@ class SolveRecipe:
     default_factory=served_models.EndpointOptions
   )
   decoder: str = "astar(children=4)"
+  thinking: str = ""
   budget: str = "generated_tokens=400"
   sampling: SamplingOptions = dataclasses.field(default_factory=SamplingOptions)
   seed: int = 0
@@ -181,11 +183,15 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
   """
   if recipe.batch < 1:
     raise ValueError(f"batch must be at least 1, got {recipe.batch}")
+  if recipe.thinking:
+    raise ValueError(
+      f"thinking={recipe.thinking!r} is not for a search; expected ''"
+    )
   decoder = decoder_text.build(recipe.decoder)
   settings = recipe.sampling.build(
     decoder_text.parse(recipe.decoder).temperature
   )
-  budget = budget_lib.Budget.parse(recipe.budget)
+  budget = parsed_budget(recipe.budget)
   problems = recipe.problems.load()
   prompts = recipe.problems.prompts(problems)
   if any(map(served_models.is_url, (recipe.policy, recipe.verifier))):
@@ -246,7 +252,7 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
       decoder,
       settings,
       slots=recipe.batch,
-      shown=_shown(verifier, problems, prompts),
+      shown=shown_prompts(verifier, problems, prompts),
     )
   return Job(
     problems=problems,
@@ -260,7 +266,11 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
   )
 
 
-def _shown(verifier, problems, prompts):
+def shown_prompts(
+  verifier: bundle_lib.Bundle | None,
+  problems: Sequence[problems_lib.Problem],
+  prompts: Sequence[str],
+) -> Callable[[str], str] | None:
   """From a prompt to what a published reward model is shown of it.
 
   One with a chat template is asked the problem as a user would ask it.
@@ -269,6 +279,21 @@ def _shown(verifier, problems, prompts):
     return None
   texts = problem_sets.chats(verifier.tokenizer, [p.text for p in problems])
   return dict(zip(prompts, texts, strict=True)).__getitem__
+
+
+def parsed_budget(text: str) -> budget_lib.Budget:
+  """A recipe's budget; `cost.Budget.parse`, but it must buy something.
+
+  Raises:
+    ValueError: if the text is malformed, or allows no tokens or no FLOPs.
+  """
+  budget = budget_lib.Budget.parse(text)
+  for name in ("generated_tokens", "flops"):
+    if getattr(budget, name) == 0:
+      raise ValueError(
+        f"budget={text!r}: with {name}=0 nothing can be asked; expected more"
+      )
+  return budget
 
 
 def fit_slots(
@@ -360,18 +385,8 @@ def check_prompts(
 
 
 def weights_fingerprint(bundle: bundle_lib.Bundle | None) -> str:
-  """Sixteen hex digits that tell apart any two models; "" for None.
-
-  A collective for a model that spans processes.
-  """
-  if bundle is None:
-    return ""
-  digest = hashlib.sha256(bundle.tokenizer.fingerprint.encode())
-  digest.update(json.dumps(bundle.config.to_dict(), sort_keys=True).encode())
-  for path, leaf in jax.tree_util.tree_leaves_with_path(bundle.params):
-    digest.update(jax.tree_util.keystr(path).encode())
-    digest.update(mesh_lib.fetch(leaf).tobytes())
-  return digest.hexdigest()[:16]
+  """`Bundle.weights_fingerprint`; "" for None."""
+  return "" if bundle is None else bundle.weights_fingerprint
 
 
 def solve_to_file(
@@ -458,13 +473,20 @@ def summary(rows: list[dict[str, Any]]) -> rich_table.Table:
   return table
 
 
-def _header(recipe: SolveRecipe, job: Job) -> dict[str, Any]:
-  described = json.loads(json.dumps(dataclasses.asdict(recipe)))
+def described(recipe: SolveRecipe) -> dict[str, Any]:
+  """What of a recipe decides its answers, JSON-ready."""
+  found = json.loads(json.dumps(dataclasses.asdict(recipe)))
   # These change how fast answers come, not which.
-  del described["batch"], described["attention"]
-  described["endpoint"] = recipe.endpoint.identity()
+  del found["batch"], found["attention"]
+  if not recipe.thinking:
+    del found["thinking"]
+  found["endpoint"] = recipe.endpoint.identity()
+  return found
+
+
+def _header(recipe: SolveRecipe, job: Job) -> dict[str, Any]:
   return {
-    "recipe": described,
+    "recipe": described(recipe),
     "policy": weights_fingerprint(job.policy),
     "verifier": weights_fingerprint(job.verifier),
   }

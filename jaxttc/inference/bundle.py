@@ -10,6 +10,7 @@ is refused beside a policy of another vocabulary.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
+import hashlib
 import json
 import pathlib
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxttc import mesh as mesh_lib
 from jaxttc.cost import transformer_flops
 from jaxttc.inference import generation, hugging_face, stop, weights
 from jaxttc.inference import step_format as step_format_lib
@@ -25,6 +27,7 @@ from jaxttc.models import (
   families,
   int8_weights,
   nested_transformer,
+  reward_model,
   sharding,
   transformer,
 )
@@ -35,7 +38,7 @@ from jaxttc.tasks import tokenizer as tokenizer_lib
 
 _KINDS = {
   "language_model": transformer.Transformer,
-  "process_reward": transformer.ProcessRewardModel,
+  "process_reward": reward_model.ProcessRewardModel,
 }
 Tokenizer = (
   tokenizer_lib.WordTokenizer | pretrained_tokenizer.PretrainedTokenizer
@@ -82,7 +85,7 @@ class Bundle:
     return self.params.get("trunk", self.params)["embed"]
 
   @property
-  def model(self) -> transformer.Transformer | transformer.ProcessRewardModel:
+  def model(self) -> transformer.Transformer | reward_model.ProcessRewardModel:
     """The linen module; it computes in `dtype`."""
     return _KINDS[self.kind](self.config, self.dtype, self.attention)
 
@@ -91,6 +94,20 @@ class Bundle:
     if self.kind != "process_reward":
       return self.config.shape()
     return self.config.shape(1 + self.config.reward_width)
+
+  @functools.cached_property
+  def weights_fingerprint(self) -> str:
+    """Sixteen hex digits that tell apart any two models.
+
+    They change with what the weights are stored in, too. A collective for a
+    model that spans processes.
+    """
+    digest = hashlib.sha256(self.tokenizer.fingerprint.encode())
+    digest.update(json.dumps(self.config.to_dict(), sort_keys=True).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
+      digest.update(jax.tree_util.keystr(path).encode())
+      digest.update(mesh_lib.fetch(leaf).tobytes())
+    return digest.hexdigest()[:16]
 
   @functools.cached_property
   def stop_rule(self) -> generation.StopRule:

@@ -30,7 +30,7 @@ import numpy as np
 from jaxttc import mesh as mesh_lib
 from jaxttc.inference import controllers, stop, tree_cache
 from jaxttc.models import config as config_lib
-from jaxttc.models import sharding, transformer
+from jaxttc.models import key_values, reward_model, sharding, transformer
 
 STEP, END = 0, 1  # how far a row samples; `decoders.base.Until` says it too
 
@@ -98,7 +98,7 @@ class Rows:
     control: the controller's state, of B rows.
   """
 
-  scratch: tuple[transformer.KeyValues, ...]
+  scratch: tuple[key_values.KeyValues, ...]
   column: Int[Array, ""]
   written: Int[Array, "G R S"]
   start: Int[Array, "G R"]
@@ -162,9 +162,7 @@ def idle_rows(
     logprobs = jnp.zeros((groups, rows, columns), jnp.float32)
   no = jnp.zeros((groups, rows), bool)
   return Rows(
-    scratch=transformer.empty_key_values(
-      config, (groups, rows), columns, dtype
-    ),
+    scratch=key_values.empty_key_values(config, (groups, rows), columns, dtype),
     column=jnp.int32(0),
     written=jnp.zeros((groups, rows, columns), jnp.int32),
     start=zeros,
@@ -241,7 +239,7 @@ def compact(rows: Rows) -> Rows:
   needed = jnp.where(rows.active, rows.start, rows.column)
   shift = needed.min()
   return rows.replace(
-    scratch=transformer.shift(rows.scratch, shift),
+    scratch=key_values.shift(rows.scratch, shift),
     written=jnp.roll(rows.written, -shift, axis=-1),
     logprobs=jax.tree.map(
       lambda x: jnp.roll(x, -shift, axis=-1), rows.logprobs
@@ -264,7 +262,7 @@ def widen(rows: Rows, columns: int) -> Rows:
     )
   wider = lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, more)))  # noqa: E731
   return rows.replace(
-    scratch=transformer.widen(rows.scratch, more),
+    scratch=key_values.widen(rows.scratch, more),
     written=wider(rows.written),
     logprobs=jax.tree.map(wider, rows.logprobs),
   )
@@ -310,7 +308,7 @@ def decode(
 
   carried = sharding.pin(rows)
   if mesh_lib.tensor_parts() == 1:  # split key-value heads cannot be merged
-    carried = rows.replace(scratch=transformer.flattened(rows.scratch))
+    carried = rows.replace(scratch=key_values.flattened(rows.scratch))
   done = jax.lax.while_loop(going, body, carried)
   shaped = jax.tree.map(
     lambda new, old: new.reshape(old.shape), done.scratch, rows.scratch
@@ -323,7 +321,7 @@ def _step(model, params, cache, rows, rule, controller, draw) -> Rows:
   request = rows.request
   columns = jnp.arange(rows.columns)[None, None]
   own = (columns >= rows.start[..., None]) & (columns <= rows.column)
-  context = transformer.Context(
+  context = key_values.Context(
     arena=cache.arena,
     arena_mask=rows.path,
     scratch=rows.scratch,
@@ -432,11 +430,11 @@ def _span(rows, held, width, beyond):
 
 
 def prefill(
-  model: transformer.Transformer | transformer.ProcessRewardModel,
+  model: transformer.Transformer | reward_model.ProcessRewardModel,
   params: Any,
   tokens: Int[Array, "P T"],
   length: Int[Array, " P"],
-) -> tuple[tuple[transformer.KeyValues, ...], Any]:
+) -> tuple[tuple[key_values.KeyValues, ...], Any]:
   """Runs prompts through the trunk.
 
   Args:
@@ -448,7 +446,7 @@ def prefill(
   Returns:
     Keys [P, 1, K, E, T] and values [P, 1, K, T, E] a layer, and the model's
     first output at every position, [P, T, ..] (hidden states, or a
-    `transformer.Judgement`).
+    `reward_model.Judgement`).
   """
   steps = tokens.shape[1]
   index = jnp.arange(steps)
@@ -459,7 +457,7 @@ def prefill(
     tokens[:, None],
     jnp.broadcast_to(index, tokens.shape)[:, None],
     causal[:, None],
-    transformer.Context(length=length[:, None]),
+    key_values.Context(length=length[:, None]),
   )
   return keys_values, jax.tree.map(lambda x: x[:, 0], out)
 

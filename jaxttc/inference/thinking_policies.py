@@ -8,8 +8,13 @@ Budgets count the tokens of the thinking span, its closing one included (see
 `full` and `no_thinking` know no budget. `hard_cap` cuts (Muennighoff et al.
 2025, s1); `forced` cuts and, where the model would stop early, makes it go on;
 `hinted` asks for short lines in the prompt, and cuts; `early_exit` closes once
-it is confident (Yang et al. 2025, DEER); `guided` bends every choice by the
-chance to finish in time (Li et al. 2025), with a cap as a net or without.
+a probe is confident; `no_wait` takes out the words that begin a thought anew
+(Wang et al. 2025, NoWait), and cuts; `soft_close` makes the closing token ever
+likelier, then cuts; `guided` bends every choice by the chance to finish in time
+(Li et al. 2025), with a cap as a net or without.
+
+Two ways to think take more than one run: `repeated_thoughts` draws thoughts
+until one fits, `trial_exit` tries answers while it thinks.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +24,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxttc.inference import budget_forcing, controllers, guidance, thoughts
+from jaxttc.inference import (
+  budget_forcing,
+  controllers,
+  guidance,
+  suppression,
+  thoughts,
+)
+from jaxttc.inference import bundle as bundle_lib
+from jaxttc.inference import soft_close as soft_close_lib
 
 Confidence = Callable[[Float[Array, "B N D"]], Float[Array, " B"]]
 
@@ -29,15 +42,39 @@ class ThinkingPolicy(NamedTuple):
 
   Attributes:
     name: for tables.
-    make: budgets i32[B] to the controller of the rows.
+    make: budgets i32[B] to the controller of the rows, behind the sampler's
+      filters.
     style: how solutions are asked for (`tasks.problems.STYLES`).
     thinks: whether the span is opened; else it is left empty.
+    before: likewise, of a controller before the filters; None for none.
   """
 
   name: str
   make: thoughts.Make
   style: str = "free"
   thinks: bool = True
+  before: thoughts.Make | None = None
+
+  def thinker(
+    self,
+    policy: bundle_lib.Bundle,
+    *,
+    limit: int,
+    sampler: controllers.Sampler | None = None,
+  ) -> thoughts.Thinker:
+    """A model that thinks so; as `thoughts.Thinker`.
+
+    Raises:
+      ValueError: as `thoughts.Thinker`.
+    """
+    return thoughts.Thinker(
+      policy,
+      self.make,
+      limit=limit,
+      sampler=sampler,
+      before=self.before,
+      thinks=self.thinks,
+    )
 
 
 def full() -> ThinkingPolicy:
@@ -105,6 +142,50 @@ def hinted(*, end: int, style: str = "terse") -> ThinkingPolicy:
   return hard_cap(end=end)._replace(name="prompt hint", style=style)
 
 
+def no_wait(*, end: int, words: Sequence[int]) -> ThinkingPolicy:
+  """Never draws the words that begin a thought anew; cuts at the budget.
+
+  Args:
+    end: the closing token.
+    words: tokens to leave out (`suppression.reflection_tokens`).
+
+  Raises:
+    ValueError: as `suppression.suppress`.
+  """
+  kept = suppression.suppress(words, end=end)
+  return hard_cap(end=end)._replace(name="no wait", before=lambda budgets: kept)
+
+
+def soft_close(
+  *,
+  end: int,
+  lines: Sequence[int],
+  soft_ratio: float = 0.75,
+  slope: float = 1.0,
+  grace: int = 0,
+) -> ThinkingPolicy:
+  """Makes the closing token ever likelier, then closes; see `soft_close`.
+
+  A span may exceed its budget by `grace` tokens, and by no more.
+
+  Raises:
+    ValueError: as `soft_close.soft_close`.
+  """
+
+  def before(budgets: Int[Array, " B"]) -> controllers.Controller:
+    return soft_close_lib.soft_close(
+      budgets,
+      end=end,
+      lines=lines,
+      soft_ratio=soft_ratio,
+      slope=slope,
+      grace=grace,
+    )
+
+  before(jnp.ones(1, jnp.int32))  # refuses what cannot be, here and now
+  return full()._replace(name="soft close", before=before)
+
+
 def guided(
   chance: guidance.Chance,
   *,
@@ -126,7 +207,11 @@ def guided(
     top_k: candidates a row; None for all.
     capped: closes the span at its budget if it has not closed by then, so that
       nothing is overspent.
+
+  Raises:
+    ValueError: for a negative strength.
   """
+  guidance.check_strength(strength)
 
   def make(budgets: Int[Array, " B"]) -> controllers.Controller:
     bend = guidance.guidance(
@@ -160,11 +245,15 @@ def early_exit(
   Args:
     confidence: hidden states f[B, N, D] to [0, 1], f32[B]: that an answer
       given now would be right.
-    threshold: from which the span is closed.
+    threshold: from which the span is closed, in (0, 1].
     end: the closing token.
     lines: tokens that end a line.
     vocab_size: V.
+
+  Raises:
+    ValueError: if the threshold is out of range.
   """
+  check_threshold(threshold)
   closing = jnp.where(jnp.arange(vocab_size) == end, 0.0, -jnp.inf)[None]
 
   def weights(hidden, candidates, remaining):
@@ -174,6 +263,12 @@ def early_exit(
 
   policy = guided(weights, end=end, lines=lines)
   return policy._replace(name="early exit")
+
+
+def check_threshold(threshold: float | int) -> None:
+  """Raises ValueError unless a confidence to close from is in (0, 1]."""
+  if not 0 < threshold <= 1:
+    raise ValueError(f"threshold is {threshold}; expected more than 0, up to 1")
 
 
 def linear_confidence(weights: Float[Array, " D"], bias: float) -> Confidence:

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from jaxttc.models import config as config_lib
-from jaxttc.models import transformer
+from jaxttc.models import key_values
 
 FREE = -1  # owner of a slot that holds nothing
 
@@ -42,7 +42,7 @@ class TreeCache:
       is local, since then nobody asks.
   """
 
-  arena: tuple[transformer.KeyValues, ...]
+  arena: tuple[key_values.KeyValues, ...]
   owner: Int[Array, "G C"]
   position: Int[Array, "G C"] | None = None
 
@@ -65,7 +65,7 @@ def init(
   """An empty cache for `groups` trees of `capacity` tokens each."""
   owner = jnp.full((groups, capacity), FREE, jnp.int32)
   return TreeCache(
-    arena=transformer.empty_key_values(config, (groups,), capacity, dtype),
+    arena=key_values.empty_key_values(config, (groups,), capacity, dtype),
     owner=owner,
     position=jnp.zeros_like(owner) if config.window else None,
   )
@@ -85,7 +85,7 @@ def resize(cache: TreeCache, capacity: int) -> TreeCache:
   wider = ((0, 0), (0, more))
   position = cache.position
   return TreeCache(
-    arena=transformer.widen(cache.arena, more),
+    arena=key_values.widen(cache.arena, more),
     owner=jnp.pad(cache.owner, wider, constant_values=FREE),
     position=None if position is None else jnp.pad(position, wider),
   )
@@ -130,7 +130,7 @@ def path_mask(
 
 def write_prompt(
   cache: TreeCache,
-  keys_values: tuple[transformer.KeyValues, ...],
+  keys_values: tuple[key_values.KeyValues, ...],
   length: Int[Array, " P"],
   group: Int[Array, " P"],
 ) -> TreeCache:
@@ -157,7 +157,7 @@ def write_prompt(
   owner = jnp.where(slots[None] < length[:, None], 0, FREE)
 
   def put(old, new):
-    return transformer.KeyValues(
+    return key_values.KeyValues(
       old.k.at[group, :, :, :width].set(new.k[:, 0], mode="drop"),
       old.v.at[group, :, :width].set(new.v[:, 0], mode="drop"),
     )
@@ -174,7 +174,7 @@ def write_prompt(
 
 def commit(
   cache: TreeCache,
-  keys_values: tuple[transformer.KeyValues, ...],
+  keys_values: tuple[key_values.KeyValues, ...],
   node: Int[Array, "G R"],
   start: Int[Array, "G R"],
   length: Int[Array, "G R"],
@@ -224,7 +224,7 @@ def commit(
       groups, rows * columns, *_heads(old)
     )
     v = new.v.transpose(0, 1, 3, 2, 4).reshape(k.shape)
-    return transformer.KeyValues(
+    return key_values.KeyValues(
       old.k.at[g, :, :, slot].set(k, mode="drop"),
       old.v.at[g, :, slot].set(v, mode="drop"),
     )
@@ -246,7 +246,7 @@ def commit(
   return jax.lax.cond(wanted.any(), file, lambda cache: cache, cache)
 
 
-def _heads(arena: transformer.KeyValues) -> tuple[int, int]:
+def _heads(arena: key_values.KeyValues) -> tuple[int, int]:
   return arena.k.shape[1], arena.k.shape[2]
 
 

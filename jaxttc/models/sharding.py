@@ -18,7 +18,7 @@ import jax
 
 from jaxttc import mesh as mesh_lib
 from jaxttc.models import config as config_lib
-from jaxttc.models import transformer
+from jaxttc.models import key_values
 
 # Path of a parameter, and what its axes are split over. The first row that
 # matches and whose axis divides is taken: a vocabulary that does not divide
@@ -146,7 +146,7 @@ def state_specs(tree: Any, *leading: str | None) -> Any:
   devices that share a row: decisions are made on each, from the same numbers.
 
   Args:
-    tree: any pytree; keys and values in it are `transformer.KeyValues`, whose
+    tree: any pytree; keys and values in it are `key_values.KeyValues`, whose
       key-value heads are the third axis from the end.
     *leading: axes of the mesh that the first axes of every leaf are split
       over.
@@ -156,14 +156,14 @@ def state_specs(tree: Any, *leading: str | None) -> Any:
   """
 
   def of(leaf):
-    if not isinstance(leaf, transformer.KeyValues):
+    if not isinstance(leaf, key_values.KeyValues):
       return jax.P(*leading)
     between = [None] * (leaf.k.ndim - 3 - len(leading))
     heads = jax.P(*leading, *between, mesh_lib.TENSOR)
-    return transformer.KeyValues(heads, heads)
+    return key_values.KeyValues(heads, heads)
 
   return jax.tree.map(
-    of, tree, is_leaf=lambda x: isinstance(x, transformer.KeyValues)
+    of, tree, is_leaf=lambda x: isinstance(x, key_values.KeyValues)
   )
 
 

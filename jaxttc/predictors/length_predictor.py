@@ -2,12 +2,14 @@
 """A trained length predictor: its file, and the chances it gives to guidance.
 
 One .safetensors file holds the predictor's parameters and, in its metadata,
-sizes, recipe, and the sizes and vocabulary of the language model whose hidden
-states it reads: another model's would be read as noise.
+sizes, recipe, and the sizes, vocabulary and fingerprints of the language model
+whose hidden states it reads: another model's would be read as noise.
 """
 
 from collections.abc import Mapping
 import dataclasses
+import functools
+import hashlib
 import json
 import pathlib
 from typing import Any
@@ -22,6 +24,9 @@ from jaxttc.inference import guidance, weights
 from jaxttc.models import gamma_length
 from jaxttc.predictors import remaining_length
 
+DTYPES = ("float32", "bfloat16", "float16")
+"""What a language model may be kept in for its predictor to read it."""
+
 _KIND = "length_predictor"
 _PRETRAINED = pathlib.Path(__file__).parent.parent / "pretrained"
 
@@ -34,6 +39,8 @@ class LengthPredictor:
     config: its sizes.
     params: its parameters.
     fingerprint: of the language model's vocabulary.
+    models: of the language model's weights, by the dtype that they are kept in
+      (`weights_fingerprints`).
     longest: tokens that the last bin of a discrete law ends at; 0 for a Gamma.
     recipe: how it was trained; empty if nobody said.
   """
@@ -41,6 +48,7 @@ class LengthPredictor:
   config: gamma_length.LengthPredictorConfig
   params: Any
   fingerprint: str
+  models: Mapping[str, str]
   longest: int = 0
   recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -48,6 +56,15 @@ class LengthPredictor:
   def edges(self) -> Int[np.ndarray, " bins"]:
     """Upper edges of the discrete law's bins."""
     return remaining_length.bin_edges(self.config.bins, self.longest)
+
+  @functools.cached_property
+  def weights_fingerprint(self) -> str:
+    """Sixteen hex digits that tell apart any two predictors."""
+    digest = hashlib.sha256(repr(self.config).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
+      digest.update(jax.tree_util.keystr(path).encode())
+      digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
 
   def chance(
     self,
@@ -64,7 +81,7 @@ class LengthPredictor:
     Raises:
       ValueError: if the model is not the one that it was trained on.
     """
-    check_policy(self.config, self.fingerprint, policy)
+    check_policy(self, policy)
     return chance(
       self.config,
       self.params,
@@ -120,7 +137,7 @@ def expected_length(
   Raises:
     ValueError: if the model is not the one that it was trained on.
   """
-  check_policy(predictor.config, predictor.fingerprint, policy)
+  check_policy(predictor, policy)
   module = gamma_length.module(predictor.config)
   out = module.apply({"params": predictor.params}, hidden, embedding_of(policy))
   if predictor.config.bins:
@@ -137,30 +154,62 @@ def embedding_of(policy: bundle_lib.Bundle) -> Float[Array, "V D"]:
   return jnp.asarray(policy.params["embed"]["embedding"], jnp.float32)
 
 
-def check_policy(
-  config: gamma_length.LengthPredictorConfig,
-  fingerprint: str,
-  policy: bundle_lib.Bundle,
-) -> None:
+def weights_fingerprints(policy: bundle_lib.Bundle) -> dict[str, str]:
+  """Fingerprints of a model's weights, as they are in each float dtype.
+
+  Args:
+    policy: the language model, in float32.
+
+  Raises:
+    ValueError: if it is kept in another dtype.
+  """
+  if policy.stored_dtype != jnp.float32:
+    raise ValueError(
+      f"the policy is kept in {policy.stored_dtype}; expected float32"
+    )
+
+  def kept_in(dtype):
+    params = jax.tree.map(lambda x: x.astype(dtype), policy.params)
+    return dataclasses.replace(policy, params=params).weights_fingerprint
+
+  return {dtype: kept_in(dtype) for dtype in DTYPES}
+
+
+def check_policy(predictor: LengthPredictor, policy: bundle_lib.Bundle) -> None:
   """Refuses a language model that a predictor was not trained on.
 
   Raises:
-    ValueError: if kind, vocabulary or sizes differ.
+    ValueError: if kind, vocabulary, sizes or weights differ.
   """
   if policy.kind != "language_model":
     raise ValueError(f"the policy is a {policy.kind}; expected language_model")
-  if policy.tokenizer.fingerprint != fingerprint:
+  if policy.tokenizer.fingerprint != predictor.fingerprint:
     raise ValueError(
       "the length predictor reads another vocabulary than the policy writes "
-      f"(fingerprint {fingerprint}, expected {policy.tokenizer.fingerprint})"
+      f"(fingerprint {predictor.fingerprint}, expected "
+      f"{policy.tokenizer.fingerprint})"
     )
-  model = policy.config
+  model, config = policy.config, predictor.config
   sizes = (model.vocab_size, model.width, model.layers + 1)
   made = (config.vocab_size, config.hidden_width, config.hidden_states)
   if sizes != made:
     raise ValueError(
       "the length predictor was made for vocabulary, width and hidden states "
       f"{made}; the policy has {sizes}"
+    )
+  dtype = str(policy.stored_dtype)
+  if dtype not in predictor.models:
+    raise ValueError(
+      f"the policy is kept in {dtype}; a length predictor reads one in "
+      f"{', '.join(predictor.models)}"
+    )
+  trained, found = predictor.models[dtype], policy.weights_fingerprint
+  if trained != found:
+    named = predictor.recipe.get("policy", "another model")
+    raise ValueError(
+      f"the length predictor was trained over {named} (weights {trained}); the "
+      f"policy has weights {found}: train one for it with scripts/train.py "
+      "--config=configs/thinking_length.py --config.policy=FILE"
     )
 
 
@@ -177,6 +226,7 @@ def save(path: str, predictor: LengthPredictor) -> None:
       "kind": _KIND,
       "config": json.dumps(dataclasses.asdict(predictor.config)),
       "fingerprint": predictor.fingerprint,
+      "models": json.dumps(dict(predictor.models)),
       "longest": str(predictor.longest),
       "recipe": json.dumps(dict(predictor.recipe)),
     },
@@ -208,6 +258,7 @@ def load(path: str) -> LengthPredictor:
     longest = int(metadata["longest"])
     recipe = json.loads(metadata["recipe"])
     fingerprint = metadata["fingerprint"]
+    models = dict(json.loads(metadata["models"]))
   except (KeyError, TypeError, ValueError) as error:
     raise ValueError(
       f"{file}: its description cannot be read ({error})"
@@ -220,6 +271,7 @@ def load(path: str) -> LengthPredictor:
     config=config,
     params=jax.tree.map(jnp.asarray, params),
     fingerprint=fingerprint,
+    models=models,
     longest=longest,
     recipe=recipe,
   )

@@ -154,8 +154,11 @@ def gamma_nll(
     scale: one of `SCALES`.
 
   Raises:
-    ValueError: if the scale is unknown.
+    ValueError: if the scale is unknown, or a shape or rate that is known (not
+      traced) is not finite and positive: the density would be none.
   """
+  for name, law in (("alpha", alpha), ("rate", rate)):
+    _check_positive(name, law)
   z = encode_length(jnp.maximum(remaining, 1), scale)
   log_z = jnp.log(z)
   return -(
@@ -322,6 +325,16 @@ def log_bin_cdf(
 def _check_scale(scale: str) -> None:
   if scale not in SCALES:
     raise ValueError(f"scale is {scale!r}; expected one of {', '.join(SCALES)}")
+
+
+def _check_positive(name, law):
+  """Checks what is known on the host."""
+  if isinstance(law, jax.core.Tracer):
+    return
+  law = np.asarray(law)
+  bad = law[~(np.isfinite(law) & (law > 0))]
+  if bad.size:
+    raise ValueError(f"{name} is {bad.flat[0]}; expected finite and > 0")
 
 
 def _check_laws(logits, alpha, rate):

@@ -30,7 +30,7 @@ from jaxttc.decoders import base
 from jaxttc.decoders import tree as tree_lib
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import controllers, generation, tree_cache
-from jaxttc.models import transformer
+from jaxttc.models import key_values
 from jaxttc.runtime import funding
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.verifiers import process_reward
@@ -124,8 +124,8 @@ class Prompts(NamedTuple):
     read: what the verifier keeps of the prompts, [G]; None without one.
   """
 
-  policy: tuple[transformer.KeyValues, ...]
-  verifier: tuple[transformer.KeyValues, ...] | None
+  policy: tuple[key_values.KeyValues, ...]
+  verifier: tuple[key_values.KeyValues, ...] | None
   read: process_reward.Prefixes | None
 
 
@@ -531,7 +531,7 @@ class _Parts:
           parents.hidden,
         )
         reward = jnp.pad(reward, ((0, 0), (0, 0), (0, full - width)))
-        return reward, hidden, transformer.narrow(keys_values, short)
+        return reward, hidden, key_values.narrow(keys_values, short)
 
       return run
 

@@ -6,8 +6,6 @@ import os
 import pathlib
 from typing import Any, NamedTuple, Protocol
 
-import rich
-
 from jaxttc import results
 
 
@@ -68,6 +66,6 @@ def publish(study: Study, out: str | os.PathLike[str]) -> None:
   """
   files = write(study, out)
   name = f"{pathlib.Path(out).name}.json"
-  rich.print(results.table({name: study.claims}))
+  results.show({name: study.claims})
   for path in files:
     print(path or "no picture: pip install 'jaxttc[plot]'")

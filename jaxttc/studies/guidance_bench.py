@@ -108,8 +108,8 @@ class Bench:
   ) -> thoughts.Thoughts:
     """What is written for each question."""
     if id(policy) not in self._thinkers:
-      made = thoughts.Thinker(
-        self.policy, policy.make, limit=self.limit, sampler=self._sampler
+      made = policy.thinker(
+        self.policy, limit=self.limit, sampler=self._sampler
       )
       self._thinkers[id(policy)] = policy, made
     thinker = self._thinkers[id(policy)][1]

@@ -290,10 +290,12 @@ def fitted_policy(
     share=fitted.share,
     style=compare.problems.style,
     sampling=compare.sampling,
-    models=(
-      solving.weights_fingerprint(language),
-      solving.weights_fingerprint(reward),
-    ),
+    models={
+      "": (
+        solving.weights_fingerprint(language),
+        solving.weights_fingerprint(reward),
+      )
+    },
     origin=f"{rows} problems, {seeds} seeds, {fitted.head}",
     laws=fitted.laws,
     cascade=fitted.cascade,

@@ -23,10 +23,12 @@ _LOOK = {
   "uniform": ("#777777", "uniform"),
   "knapsack": ("#0072B2", "knapsack"),
   "posterior": ("#56B4E9", "knapsack, posterior"),
-  "uniform_2x": ("#D55E00", "uniform, twice the rollouts"),
+  "uniform_1.5x": ("#F0C080", "uniform, 1.5 times"),
+  "uniform_2x": ("#E69F00", "uniform, 2 times"),
+  "uniform_3x": ("#D55E00", "uniform, 3 times"),
   "dynamic_sampling": ("#009E73", "dynamic sampling"),
   "proportional": ("#CC79A7", "by difficulty"),
-  "skip_uninformative": ("#E69F00", "skip uninformative"),
+  "skip_uninformative": ("#8C564B", "skip uninformative"),
 }
 
 
@@ -72,25 +74,34 @@ def allocation_ms() -> list[float]:
   return spent[1:]
 
 
-def budget_to_match(once: float, twice: float, wanted: float) -> float:
+def budget_to_match(
+  budgets: Sequence[float], successes: Sequence[float], wanted: float
+) -> float:
   """How many times the rollouts uniform groups need to be as good.
 
-  Read off the line through success with once and with twice the rollouts a
-  step, over the logarithm of that multiple. There is no reading beyond 2: a
-  success above that of twice the rollouts gives 2.
+  Read off the curve of success over the logarithm of the budget, straight
+  between the budgets that were run: the least budget at which it reaches what
+  is wanted. Nothing is read beyond its ends.
 
   Args:
-    once: success with the rollouts of the arm that is to be matched.
-    twice: with twice as many.
-    wanted: what is to be matched.
+    budgets: multiples of the rollouts of the arm that is to be matched,
+      ascending from 1.
+    successes: of uniform groups with each.
+    wanted: success that is to be matched.
 
   Returns:
-    In [0.5, 2]; 2 where more rollouts made nothing better and `wanted` is
-    above, 1 where it is not.
+    Between the first budget, where `wanted` is no better than that, and the
+    last, where no budget reached it.
   """
-  if twice <= once:
-    return 2.0 if wanted > max(once, twice) else 1.0
-  return 2.0 ** min(max((wanted - once) / (twice - once), -1.0), 1.0)
+  curve = np.maximum.accumulate(np.asarray(successes, float))
+  if wanted <= curve[0]:
+    return float(budgets[0])
+  if wanted > curve[-1]:
+    return float(budgets[-1])
+  after = int(np.argmax(curve >= wanted))
+  share = (wanted - curve[after - 1]) / (curve[after] - curve[after - 1])
+  low, high = np.log(budgets[after - 1]), np.log(budgets[after])
+  return float(np.exp(low + share * (high - low)))
 
 
 def claims(
@@ -106,20 +117,23 @@ def claims(
   """
   final = _final(found, "train_success", recipe.last)
   unseen = _final(found, "held_out_success", recipe.last)
+  unsolved = _final(found, "train_unsolved", recipe.last)
   effective = {
     arm: np.array(
       [run.steps["effective_gradient_ratio"].mean() for run in runs]
     )
     for arm, runs in found.runs.items()
   }
-  uniform, ours, twice = (
-    rollout_study.UNIFORM,
-    rollout_study.KNAPSACK,
-    rollout_study.TWICE,
-  )
+  uniform, ours = rollout_study.UNIFORM, rollout_study.KNAPSACK
+  curve = [uniform, *map(rollout_study.budget_arm, recipe.budgets)]
+  most = rollout_study.budget_arm(recipe.budgets[-1])
   over = lambda what, arm=ours: 100 * (what[arm] - what[uniform])  # noqa: E731
   match = lambda name, arm, bar=None: _matched(  # noqa: E731
-    name, final[uniform], final[twice], final[arm], bar
+    name,
+    (1.0, *recipe.budgets),
+    np.stack([final[name] for name in curve], axis=1),
+    final[arm],
+    bar,
   )
   made = [
     results.claim_over("effective_ratio_gain_points", over(effective), 15.0),
@@ -129,12 +143,16 @@ def claims(
       f"allocate_ms_{_TASKS}x{_TOTAL}", ms, 10.0, "<=", np.median
     ),
     results.claim_over("held_out_points_over_uniform", over(unseen), 0.0, ">"),
+    results.claim_over(f"{most}_points_over_uniform", over(final, most)),
+    results.claim_over("start_success", found.start["train_success"]),
+    results.claim_over("start_unsolved", found.start["train_unsolved"]),
   ]
   for arm in found.runs:
     made += [
       results.claim_over(f"{arm}_effective_ratio", effective[arm]),
       results.claim_over(f"{arm}_success", final[arm]),
       results.claim_over(f"{arm}_held_out_success", unseen[arm]),
+      results.claim_over(f"{arm}_unsolved", unsolved[arm]),
     ]
   if _POSTERIOR in found.runs:
     made += [
@@ -167,12 +185,14 @@ def _checks(found) -> list[results.Claim]:
   ]
 
 
-def _matched(name, once, twice, wanted, bar=None):
+def _matched(name, budgets, curves, wanted, bar=None):
   """Of the means over seeds, and the range of the seeds' own."""
   each = [
-    budget_to_match(*levels) for levels in zip(once, twice, wanted, strict=True)
+    budget_to_match(budgets, list(curve), float(level))
+    for curve, level in zip(curves, wanted, strict=True)
   ]
-  whole = budget_to_match(once.mean(), twice.mean(), wanted.mean())
+  mean = list(curves.mean(0))
+  whole = budget_to_match(budgets, mean, float(wanted.mean()))
   low, high = min(whole, *each), max(whole, *each)
   return results.Claim(name, whole, low, high, bar=bar)
 
@@ -265,4 +285,4 @@ def _dress(axes, title, what) -> None:
 
 
 def _look(arm: str) -> tuple[str, str]:
-  return _LOOK[arm]
+  return _LOOK.get(arm, ("#000000", arm))

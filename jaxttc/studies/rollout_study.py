@@ -2,9 +2,10 @@
 """Strategies of giving out rollouts, trained side by side over seeds.
 
 All arms start from one policy, see the same tasks in the same order and draw
-equally many rollouts a step, whatever they throw away; only "uniform_2x" draws
-twice as many. Every arm has the learning rate that serves it best on held-out
-problems, on a seed of its own. Every arm and seed is a training run in a
+equally many rollouts a step, whatever they throw away; only the arms
+"uniform_Bx" draw B times as many, which says what more rollouts are worth.
+Every arm has the learning rate that serves it best in runs of a seed of its
+own, whose problems are others. Every arm and seed is a training run in a
 folder: a study that is stopped, or killed, goes on within the run that it was
 in.
 """
@@ -19,7 +20,7 @@ import numpy as np
 from jaxttc.allocators import rollout_strategies
 from jaxttc.training import metrics, rollout_recipes
 
-UNIFORM, KNAPSACK, TWICE = "uniform", "knapsack", "uniform_2x"
+UNIFORM, KNAPSACK = "uniform", "knapsack"
 _TUNING_SEED = 1_000_000
 
 
@@ -30,7 +31,9 @@ class StudyRecipe:
   Attributes:
     arm: the run that arms are variants of; its strategy, seed and learning rate
       are set by the study.
-    strategies: the arms; "uniform", "knapsack" and "uniform_2x" among them.
+    strategies: arms of equal rollouts; "uniform" and "knapsack" among them.
+    budgets: arms of uniform groups with more rollouts: how many times more,
+      ascending, so that groups stay whole.
     seeds: how many.
     first_seed: the least of them.
     rates: learning rates to choose from, for each arm.
@@ -42,11 +45,11 @@ class StudyRecipe:
   strategies: tuple[str, ...] = (
     UNIFORM,
     KNAPSACK,
-    TWICE,
+    "posterior",
     "dynamic_sampling",
     "proportional",
-    "posterior",
   )
+  budgets: tuple[float, ...] = (1.5, 2.0, 3.0)
   seeds: int = 3
   first_seed: int = 0
   rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 2e-3)
@@ -58,11 +61,12 @@ class StudyRecipe:
     self.arm.validate()
     for name in self.strategies:
       rollout_strategies.make(name)
-    missing = {UNIFORM, KNAPSACK, TWICE} - set(self.strategies)
+    missing = {UNIFORM, KNAPSACK} - set(self.strategies)
     if missing:
       raise ValueError(f"strategies lack {', '.join(sorted(missing))}")
     if len(set(self.strategies)) != len(self.strategies):
       raise ValueError(f"strategies={self.strategies}: one comes twice")
+    self._check_budgets()
     for name in ("seeds", "tuning_steps", "last"):
       if getattr(self, name) < 1:
         raise ValueError(
@@ -82,13 +86,38 @@ class StudyRecipe:
           f"{train.evaluate_every}"
         )
 
+  def _check_budgets(self) -> None:
+    if not self.budgets or list(self.budgets) != sorted(set(self.budgets)):
+      raise ValueError(f"budgets={self.budgets}: expected ascending numbers")
+    for times in self.budgets:
+      group = times * self.arm.rollouts.group
+      whole = group == round(group) <= self.arm.rollouts.n_max
+      if times <= 1 or not whole:
+        raise ValueError(
+          f"budgets={self.budgets}: {times:g} times groups of "
+          f"{self.arm.rollouts.group}; expected more than 1, and whole groups "
+          f"of at most arm.rollouts.n_max={self.arm.rollouts.n_max}"
+        )
+
+  def arms(self) -> dict[str, tuple[str, float]]:
+    """Strategy, and rollouts as a multiple, of each arm, by its name."""
+    equal = {name: (name, 1.0) for name in self.strategies}
+    more = {budget_arm(times): (UNIFORM, times) for times in self.budgets}
+    return equal | more
+
+
+def budget_arm(times: float) -> str:
+  """The name of the arm of uniform groups with so many times the rollouts."""
+  return f"{UNIFORM}_{times:g}x"
+
 
 class Run(NamedTuple):
   """What one training run logged.
 
   Attributes:
     steps: figures of each step, f[T] each, by name.
-    evaluations: `step`, `train_success`, `held_out_success`, f[E] each.
+    evaluations: `step`, `train_success`, `held_out_success`,
+      `train_unsolved` and `held_out_unsolved`, f[E] each.
   """
 
   steps: dict[str, np.ndarray]
@@ -105,9 +134,9 @@ class Found(NamedTuple):
   Attributes:
     start: success of the policy that all began with, one a seed, by set of
       problems: a seed has problems of its own.
-    rates: the learning rate chosen, by strategy.
-    tuning: final success on held-out problems of each rate, by strategy.
-    runs: by strategy, one a seed.
+    rates: the learning rate chosen, by arm.
+    tuning: final success on the training problems of each rate, by arm.
+    runs: by arm, one a seed.
   """
 
   start: dict[str, np.ndarray]
@@ -130,18 +159,18 @@ def run(recipe: StudyRecipe, workdir: str) -> Found:
   folder = pathlib.Path(workdir)
   start = _policy(recipe, folder)
   tuning: dict[str, dict[float, float]] = {}
-  for name in recipe.strategies:
+  for name in recipe.arms():
     tuning[name] = {}
     for rate in recipe.rates:
       steps = recipe.tuning_steps
       tried = _variant(recipe, start, name, _TUNING_SEED, rate, steps)
       logged = _trained(tried, folder / f"rate-{name}-{rate:g}")
-      tuning[name][rate] = logged.final("held_out_success", recipe.last)
+      tuning[name][rate] = logged.final("train_success", recipe.last)
   rates = {name: max(got, key=lambda r: got[r]) for name, got in tuning.items()}
-  runs: dict[str, list[Run]] = {name: [] for name in recipe.strategies}
+  runs: dict[str, list[Run]] = {name: [] for name in recipe.arms()}
   # Seed by seed, so that a study cut short has all arms of some seeds.
   for seed in seeds(recipe):
-    for name in recipe.strategies:
+    for name in recipe.arms():
       steps = recipe.arm.train.steps
       arm = _variant(recipe, start, name, seed, rates[name], steps)
       runs[name].append(_trained(arm, folder / f"{name}-{seed}"))
@@ -172,12 +201,14 @@ def _policy(recipe: StudyRecipe, folder: pathlib.Path) -> str:
   return str(path)
 
 
-def _variant(recipe, start, strategy, seed, rate, steps):
+def _variant(recipe, start, name, seed, rate, steps):
   arm = recipe.arm
+  strategy, times = recipe.arms()[name]
+  group = round(times * arm.rollouts.group)
   return dataclasses.replace(
     arm,
     start=start,
-    rollouts=dataclasses.replace(arm.rollouts, strategy=strategy),
+    rollouts=dataclasses.replace(arm.rollouts, strategy=strategy, group=group),
     train=dataclasses.replace(
       arm.train, seed=seed, learning_rate=rate, steps=steps
     ),

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.models import config as config_lib
-from jaxttc.models import transformer
+from jaxttc.models import reward_model, transformer
 from jaxttc.tasks import tokenizer as tokenizer_lib
 
 WIDTH = 16
@@ -72,7 +72,7 @@ def tiny_bundles(
     policy,
     kind="process_reward",
     config=reads,
-    params=transformer.init(theirs, transformer.ProcessRewardModel(reads)),
+    params=transformer.init(theirs, reward_model.ProcessRewardModel(reads)),
   )
   return policy, verifier
 

@@ -29,6 +29,7 @@ def objective(
   policy: bundle_lib.Bundle,
   *,
   longest: int = 0,
+  model: transformer.Transformer | None = None,
 ) -> loop.Objective:
   """Mean negative log-likelihood of the remaining lengths, in nats.
 
@@ -36,6 +37,7 @@ def objective(
     config: the predictor's sizes; with bins, the law is discrete.
     policy: the frozen language model.
     longest: where the last bin ends.
+    model: how the language model computes; as the bundle says if None.
 
   Returns:
     loss(params, batch, key) -> (f32[], metrics), with a `packing.Packed` whose
@@ -44,7 +46,7 @@ def objective(
     mean.
   """
   module = gamma_length.module(config)
-  model, frozen = policy.model, policy.params
+  model, frozen = model or policy.model, policy.params
   embedding = length_predictor.embedding_of(policy)
   edges = np.zeros(0, int)
   if config.bins:
@@ -181,7 +183,8 @@ class LengthPredictorRecipe:
   Attributes:
     policy: the language model's file, or the name of one that ships.
     mix: the traces that it reads.
-    train: length, rate and bookkeeping of the run.
+    train: length, rate and bookkeeping of the run; its `dtype` is that of the
+      language model, the predictor's is float32.
     width: of the encoder.
     layers: of the encoder; 0 for the linear variant.
     heads: attention heads of the encoder.
@@ -219,7 +222,8 @@ class LengthPredictorRecipe:
     config.validate()
     if config.bins:
       remaining_length.bin_edges(config.bins, self.longest)
-    loss = objective(config, policy, longest=self.longest)
+    frozen = transformer.Transformer(policy.config, **self.train.compute())
+    loss = objective(config, policy, longest=self.longest, model=frozen)
     traces = lambda seed: batches(  # noqa: E731
       policy.tokenizer,
       self.mix,
@@ -257,6 +261,7 @@ class LengthPredictorRecipe:
       config=self._config(policy),
       params=params,
       fingerprint=policy.tokenizer.fingerprint,
+      models=length_predictor.weights_fingerprints(policy),
       longest=self.longest if self.bins else 0,
       recipe=self.describe(),
     )

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxttc.models import transformer
+from jaxttc.models import key_values, transformer
 
 
 class TokenLogProbs(NamedTuple):
@@ -91,7 +91,7 @@ def of_model(
     {"params": params},
     tokens[:, None],
     positions[:, None],
-    transformer.causal_mask(segments),
+    key_values.causal_mask(segments),
   )
   hidden = hidden[:, 0]
   if chunk is None:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 import numpy as np
 
-from jaxttc.models import transformer
+from jaxttc.models import reward_model, transformer
 from jaxttc.training import (
   accumulation,
   log_probs,
@@ -96,7 +96,7 @@ def objective(
 
 
 def reward_objective(
-  model: transformer.ProcessRewardModel, centring: float = 0.0
+  model: reward_model.ProcessRewardModel, centring: float = 0.0
 ) -> Callable:
   """The Bradley-Terry loss of rewards at the answers' last tokens.
 

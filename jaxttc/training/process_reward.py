@@ -24,7 +24,7 @@ from jaxttc.cost import budget as budget_lib
 from jaxttc.decoders import voting
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import controllers
-from jaxttc.models import transformer
+from jaxttc.models import reward_model, transformer
 from jaxttc.runtime import search
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.tasks import arithmetic
@@ -48,7 +48,7 @@ class LabelledSolution(NamedTuple):
 
 
 def objective(
-  model: transformer.ProcessRewardModel, trunk: dict[str, Any]
+  model: reward_model.ProcessRewardModel, trunk: dict[str, Any]
 ) -> Callable:
   """Binary cross-entropy at step ends.
 

@@ -12,7 +12,7 @@ from jaxttc.cost import ledger as ledger_lib
 from jaxttc.evaluation import samples
 from jaxttc.inference import bundle
 from jaxttc.models import config as config_lib
-from jaxttc.models import nested_transformer, transformer
+from jaxttc.models import nested_transformer, reward_model, transformer
 from jaxttc.tasks import arithmetic
 from jaxttc.tasks import tokenizer as tokenizer_lib
 from jaxttc.training import (
@@ -191,7 +191,7 @@ class ProcessRewardRecipe:
     policy = bundle.load(self.policy)
     folder = pathlib.Path(workdir)
     trunk = self.trunk.run(str(folder / "trunk"), mesh, ledger)
-    model = transformer.ProcessRewardModel(
+    model = reward_model.ProcessRewardModel(
       self._config(), **self.train.compute()
     )
     seed = self.train.seed

@@ -29,8 +29,9 @@ def evaluator(
     temperature: of the sampler.
 
   Returns:
-    (params, step) -> the share of solutions that are right, of those that the
-    grader could tell; "<name>_success" each.
+    (params, step) -> "<name>_success", the share of solutions that are right,
+    of those that the grader could tell, and "<name>_unsolved", the share of
+    problems without a right one.
   """
   sampler = controllers.Sampler(temperature=temperature)
 
@@ -57,14 +58,16 @@ def evaluator(
     table = rollouts.Prompts(prompts.tokens, prompts.length)
     tokens, finished = map(np.asarray, draw(params, table, task, rank))
     right = np.where(finished, prompts.grade(task, tokens), 0.0)
-    told = right[~np.isnan(right)]
-    return float(told.mean()) if told.size else 0.0
+    return right.reshape(count, samples)
 
   def evaluate(params, step):
     del step
-    return {
-      f"{name}_success": score(params, prompts)
-      for name, prompts in sets.items()
-    }
+    figures = {}
+    for name, prompts in sets.items():
+      right = score(params, prompts)
+      told = right[~np.isnan(right)]
+      figures[f"{name}_success"] = float(told.mean()) if told.size else 0.0
+      figures[f"{name}_unsolved"] = float((right != 1).all(axis=1).mean())
+    return figures
 
   return evaluate

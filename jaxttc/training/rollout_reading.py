@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxttc.inference import rollouts
-from jaxttc.models import transformer
+from jaxttc.models import key_values, transformer
 from jaxttc.training import log_probs
 
 
@@ -69,7 +69,7 @@ def read(
     {"params": params},
     rows.tokens[:, None],
     rows.positions[:, None],
-    transformer.causal_mask(rows.segments),
+    key_values.causal_mask(rows.segments),
   )
   hidden = jnp.take_along_axis(hidden[:, 0], found.place[..., None], axis=1)
   logits = model.apply({"params": params}, hidden, method="logits")

@@ -67,7 +67,7 @@ class ModularModelRecipe:
     """
     self.model.validate()
     self.task.validate()
-    model = transformer.Transformer(self.model)
+    model = transformer.Transformer(self.model, **self.train.compute())
     tokenizer = tokenizer_lib.WordTokenizer()
     state = loop.fit(
       self.train,
@@ -225,8 +225,9 @@ class RolloutRecipe:
     sets = self._sets(policy)
     merged = self._merger(policy)
     drawn, tx = self.rollouts, loop.optimizer(self.train)
+    trained = transformer.Transformer(policy.config, **self.train.compute())
     gradients = policy_gradient.gradients(
-      policy.model,
+      trained,
       self.loss,
       columns=drawn.max_tokens,
       temperature=drawn.temperature,
@@ -241,10 +242,12 @@ class RolloutRecipe:
     refers = self.loss.kl is not None or self.rewards.kl_weight
     collector = rollout_collector.collector(
       sets["train"],
-      policy.model,
+      # Else ratios would tell the precision of sampler and trainer apart.
+      policy.model.clone(dtype=trained.dtype),
       policy.stop_rule,
       drawn,
       self.train.seed,
+      reader=trained,
       loss=self.loss,
       rewards=self.rewards,
       reference=policy.params if refers else None,

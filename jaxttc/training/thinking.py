@@ -145,7 +145,7 @@ class ThinkingModelRecipe:
     self.mix.validate()
     tokenizer = tokenizer_lib.WordTokenizer()
     recipe_parts.check_vocabulary(self.model, tokenizer)
-    model = transformer.Transformer(self.model)
+    model = transformer.Transformer(self.model, **self.train.compute())
     objective = language_model.objective(model)
     state = loop.fit(
       self.train,

@@ -9,7 +9,7 @@ import jax
 
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.models import transformer
+from jaxttc.models import reward_model, transformer
 from jaxttc.training import (
   language_model,
   loop,
@@ -186,7 +186,7 @@ class RewardRecipe:
     """
     policy = _language_model(self.start)
     train, held_out = tuning_data.pairs(self.data, policy, self.train.length)
-    model = transformer.ProcessRewardModel(
+    model = reward_model.ProcessRewardModel(
       policy.config, **self.train.compute()
     )
 

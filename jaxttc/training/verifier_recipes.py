@@ -70,7 +70,9 @@ class GenerativeVerifierRecipe:
       self._batches(policy, folder / f"{split}.jsonl", split, count)
       for split, count in (("train", self.problems), ("test", self.held_out))
     )
-    objective = language_model.objective(transformer.Transformer(policy.config))
+    objective = language_model.objective(
+      transformer.Transformer(policy.config, **self.train.compute())
+    )
     return loop.fit(
       self.train,
       objective,

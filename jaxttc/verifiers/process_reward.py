@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxttc.inference import stop, tree_cache
-from jaxttc.models import transformer
+from jaxttc.models import key_values, reward_model
 
 # Rewards are whole multiples of 1 / 2^17. Two children with the same text tie,
 # then, instead of being ranked by the last bits of sums that come out in
@@ -105,7 +105,7 @@ class Prefixes:
 
 
 def prompts(
-  judged: transformer.Judgement, length: Int[Array, " P"]
+  judged: reward_model.Judgement, length: Int[Array, " P"]
 ) -> Prefixes:
   """Bare prompts, as a prefill judged them: [P, T] and [P, T, D]."""
   rows = jnp.arange(length.shape[0])
@@ -121,7 +121,7 @@ def rewards(logits: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def score(
-  model: transformer.ProcessRewardModel,
+  model: reward_model.ProcessRewardModel,
   params: Any,
   cache: tree_cache.TreeCache,
   path: Bool[Array, "G R C"],
@@ -131,7 +131,7 @@ def score(
 ) -> tuple[
   Float[Array, "G R W"],
   Float[Array, "G R D"],
-  tuple[transformer.KeyValues, ...],
+  tuple[key_values.KeyValues, ...],
 ]:
   """Reads spans that follow what is in the cache.
 
@@ -157,7 +157,7 @@ def score(
     jnp.maximum(tokens, 0),
     position[..., None] + jnp.arange(width)[None, None],
     own,
-    transformer.Context(
+    key_values.Context(
       arena=cache.arena, arena_mask=path, arena_position=cache.position
     ),
     before,

@@ -35,7 +35,7 @@ def policy(**changes):
     "share": routing.head("ridge")(x, np.full((3, 3), 0.5), key),
     "style": "terse",
     "sampling": solving.SamplingOptions(step_tokens=8, max_tokens=16),
-    "models": ("", ""),
+    "models": {"": ("", "")},
     "origin": "three questions",
   }
   return budget_policies.BudgetPolicy(**{**values, **changes})
@@ -129,13 +129,15 @@ def test_forecasts_are_possible():
 def test_arms_of_a_decoder_share_a_group():
   np.testing.assert_array_equal(policy().groups, [0, 0, 1])
   np.testing.assert_array_equal(policy().caps, [20, 60, 30])
-  assert policy().decoders == ("best_of_n(n=2)", "greedy")
+  assert policy().arms[0].search == policy().arms[1].search
   assert policy().arms[1].label == "best_of_n, 60"
 
 
 def test_the_one_that_ships_knows_the_models_that_ship():
   shipped = budget_policies.load("auto")
-  shipped.check_models(*solving.load_models("arithmetic_lm", "arithmetic_prm"))
+  shipped.check_models(
+    {"": solving.load_models("arithmetic_lm", "arithmetic_prm")}
+  )
   found = shipped.predict(
     [
       "Modulo 13: start at 9, times 6, add 5, add 2, minus 10.",
@@ -181,10 +183,10 @@ def test_unknown_and_damaged_files_are_named(tmp_path):
 def test_other_models_are_refused():
   language, reward = tiny_models.tiny_bundles()
   marks = tuple(map(solving.weights_fingerprint, (language, reward)))
-  fitted = policy(models=marks)
-  fitted.check_models(language, reward)
+  fitted = policy(models={"": marks})
+  fitted.check_models({"": (language, reward)})
   with pytest.raises(ValueError, match="fitted for the reward model .* none"):
-    fitted.check_models(language, None)
+    fitted.check_models({"": (language, None)})
   shipped = bundle_lib.load("arithmetic_lm")
   with pytest.raises(ValueError, match="fitted for the language model"):
-    fitted.check_models(shipped, reward)
+    fitted.check_models({"": (shipped, reward)})

@@ -16,7 +16,7 @@ from jaxttc.cost import ledger as ledger_lib
 from jaxttc.cost import transformer_flops as tf
 from jaxttc.evaluation import model_accounts
 from jaxttc.models import config as config_lib
-from jaxttc.models import transformer
+from jaxttc.models import reward_model, transformer
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _HF = _ROOT / "tests" / "data" / "hf"
@@ -84,7 +84,7 @@ def test_directories_tell_their_sizes_alone():
 def test_reading_layers_cost_what_their_trace_says():
   config = config_lib.TransformerConfig(**MODEL | {"layers": 4})
   config = dataclasses.replace(config, reading_layers=2)
-  model = transformer.ProcessRewardModel(config)
+  model = reward_model.ProcessRewardModel(config)
   params = jax.eval_shape(
     lambda key: transformer.init(key, model), jax.random.key(0)
   )

@@ -54,7 +54,7 @@ def policy(engine):
     share=routing.Constant(jnp.array([0.8, 0.7, 0.5])),
     style="terse",
     sampling=solving.SamplingOptions(step_tokens=8, max_tokens=16),
-    models=tuple(map(solving.weights_fingerprint, engine)),
+    models={"": tuple(map(solving.weights_fingerprint, engine))},
   )
 
 
@@ -301,7 +301,6 @@ def test_what_cannot_run_is_refused_before_anything_is_spent(
     assert "\n" not in str(caught.value)
 
   refuses("no policy named 'atuo'", problems, engine, budget, policy="atuo")
-  refuses("the language model", problems, engine, budget, policy="auto")
   refuses("there are no problems", [], engine, budget, policy=policy)
   refuses("one id", problems[:1] * 2, engine, budget, policy=policy)
   refuses(
@@ -309,7 +308,6 @@ def test_what_cannot_run_is_refused_before_anything_is_spent(
   )
   refuses("batch must", problems, engine, budget, policy=policy, batch=0)
   for change, message in (
-    (dict(policy="http://localhost:1/v1"), "models of this process"),
     (
       dict(problems=dataclasses.replace(_SOURCE, style="verbose")),
       "asked for as 'terse'",

@@ -104,3 +104,17 @@ def test_bad_line_is_named(tmp_path):
   path.write_text('{"question": "1?", "answer": "1"}\n{"question": "2?"')
   with pytest.raises(ValueError, match="q.jsonl, line 2: not valid JSON"):
     source(path=str(path)).load()
+
+
+def test_sums_of_digits_are_generated_and_graded():
+  problems = source(family="digit_sums", count=6).load()
+  assert [p.steps for p in problems] == [2, 3, 4, 2, 3, 4]
+  assert len({p.id for p in problems}) == 6
+  later = source(family="digit_sums", start=3, count=3).load()
+  assert later == problems[3:]
+  first = problems[0]
+  assert problem_sets.answer_of(first, f"#### {first.answer}\n") == first.answer
+  assert problem_sets.is_right(first, f"#### {first.answer}\n")
+  wrong = (int(first.answer) + 1) % 10
+  assert not problem_sets.is_right(first, f"#### {wrong}\n")
+  assert problem_sets.answer_of(first, None) is None

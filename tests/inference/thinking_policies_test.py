@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.inference import guidance, thinking_policies, thoughts
+from jaxttc.inference import guidance, suppression, thinking_policies
 from jaxttc.tasks import digit_sums
 
 _END = 4
@@ -33,7 +33,7 @@ def _think(policy, made, budgets=_BUDGETS):
     ]
     for _ in budgets
   ]
-  thinker = thoughts.Thinker(policy, made.make, limit=64)
+  thinker = made.thinker(policy, limit=64)
   return thinker(prompts, budgets, jax.random.key(0))
 
 
@@ -41,10 +41,14 @@ def _lines(policy):
   return guidance.line_tokens(policy.tokenizer)
 
 
-def _exit(policy, sure):
+def _words(policy):
+  return suppression.reflection_tokens(policy.tokenizer)
+
+
+def _exit(policy, sure, threshold=0.5):
   return thinking_policies.early_exit(
     lambda hidden: jnp.full(hidden.shape[0], sure),
-    threshold=0.5,
+    threshold=threshold,
     end=_END,
     lines=_lines(policy),
     vocab_size=policy.config.vocab_size,
@@ -61,6 +65,8 @@ def test_capped_policies_never_overspend(policy):
     thinking_policies.forced(end=_END, wait=wait, least_share=1.0, ignores=2),
     thinking_policies.hinted(end=_END),
     thinking_policies.guided(chance, end=_END, lines=_lines(policy)),
+    thinking_policies.no_wait(end=_END, words=_words(policy)),
+    thinking_policies.soft_close(end=_END, lines=_lines(policy)),
   ):
     found = _think(policy, made)
     assert (found.spent <= _BUDGETS).all(), made.name
@@ -80,7 +86,7 @@ def test_an_early_end_is_ignored_once(policy):
 
 def test_an_empty_span_is_answered_at_once(policy):
   found = _think(policy, thinking_policies.no_thinking(), np.full(3, 60))
-  assert not found.closed.any()
+  assert (found.spent == 0).all() and set(found.finish) == {"disabled"}
   marker = policy.tokenizer.answer_marker_id
   assert (found.tokens[:, 0] == marker).all()
 
@@ -104,3 +110,54 @@ def test_a_probe_is_logistic():
 def test_shares_that_cannot_be():
   with pytest.raises(ValueError, match="least_share is 1.5"):
     thinking_policies.forced(end=_END, wait=[7], least_share=1.5, ignores=1)
+
+
+@pytest.mark.parametrize("threshold", [0.0, -0.1, 1.01, float("nan")])
+def test_thresholds_that_cannot_be(policy, threshold):
+  with pytest.raises(ValueError, match="expected more than 0, up to 1"):
+    _exit(policy, 1.0, threshold)
+
+
+def test_no_wait_checks_nothing_and_is_shorter(policy):
+  budgets = np.full(16, 60)
+  full = _think(policy, thinking_policies.full(), budgets)
+  kept = _think(
+    policy,
+    thinking_policies.no_wait(end=_END, words=_words(policy)),
+    budgets,
+  )
+  check = policy.tokenizer.id_of(" check")
+  assert (full.tokens == check).any() and not (kept.tokens == check).any()
+  assert kept.closed.all() and set(kept.finish) == {"natural"}
+  assert kept.spent.mean() < full.spent.mean()
+
+
+def test_a_soft_close_comes_before_the_cap(policy):
+  budgets = np.full(16, 12)
+  soft = thinking_policies.soft_close(
+    end=_END, lines=_lines(policy), soft_ratio=0.5, slope=4.0
+  )
+  found = _think(policy, soft, budgets)
+  assert (found.spent <= 12).all() and "soft" in found.finish
+  graceful = thinking_policies.soft_close(
+    end=_END, lines=_lines(policy), slope=0.0, grace=6
+  )
+  found = _think(policy, graceful, budgets)
+  assert (found.spent <= 18).all() and (found.spent > 12).any()
+  newline = policy.tokenizer.newline_id
+  for row, spent, how in zip(
+    found.tokens, found.spent, found.finish, strict=True
+  ):
+    if how == "forced" and spent < 18:
+      assert row[spent - 2] == newline
+  with pytest.raises(ValueError, match="grace is -1"):
+    thinking_policies.soft_close(end=_END, lines=_lines(policy), grace=-1)
+
+
+def test_how_spans_end(policy):
+  found = _think(policy, thinking_policies.hard_cap(end=_END))
+  for how, spent, budget in zip(
+    found.finish, found.spent, _BUDGETS, strict=True
+  ):
+    assert how == ("forced" if spent == budget else "natural")
+  assert {"forced", "natural"} == set(found.finish)

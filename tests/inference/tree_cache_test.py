@@ -12,7 +12,7 @@ import pytest
 
 from jaxttc.inference import tree_cache
 from jaxttc.models import config as config_lib
-from jaxttc.models import transformer
+from jaxttc.models import key_values
 
 _CONFIG = config_lib.TransformerConfig(
   vocab_size=8,
@@ -67,7 +67,7 @@ def _private(seed, groups=_GROUPS, rows=_ROWS, columns=_COLUMNS):
   v = rng.normal(size=(_CONFIG.layers, groups, rows, *head, columns))
   v = v.swapaxes(-1, -2)
   return tuple(
-    transformer.KeyValues(*(jnp.asarray(x, jnp.float32) for x in kv))
+    key_values.KeyValues(*(jnp.asarray(x, jnp.float32) for x in kv))
     for kv in zip(k, v, strict=True)
   )
 

@@ -11,7 +11,7 @@ import pytest
 from jaxttc import inference
 from jaxttc.inference import generation
 from jaxttc.models import attention_backend as backend
-from jaxttc.models import blocked_attention, transformer
+from jaxttc.models import blocked_attention, key_values, transformer
 from jaxttc.models import config as config_lib
 
 _CALL = backend.Call(
@@ -181,8 +181,8 @@ def test_packed_texts_and_their_gradients_are_alike(name, calls):
 
 def test_decoding_is_plain_whatever_is_asked(calls):
   plain, fused, params = _models({})
-  caches = transformer.empty_key_values(_CONFIG, (1, 2), 4)
-  context = transformer.Context(scratch=caches, column=jnp.int32(0))
+  caches = key_values.empty_key_values(_CONFIG, (1, 2), 4)
+  context = key_values.Context(scratch=caches, column=jnp.int32(0))
   tokens = jnp.asarray([[[3], [5]]], jnp.int32)
   mask = jnp.asarray([[[[True, False, False, False]]] * 2])
   args = (params, tokens, jnp.zeros_like(tokens), mask, context)

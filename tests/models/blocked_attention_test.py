@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxttc.models import blocked_attention, transformer
+from jaxttc.models import blocked_attention, key_values
 
 
 def _whole(q, k, v, mask):
@@ -23,7 +23,7 @@ def _inputs(tokens, dtype=jnp.float32, queries=2):
     rng.normal(size=(*shape, *more)), dtype
   )
   segments = np.sort(rng.integers(0, 3, (2, tokens)), axis=1)
-  mask = transformer.causal_mask(jnp.asarray(segments, jnp.int32))
+  mask = key_values.causal_mask(jnp.asarray(segments, jnp.int32))
   return draw(queries, 4), draw(4), draw(4), mask, draw(queries, 4)
 
 

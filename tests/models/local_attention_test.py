@@ -11,7 +11,7 @@ import pytest
 
 from jaxttc.inference import generation, tree_cache
 from jaxttc.models import config as config_lib
-from jaxttc.models import transformer
+from jaxttc.models import key_values, transformer
 
 _PLAIN = config_lib.TransformerConfig(
   vocab_size=31,
@@ -88,7 +88,7 @@ def _read_four(params, cache, node, tokens, position):
     tokens[None, None],
     (position + jnp.arange(width))[None, None],
     jnp.tril(jnp.ones((1, 1, width, width), bool)),
-    transformer.Context(
+    key_values.Context(
       arena=cache.arena,
       arena_mask=tree_cache.path_mask(
         cache.owner, _PARENT, jnp.asarray([[node]])
@@ -123,7 +123,7 @@ def cache(params):
   order = np.random.default_rng(0).permutation(12)
   return cache.replace(
     arena=tuple(
-      transformer.KeyValues(kv.k[..., order], kv.v[..., order, :])
+      key_values.KeyValues(kv.k[..., order], kv.v[..., order, :])
       for kv in cache.arena
     ),
     owner=cache.owner[:, order],
@@ -146,7 +146,7 @@ def test_token_by_token_equals_at_once(params, cache):
   """The row begins at column 2; what lies before it is not its own."""
   start, total = 2, 8
   text = [8, 9, 7, 9, 3, 2]
-  scratch = transformer.empty_key_values(_LOCAL, (1, 1), total)
+  scratch = key_values.empty_key_values(_LOCAL, (1, 1), total)
   mask = tree_cache.path_mask(cache.owner, _PARENT, jnp.asarray([[1]]))
 
   @jax.jit
@@ -158,7 +158,7 @@ def test_token_by_token_equals_at_once(params, cache):
       token[None, None, None],
       (9 + column - start)[None, None, None],
       own[None, None, None],
-      transformer.Context(
+      key_values.Context(
         arena=cache.arena,
         arena_mask=mask,
         scratch=scratch,
@@ -187,7 +187,7 @@ def test_the_window_is_what_a_local_layer_depends_on(params):
 
   def last(table):
     changed = params | {"embed": {"embedding": table}}
-    mask = transformer.causal_mask(jnp.ones_like(tokens))
+    mask = key_values.causal_mask(jnp.ones_like(tokens))
     hidden, _ = model.apply(
       {"params": changed}, tokens[:, None], index[:, None], mask
     )
@@ -201,7 +201,7 @@ def test_the_window_is_what_a_local_layer_depends_on(params):
 
 def test_a_cache_that_keeps_positions_must_be_told_them():
   cache = tree_cache.init(_LOCAL, 1, 4)
-  own = transformer.empty_key_values(_LOCAL, (1, 1), 2)
+  own = key_values.empty_key_values(_LOCAL, (1, 1), 2)
   one = jnp.ones((1, 1), jnp.int32)
   with pytest.raises(ValueError, match="give the position"):
     tree_cache.commit(cache, own, one, 0 * one, one)

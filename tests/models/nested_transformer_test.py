@@ -10,7 +10,12 @@ import pytest
 
 from jaxttc.cost import transformer_flops
 from jaxttc.models import config as config_lib
-from jaxttc.models import int8_weights, nested_transformer, transformer
+from jaxttc.models import (
+  int8_weights,
+  nested_transformer,
+  reward_model,
+  transformer,
+)
 
 _CONFIG = config_lib.TransformerConfig(
   vocab_size=31,
@@ -175,12 +180,12 @@ def test_units_that_do_nothing_come_last():
 
 def test_reward_models_have_widths_too():
   config = dataclasses.replace(_CONFIG, reading_layers=1)
-  model = transformer.ProcessRewardModel(config)
+  model = reward_model.ProcessRewardModel(config)
   params = transformer.init(jax.random.key(0), model)
   small = nested_transformer.narrowed(config, 0.5)
   narrow = nested_transformer.narrow(params, config, small)
   fresh = transformer.init(
-    jax.random.key(0), transformer.ProcessRewardModel(small)
+    jax.random.key(0), reward_model.ProcessRewardModel(small)
   )
   assert jax.tree.map(jnp.shape, narrow) == jax.tree.map(jnp.shape, fresh)
   found = _logits_of_reward(small, narrow)
@@ -197,7 +202,7 @@ def test_reward_models_have_widths_too():
 def _logits_of_reward(config, params):
   tokens = jnp.array([[3, 1, 4]])
   return transformer.forward(
-    transformer.ProcessRewardModel(config),
+    reward_model.ProcessRewardModel(config),
     params,
     tokens,
     jnp.ones_like(tokens),

@@ -14,7 +14,7 @@ from jaxttc import mesh as mesh_lib
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import generation, local_engine, stop, tree_cache
 from jaxttc.models import config as config_lib
-from jaxttc.models import sharding, transformer
+from jaxttc.models import key_values, sharding
 from jaxttc.testing import tiny_models
 from jaxttc.verifiers import local_verifier
 
@@ -159,7 +159,7 @@ def test_caches_are_split_by_heads_and_all_else_is_whole():
   )
   state = {
     "cache": tree_cache.init(config, groups=3, capacity=5),
-    "scratch": transformer.empty_key_values(config, (3, 2), 6),
+    "scratch": key_values.empty_key_values(config, (3, 2), 6),
     "rounds": jnp.zeros(3, jnp.int32),
   }
   specs = sharding.state_specs(state, mesh_lib.DATA)

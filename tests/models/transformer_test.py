@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxttc.models import config as config_lib
-from jaxttc.models import transformer
+from jaxttc.models import key_values, reward_model, transformer
 
 _CONFIG = config_lib.TransformerConfig(
   vocab_size=29,
@@ -81,7 +81,7 @@ def test_packed_segments_are_independent(params, forward):
 
 def test_causal_mask_against_the_definition():
   segments = np.asarray([[1, 1, 2, 2, 2, 0], [1, 2, 3, 0, 0, 0]])
-  mask = np.asarray(transformer.causal_mask(jnp.asarray(segments)))[:, 0]
+  mask = np.asarray(key_values.causal_mask(jnp.asarray(segments)))[:, 0]
   for b in range(2):
     for i in range(6):
       for j in range(6):
@@ -129,7 +129,7 @@ def _path(node):
 def _plant(params, tokens, slots):
   """An arena that holds the tree, node by node, in the order of `slots`."""
   owner = np.full(len(slots), -1)
-  arena = transformer.empty_key_values(_CONFIG, (1,), len(slots))
+  arena = key_values.empty_key_values(_CONFIG, (1,), len(slots))
   arena = jax.tree.map(np.array, arena)
   free = list(slots)
   width = 10
@@ -184,7 +184,7 @@ def test_spans_over_an_arena_equal_a_plain_forward(params, forward, planted):
       span,
       jnp.asarray(depth)[None, :, None] + jnp.arange(3)[None, None],
       jnp.broadcast_to(jnp.tril(jnp.ones((3, 3), bool)), (1, 4, 3, 3)),
-      transformer.Context(
+      key_values.Context(
         arena=arena, arena_mask=jnp.asarray(_masks(owner, nodes))
       ),
     )
@@ -202,7 +202,7 @@ def test_token_by_token_over_arena_and_scratch(params, forward, planted):
   nodes, starts, total = [3, 2, 0], [0, 1, 3], 6
   span = _tokens(len(nodes), total, seed=11)
   depth = [sum(_TREE[n][1] for n in _path(node)) for node in nodes]
-  scratch = transformer.empty_key_values(_CONFIG, (1, len(nodes)), total)
+  scratch = key_values.empty_key_values(_CONFIG, (1, len(nodes)), total)
   mask = jnp.asarray(_masks(owner, nodes))
 
   @jax.jit
@@ -216,7 +216,7 @@ def test_token_by_token_over_arena_and_scratch(params, forward, planted):
       fed[None],
       (jnp.asarray(depth) + local)[None, :, None],
       own[None, :, None],
-      transformer.Context(
+      key_values.Context(
         arena=arena, arena_mask=mask, scratch=scratch, column=column
       ),
     )
@@ -236,7 +236,7 @@ def test_token_by_token_over_arena_and_scratch(params, forward, planted):
 def test_widen_narrow_and_shift_move_tokens_as_they_say():
   rng = np.random.default_rng(0)
   layers = tuple(
-    transformer.KeyValues(
+    key_values.KeyValues(
       jnp.asarray(rng.normal(size=(1, 2, 6, 5))),
       jnp.asarray(rng.normal(size=(1, 2, 5, 6))),
     )
@@ -246,23 +246,23 @@ def test_widen_narrow_and_shift_move_tokens_as_they_say():
   def same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
-  wide = transformer.widen(layers, 3)
+  wide = key_values.widen(layers, 3)
   assert wide[0].k.shape == (1, 2, 6, 8) and wide[1].v.shape == (1, 2, 8, 6)
-  same(transformer.narrow(wide, 5), layers)
+  same(key_values.narrow(wide, 5), layers)
   assert not np.asarray(wide[0].k[..., 5:]).any()
-  moved = transformer.shift(layers, jnp.int32(2))
+  moved = key_values.shift(layers, jnp.int32(2))
   same(moved[1].k[..., :3], layers[1].k[..., 2:])
   same(moved[1].v[..., :3, :], layers[1].v[..., 2:, :])
 
 
 def test_a_plain_reward_model_is_a_head_on_the_trunk(params):
-  model = transformer.ProcessRewardModel(_CONFIG)
+  model = reward_model.ProcessRewardModel(_CONFIG)
   theirs = transformer.init(jax.random.key(3), model) | {"trunk": params}
   tokens = _tokens(2, 6)
   reward = transformer.forward(model, theirs, tokens, *_one_segment(tokens))
   assert reward.shape == (2, 6) and reward.dtype == jnp.float32
   index = _one_segment(tokens)[1][:, None]
-  mask = transformer.causal_mask(jnp.ones_like(tokens))
+  mask = key_values.causal_mask(jnp.ones_like(tokens))
   hidden, _ = _MODEL.apply({"params": params}, tokens[:, None], index, mask)
   head = theirs["reward"]
   expected = hidden[:, 0] @ head["kernel"] + head["bias"][0]
@@ -272,11 +272,11 @@ def test_a_plain_reward_model_is_a_head_on_the_trunk(params):
 def test_reading_layers_are_told_how_each_token_was_expected(params):
   """20 tokens: more than are compared at once, and no multiple of that."""
   config = dataclasses.replace(_CONFIG, layers=3, reading_layers=1)
-  model = transformer.ProcessRewardModel(config)
+  model = reward_model.ProcessRewardModel(config)
   theirs = transformer.init(jax.random.key(3), model) | {"trunk": params}
   tokens = _tokens(2, 20)
   index = _one_segment(tokens)[1][:, None]
-  mask = transformer.causal_mask(jnp.ones_like(tokens))
+  mask = key_values.causal_mask(jnp.ones_like(tokens))
   hidden, _ = _MODEL.apply({"params": params}, tokens[:, None], index, mask)
   found = model.apply(
     {"params": theirs}, hidden[:, :, :-1], tokens[:, None, 1:], method="_found"

@@ -172,3 +172,17 @@ def test_bins_grow_and_their_cdf_is_a_sum():
     np.testing.assert_allclose(found, each[:budget].sum(0), rtol=1e-4)
   with pytest.raises(ValueError, match="9 bins of lengths to 5"):
     rl.bin_edges(9, 5)
+
+
+@pytest.mark.parametrize(
+  ("alpha", "rate", "message"),
+  [
+    (-1.0, 2.0, "alpha is -1.0; expected finite and > 0"),
+    (2.0, 0.0, "rate is 0.0; expected finite and > 0"),
+    (float("nan"), 2.0, "alpha is nan"),
+  ],
+)
+def test_densities_of_laws_that_cannot_be(alpha, rate, message):
+  ones = jnp.ones(3)
+  with pytest.raises(ValueError, match=message):
+    rl.gamma_nll(alpha * ones, rate * ones, jnp.arange(1, 4))

@@ -102,7 +102,7 @@ def _found(table):
     share=fitted.share,
     style="free",
     sampling=solving.SamplingOptions(),
-    models=("", ""),
+    models={"": ("", "")},
   )
   return policy_study.Found(
     table=table,

@@ -59,7 +59,8 @@ def _recipe(**changes):
     train=train,
   )
   made = {
-    "strategies": ("uniform", "knapsack", "uniform_2x"),
+    "strategies": ("uniform", "knapsack"),
+    "budgets": (2.0,),
     "seeds": 1,
     "rates": (1e-3,),
     "tuning_steps": 1,
@@ -88,6 +89,8 @@ def _run(success, effective, steps=4):
       "step": np.array([2, 4]),
       "held_out_success": held - 0.1,
       "train_success": held,
+      "held_out_unsolved": (1 - held) / 2,
+      "train_unsolved": (1 - held) / 4,
     },
   )
 
@@ -95,7 +98,11 @@ def _run(success, effective, steps=4):
 @pytest.fixture
 def found():
   return rollout_study.Found(
-    {name: np.full(2, 0.3) for name in ("train_success", "held_out_success")},
+    {
+      f"{which}_{what}": np.full(2, 0.3)
+      for which in ("train", "held_out")
+      for what in ("success", "unsolved")
+    },
     dict.fromkeys(("uniform", "knapsack", "uniform_2x"), 1e-3),
     {"uniform": {1e-3: 0.4}},
     {
@@ -107,18 +114,24 @@ def found():
 
 
 @pytest.mark.parametrize(
-  ("levels", "times"),
+  ("successes", "wanted", "times"),
   [
-    ((0.5, 0.7, 0.6), 2**0.5),
-    ((0.5, 0.7, 0.9), 2.0),
-    ((0.5, 0.7, 0.5), 1.0),
-    ((0.5, 0.7, 0.4), 2**-0.5),
-    ((0.5, 0.5, 0.6), 2.0),
-    ((0.5, 0.4, 0.3), 1.0),
+    ((0.5, 0.7, 0.8), 0.6, 2**0.5),
+    ((0.5, 0.7, 0.8), 0.7, 2.0),
+    ((0.5, 0.7, 0.8), 0.75, 8**0.5),
+    ((0.5, 0.7, 0.8), 0.9, 4.0),
+    ((0.5, 0.7, 0.8), 0.4, 1.0),
+    # A dip is noise: what a smaller budget reached is reached.
+    ((0.5, 0.7, 0.6), 0.7, 2.0),
+    ((0.5, 0.4, 0.6), 0.5, 1.0),
+    ((0.5, 0.4, 0.6), 0.55, 8**0.5),
+    # More rollouts bring nothing, so no budget matches.
+    ((0.5, 0.5, 0.5), 0.6, 4.0),
   ],
 )
-def test_budget_to_match_is_read_off_the_line(levels, times):
-  assert rollout_report.budget_to_match(*levels) == pytest.approx(times)
+def test_budget_to_match_is_read_off_the_curve(successes, wanted, times):
+  found = rollout_report.budget_to_match((1.0, 2.0, 4.0), successes, wanted)
+  assert found == pytest.approx(times)
 
 
 def test_claims_are_paired_by_seed(found):
@@ -134,6 +147,8 @@ def test_claims_are_paired_by_seed(found):
   assert made["points_over_uniform"].value == pytest.approx(10)
   # 0.55 -> 0.70 by twice as many: 0.65 needs 2^(2/3) times.
   assert made["uniform_budget_to_match"].value == pytest.approx(2 ** (2 / 3))
+  assert made["uniform_2x_points_over_uniform"].value == pytest.approx(15)
+  assert made["knapsack_unsolved"].value == pytest.approx(0.35 / 4)
   assert made["allocate_ms_512x4096"].value == pytest.approx(0.3)
   assert made["largest_group"].value == 4
 
@@ -154,7 +169,11 @@ def _logged(folder, recipe):
       figures |= {"step": step, "rollouts": rows * step}
       file.write(json.dumps(figures) + "\n")
       success = 0.5 + recipe.train.learning_rate + rows / 1000
-      figures = {"train_success": success, "held_out_success": success}
+      figures = {
+        f"{which}_{what}": success
+        for which in ("train", "held_out")
+        for what in ("success", "unsolved")
+      }
       file.write(json.dumps({"step": step} | figures) + "\n")
 
 
@@ -166,24 +185,32 @@ def test_a_study_goes_on_where_it_was(tmp_path, monkeypatch):
   def run(self, workdir):
     if len(trained) == 7:
       raise KeyboardInterrupt
-    trained.append((self.rollouts.strategy, self.train.learning_rate))
+    config = self.rollouts
+    trained.append((config.strategy, config.group, self.train.learning_rate))
     _logged(pathlib.Path(workdir), self)
 
   arm = rollout_recipes.RolloutRecipe
   monkeypatch.setattr(arm, "run", run)
   monkeypatch.setattr(
-    arm, "measure", lambda *_: {"train_success": 0.5, "held_out_success": 0.4}
+    arm,
+    "measure",
+    lambda *_: {
+      "train_success": 0.5,
+      "held_out_success": 0.4,
+      "train_unsolved": 0.2,
+    },
   )
   with pytest.raises(KeyboardInterrupt):
     rollout_study.run(recipe, str(folder))
   done = list(trained)
   # Rates are tried on each arm, which then has its best.
-  names = ("uniform", "knapsack", "uniform_2x")
-  tried = [(name, rate) for name in names for rate in (1e-3, 1e-2)]
-  assert done == [*tried, ("uniform", 1e-2)]
+  arms = (("uniform", 4), ("knapsack", 4), ("uniform", 8))
+  tried = [(*one, rate) for one in arms for rate in (1e-3, 1e-2)]
+  assert done == [*tried, ("uniform", 4, 1e-2)]
   trained.clear()
   found = rollout_study.run(recipe, str(folder))
-  assert trained == [("knapsack", 1e-2), ("uniform_2x", 1e-2)]
+  assert trained == [("knapsack", 4, 1e-2), ("uniform", 8, 1e-2)]
+  names = ("uniform", "knapsack", "uniform_2x")
   assert found.rates == dict.fromkeys(names, 1e-2)
   study = rollout_report.report(recipe, found)
   simulation.write(study, tmp_path / "knapsack_rl")
@@ -198,7 +225,11 @@ def test_a_study_goes_on_where_it_was(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"strategies": ("uniform", "knapsack")}, "lack uniform_2x"),
+    ({"strategies": ("uniform", "posterior")}, "lack knapsack"),
+    ({"budgets": ()}, "expected ascending numbers"),
+    ({"budgets": (2.0, 1.5)}, "expected ascending numbers"),
+    ({"budgets": (1.3,)}, "1.3 times groups of 4"),
+    ({"budgets": (3.0,)}, "at most arm.rollouts.n_max=8"),
     ({"strategies": ("uniform", "knapsak")}, "did you mean 'knapsack'"),
     ({"rates": ()}, "rates"),
     ({"seeds": 0}, "seeds must be at least 1"),

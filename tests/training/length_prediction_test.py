@@ -127,3 +127,13 @@ def test_a_recipe_trains_saves_and_knows_its_model(tmp_path):
   assert near.shape == (2, 704) and (near <= far).all()
   with pytest.raises(ValueError, match="made for vocabulary, width"):
     loaded.chance(bundle_lib.load("arithmetic_lm"))
+  other = jax.tree.map(lambda x: x * 1.001, policy.params)
+  stranger = dataclasses.replace(policy, params=other)
+  with pytest.raises(ValueError, match="trained over thinking_lm .*the policy"):
+    loaded.chance(stranger)
+  small = bundle_lib.load("thinking_lm", "bfloat16")
+  assert loaded.chance(small) is not None
+  with pytest.raises(ValueError, match="kept in int8; .* float32, bfloat16"):
+    loaded.chance(bundle_lib.load("thinking_lm", "int8"))
+  with pytest.raises(ValueError, match="kept in bfloat16; expected float32"):
+    length_predictor.weights_fingerprints(small)

@@ -12,7 +12,7 @@ import pytest
 
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.models import config as config_lib
-from jaxttc.models import transformer
+from jaxttc.models import reward_model, transformer
 from jaxttc.tasks import arithmetic
 from jaxttc.tasks import problems as problems_lib
 from jaxttc.tasks import tokenizer as tokenizer_lib
@@ -100,7 +100,7 @@ def test_loss_against_summing_by_hand():
     mlp_width=8,
     reading_layers=1,
   )
-  model = transformer.ProcessRewardModel(config)
+  model = reward_model.ProcessRewardModel(config)
   params = jax.jit(lambda key: transformer.init(key, model))(jax.random.key(0))
   trunk = params.pop("trunk")
   examples = [

@@ -12,7 +12,7 @@ import pytest
 
 from jaxttc.inference import generation, stop, tree_cache
 from jaxttc.models import config as config_lib
-from jaxttc.models import transformer
+from jaxttc.models import reward_model, transformer
 from jaxttc.verifiers import process_reward
 
 _CONFIG = config_lib.TransformerConfig(
@@ -25,7 +25,7 @@ _CONFIG = config_lib.TransformerConfig(
   mlp_width=16,
 )
 _MODELS = {  # without and with layers that read what the trunk expected
-  reading: transformer.ProcessRewardModel(
+  reading: reward_model.ProcessRewardModel(
     dataclasses.replace(_CONFIG, reading_layers=reading)
   )
   for reading in (0, 1)

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sums of digits for the embedded model that thinks, under a thinking budget.
+
+python scripts/solve.py --thinking="guided(budget=14)"
+"""
+
+from jaxttc.evaluation import problem_sets, solving
+
+
+def get_config() -> solving.SolveRecipe:
+  """The recipe; every field can be overridden with `--config.a.b=value`."""
+  return solving.SolveRecipe(
+    problems=problem_sets.ProblemSource(
+      family="digit_sums", steps=(2, 3, 4), count=48
+    ),
+    policy="thinking_lm",
+    verifier="",
+    thinking="guided(budget=14)",
+    budget="",
+    # Guidance favours the closing token: what is hardly ever written comes out
+    # before anything is bent.
+    sampling=solving.SamplingOptions(min_p=0.01, max_tokens=64),
+    batch=48,
+  )
