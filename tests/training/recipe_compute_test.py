@@ -153,7 +153,8 @@ def steps(monkeypatch):
   def fit(config, objective, init_params, batches, workdir, **keywords):
     del config, workdir
     params = init_params(jax.random.key(0))
-    batch, collector = batches(0), keywords.get("collector")
+    batch = None if batches is None else batches(0)
+    collector = keywords.get("collector")
     held = None
     if collector is not None:
       batch, held, _ = collector.collect(params, collector.init(), batch, 0)
