@@ -33,6 +33,7 @@ from jaxttc.training import (
   packing,
   policy_gradient,
   policy_losses,
+  rollout_batches,
   short_runs,
 )
 
@@ -255,7 +256,7 @@ class Bench:
     grads, _ = policy_gradient.gradients(
       self.model, policy_losses.PolicyLossConfig(),
       columns=self.horizon, chunk=task.size,
-    )(params, policy_gradient.RolloutBatch(rows, advantages), key)  # fmt: skip
+    )(params, rollout_batches.RolloutBatch(rows, advantages), key)  # fmt: skip
     params, state = short_runs.descend(params, state, grads, rate)
     return params, state, drawn.length.sum()
 

@@ -9,6 +9,8 @@ m = s(chosen) - s(rejected), a pair's loss is
     hinge:  max(0, 1 - beta m)
     ipo:    (m - 1 / (2 beta))^2
     orpo:   -mean log p(chosen) - beta log sigmoid(log odds ratio)
+    kto:    mean of sigmoid(beta (z - s)) of the chosen response and
+            sigmoid(beta (s - z)) of the rejected one
 
 where e is the share of pairs that are thought to be the wrong way round. Sums
 are DPO's own: means (`length_normalised`) shrink beta by a response's length.
@@ -30,7 +32,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-KINDS = ("dpo", "ipo", "hinge", "orpo")
+KINDS = ("dpo", "ipo", "hinge", "orpo", "kto")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -43,7 +45,7 @@ class PreferenceLossConfig:
       odds ratio.
     label_smoothing: e of "dpo", in [0, 0.5).
     length_normalised: whether s(y) is a mean over tokens; not for "orpo",
-      which always takes means.
+      which always takes means, nor for "kto".
     anchor: weight of -mean log p(chosen), which keeps the chosen response
       probable; not for "orpo", which has it.
   """
@@ -70,10 +72,11 @@ class PreferenceLossConfig:
       raise ValueError(f"label_smoothing would be ignored by {self.kind!r}")
     if not self.anchor >= 0:
       raise ValueError(f"anchor must not be negative, got {self.anchor}")
-    if self.kind == "orpo":
-      for name in ("length_normalised", "anchor"):
-        if getattr(self, name):
-          raise ValueError(f"{name} would be ignored by 'orpo'")
+    ignored = {"orpo": ("length_normalised", "anchor")}
+    ignored["kto"] = ("length_normalised",)
+    for name in ignored.get(self.kind, ()):
+      if getattr(self, name):
+        raise ValueError(f"{name} would be ignored by {self.kind!r}")
 
 
 class Responses(NamedTuple):
@@ -115,7 +118,10 @@ class PairLoss(NamedTuple):
 
 
 def preference_loss(
-  config: PreferenceLossConfig, chosen: Responses, rejected: Responses
+  config: PreferenceLossConfig,
+  chosen: Responses,
+  rejected: Responses,
+  mismatched: Responses | None = None,
 ) -> PairLoss:
   """The loss of each pair.
 
@@ -123,12 +129,18 @@ def preference_loss(
     config: which loss.
     chosen: the better responses.
     rejected: the worse ones, in the same order.
+    mismatched: of "kto", answers to other prompts than their own.
 
   Raises:
-    ValueError: if the config cannot be, or a reference is missing or would be
-      ignored.
+    ValueError: if the config cannot be, or a reference or the mismatched
+      responses are missing or would be ignored.
   """
   config.validate()
+  if (config.kind == "kto") != (mismatched is not None):
+    raise ValueError(
+      f"mismatched responses are {'ignored' if mismatched else 'missing'} by "
+      f"{config.kind!r}"
+    )
   wants = config.kind != "orpo"
   for name, side in (("chosen", chosen), ("rejected", rejected)):
     if (side.reference is not None) != wants:
@@ -140,7 +152,7 @@ def preference_loss(
     margin = _log_odds(chosen.means) - _log_odds(rejected.means)
     losses = -chosen.means - config.beta * jax.nn.log_sigmoid(margin)
   else:
-    margin, losses = _referred(config, chosen, rejected)
+    margin, losses = _referred(config, chosen, rejected, mismatched)
     losses = losses - config.anchor * chosen.means
   metrics = {
     "margin": margin,
@@ -151,7 +163,7 @@ def preference_loss(
   return PairLoss(losses, jax.lax.stop_gradient(metrics))
 
 
-def _referred(config, chosen, rejected):
+def _referred(config, chosen, rejected, mismatched):
   """Scaled margins and losses f32[B] of the kinds that have a reference."""
 
   def score(side):
@@ -160,6 +172,12 @@ def _referred(config, chosen, rejected):
 
   m = score(chosen) - score(rejected)
   margin = config.beta * m
+  if config.kind == "kto":
+    point = kto_reference_point(mismatched)
+    of_side = lambda side, good: kto_loss(  # noqa: E731
+      side, jnp.full(m.shape, good), point, beta=config.beta
+    )
+    return margin, (of_side(chosen, True) + of_side(rejected, False)) / 2
   if config.kind == "ipo":
     return margin, (m - 1 / (2 * config.beta)) ** 2
   if config.kind == "hinge":

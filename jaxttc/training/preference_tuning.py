@@ -64,8 +64,8 @@ def objective(
     chunk: columns of logits at once.
 
   Returns:
-    loss(params, batch, key) -> (f32[], metrics), with `PairBatch` batches.
-    Metrics are `loss`, `weight` (pairs) and means of
+    loss(params, batch, key) -> (f32[], metrics), with `PairBatch` batches, of
+    "kto" `JudgedBatch`. Metrics are `loss`, `weight` (pairs) and means of
     `preference_losses.PairLoss.metrics`.
 
   Raises:
@@ -73,19 +73,24 @@ def objective(
   """
   config.validate()
 
-  def loss(params, batch: tuning_batches.PairBatch, key: jax.Array):
-    del key
+  def sides(params, batch: tuning_batches.PairBatch):
     sums = answer_log_probs(model, params, batch, chunk)
     lengths = batch.mask.sum(-1)
-    sides = [
-      preference_losses.Responses(
-        sums[:, i],
-        lengths[:, i],
-        None if config.kind == "orpo" else batch.reference[:, i],
-      )
-      for i in (0, 1)
-    ]
-    found = preference_losses.preference_loss(config, *sides)
+    reference = None if config.kind == "orpo" else batch.reference
+    return preference_losses.Responses(sums, lengths, reference)
+
+  def loss(params, batch, key: jax.Array):
+    del key
+    others = None
+    if config.kind == "kto":
+      batch, mismatched = batch
+      found = sides(jax.lax.stop_gradient(params), mismatched)
+      others = jax.tree.map(jnp.ravel, found)
+    both = sides(params, batch)
+    chosen, rejected = (
+      jax.tree.map(lambda x, i=i: x[:, i], both) for i in (0, 1)
+    )
+    found = preference_losses.preference_loss(config, chosen, rejected, others)
     mean = found.losses.mean()
     return mean, {
       "loss": mean,

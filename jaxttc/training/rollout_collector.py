@@ -80,6 +80,7 @@ def collector(
   loss: policy_losses.PolicyLossConfig = _PLAIN,
   rewards: rollout_rewards.RewardConfig = _RIGHT,
   reference: Any = None,
+  reader: transformer.Transformer | None = None,
   chunk: int = 64,
   tasks: Callable[[int], Int[np.ndarray, " m"]] | None = None,
 ) -> loop.Collector:
@@ -95,6 +96,7 @@ def collector(
     rewards: what a rollout earns.
     reference: parameters of the reference, for a divergence in loss or rewards;
       None if there is none.
+    reader: the policy as the trainer computes it; `model` if None.
     chunk: rows whose log-probabilities are computed at once.
     tasks: number of a draw -> its tasks; `rollout_plans.batches` if None.
 
@@ -179,7 +181,7 @@ def collector(
 
   def read(params, found):
     return rollout_reading.read_all(
-      model,
+      model if reader is None else reader,
       params,
       found,
       columns=longest,

@@ -29,9 +29,9 @@ def evaluator(
     temperature: of the sampler.
 
   Returns:
-    (params, step) -> for each set "<name>_success", the share of solutions that
-    are right, and "<name>_unsolved", that of problems without a right one; of
-    solutions that the grader could tell.
+    (params, step) -> "<name>_success", the share of solutions that are right,
+    of those that the grader could tell, and "<name>_unsolved", the share of
+    problems without a right one.
   """
   sampler = controllers.Sampler(temperature=temperature)
 
@@ -65,13 +65,9 @@ def evaluator(
     figures = {}
     for name, prompts in sets.items():
       right = score(params, prompts)
-      told = ~np.isnan(right)
-      share = np.where(told, right, 0).sum() / max(told.sum(), 1)
-      figures[f"{name}_success"] = float(share)
-      unsolved = ~(right == 1).any(axis=1)[told.any(axis=1)]
-      figures[f"{name}_unsolved"] = (
-        float(unsolved.mean()) if unsolved.size else 0.0
-      )
+      told = right[~np.isnan(right)]
+      figures[f"{name}_success"] = float(told.mean()) if told.size else 0.0
+      figures[f"{name}_unsolved"] = float((right != 1).all(axis=1).mean())
     return figures
 
   return evaluate

@@ -226,8 +226,9 @@ class RolloutRecipe:
     sets = self._sets(policy)
     merged = self._merger(policy)
     drawn, tx = self.rollouts, loop.optimizer(self.train)
+    trained = transformer.Transformer(policy.config, **self.train.compute())
     gradients = policy_gradient.gradients(
-      transformer.Transformer(policy.config, **self.train.compute()),
+      trained,
       self.loss,
       columns=drawn.max_tokens,
       temperature=drawn.temperature,
@@ -243,10 +244,11 @@ class RolloutRecipe:
     collector = rollout_collector.collector(
       sets["train"],
       # Else ratios would tell the precision of sampler and trainer apart.
-      policy.model.clone(dtype=self.train.compute()["dtype"]),
+      policy.model.clone(dtype=trained.dtype),
       policy.stop_rule,
       drawn,
       self.train.seed,
+      reader=trained,
       loss=self.loss,
       rewards=self.rewards,
       reference=policy.params if refers else None,

@@ -46,6 +46,18 @@ class TokenPair(NamedTuple):
   rejected: packing.Example
 
 
+class JudgedBatch(NamedTuple):
+  """Pairs whose answers are judged for themselves.
+
+  Attributes:
+    pairs: the pairs.
+    mismatched: the same prompts with answers to others.
+  """
+
+  pairs: PairBatch
+  mismatched: PairBatch
+
+
 def tokenised(
   tokenizer: Any,
   prompt: str,
@@ -155,6 +167,44 @@ def pair_batches(
     )
 
   return batch
+
+
+def mismatched(pairs: Sequence[TokenPair], length: int) -> list[TokenPair]:
+  """Each prompt with the answers of the next pair whose prompt is another.
+
+  Args:
+    pairs: N of them.
+    length: most tokens of a prompt with an answer; answers lose their ends.
+
+  Raises:
+    ValueError: if all pairs have one prompt.
+  """
+  prompts = [_prompt(pair.chosen) for pair in pairs]
+  if len({tuple(prompt) for prompt in prompts}) < 2:
+    raise ValueError(
+      "all pairs have one prompt; expected answers to others, which tell how "
+      "far the policy is from its reference"
+    )
+  found = []
+  for i, prompt in enumerate(prompts):
+    places = ((i + k) % len(pairs) for k in range(1, len(pairs)))
+    other = pairs[next(j for j in places if prompts[j] != prompt)]
+    sides = []
+    for side in other:
+      answer = side.tokens[len(_prompt(side)) :][: length - len(prompt)]
+      sides.append(
+        packing.Example(
+          tokens=prompt + answer,
+          weights=[0.0] * len(prompt) + [1.0] * len(answer),
+        )
+      )
+    found.append(TokenPair(*sides))
+  return found
+
+
+def _prompt(example: packing.Example) -> list[int]:
+  """The tokens before those that are learnt."""
+  return example.tokens[: sum(w == 0 for w in example.weights)]
 
 
 def lay_pairs(pairs: Sequence[TokenPair], length: int) -> PairBatch:

@@ -119,7 +119,7 @@ class PreferenceRecipe:
     train, held_out = tuning_data.pairs(self.data, policy, self.train.length)
     length = self.train.length
 
-    def batches(pairs, name, seed):
+    def of_pairs(pairs, name, seed):
       reference = None
       if self.loss.kind != "orpo":
         reference = preference_tuning.reference_log_probs(
@@ -132,6 +132,15 @@ class PreferenceRecipe:
       return tuning_batches.pair_batches(
         pairs, reference, self.train.batch_size, length, seed
       )
+
+    def batches(pairs, name, seed):
+      found = of_pairs(pairs, name, seed)
+      if self.loss.kind != "kto":
+        return found
+      others = of_pairs(
+        tuning_batches.mismatched(pairs, length), f"{name}_mismatched", seed
+      )
+      return lambda step: tuning_batches.JudgedBatch(found(step), others(step))
 
     seen = batches(train, "train", self.train.seed)
     shown = batches(held_out, "held_out", 0) if held_out else None

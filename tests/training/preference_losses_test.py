@@ -175,6 +175,23 @@ def test_kto_by_hand_and_its_reference_point():
   )
 
 
+def test_kto_of_pairs_judges_each_answer():
+  far = _CHOSEN._replace(reference=_CHOSEN.log_probs - 0.6)
+  config = Config(kind="kto", beta=0.4, anchor=0.1)
+  found = preference_losses.preference_loss(config, _CHOSEN, _REJECTED, far)
+  s = lambda side: np.asarray(side.log_probs - side.reference)  # noqa: E731
+  wins = 1 / (1 + np.exp(0.4 * (s(_CHOSEN) - 0.6)))
+  fails = 1 / (1 + np.exp(-0.4 * (s(_REJECTED) - 0.6)))
+  anchor = 0.1 * np.asarray(_CHOSEN.log_probs / _CHOSEN.lengths)
+  np.testing.assert_allclose(
+    found.losses, (wins + fails) / 2 - anchor, rtol=1e-5
+  )
+  with pytest.raises(ValueError, match="responses are missing by 'kto'"):
+    preference_losses.preference_loss(config, _CHOSEN, _REJECTED)
+  with pytest.raises(ValueError, match="responses are ignored by 'dpo'"):
+    preference_losses.preference_loss(Config(), _CHOSEN, _REJECTED, far)
+
+
 def test_reward_loss_by_hand():
   found = preference_losses.reward_loss(
     jnp.array([1.0]), jnp.array([0.5]), least=jnp.array([0.2]), centring=0.1
@@ -192,6 +209,7 @@ def test_reward_loss_by_hand():
     ({"anchor": -1.0}, "anchor must not be negative"),
     ({"kind": "orpo", "anchor": 1.0}, "anchor would be ignored"),
     ({"kind": "orpo", "length_normalised": True}, "would be ignored"),
+    ({"kind": "kto", "length_normalised": True}, "would be ignored by 'kto'"),
   ],
 )
 def test_bad_configs_are_refused(options, message):

@@ -22,7 +22,7 @@ from jaxttc.training import (
   loop,
   policy_losses,
   preference_losses,
-  rollout_collector,
+  rollout_config,
   rollout_recipes,
   thinking,
   tuning_data,
@@ -97,7 +97,7 @@ def _recipe(name, start, data, dtype, remat):
       task=_TASK,
       problems=4,
       held_out=2,
-      rollouts=rollout_collector.RolloutConfig(
+      rollouts=rollout_config.RolloutConfig(
         tasks=2, group=2, n_max=4, max_tokens=8, window=2
       ),
       loss=policy_losses.PolicyLossConfig(),
@@ -153,7 +153,8 @@ def steps(monkeypatch):
   def fit(config, objective, init_params, batches, workdir, **keywords):
     del config, workdir
     params = init_params(jax.random.key(0))
-    batch, collector = batches(0), keywords.get("collector")
+    batch = None if batches is None else batches(0)
+    collector = keywords.get("collector")
     held = None
     if collector is not None:
       batch, held, _ = collector.collect(params, collector.init(), batch, 0)

@@ -10,7 +10,7 @@ from jaxttc import mesh as mesh_lib
 from jaxttc.inference import rollouts
 from jaxttc.tasks import prompt_sets
 from jaxttc.testing import tiny_models
-from jaxttc.training import rollout_collector
+from jaxttc.training import policy_losses, rollout_collector, rollout_config
 
 TASK = prompt_sets.ModularTask(primes=(11, 13), max_steps=3)
 
@@ -57,22 +57,42 @@ def test_rows_split_over_devices_are_the_rows_of_one(policy, prompts):
   _same(alone, spread)
 
 
-def test_a_collector_gives_a_mesh_what_it_gives_one_device(policy, prompts):
-  config = rollout_collector.RolloutConfig(
-    tasks=4, group=4, n_max=8, max_tokens=8, window=4
+@pytest.mark.parametrize("updates", [1, 2])
+def test_a_collector_gives_a_mesh_what_it_gives_one_device(
+  policy, prompts, updates
+):
+  config = rollout_config.RolloutConfig(
+    tasks=4,
+    group=4,
+    n_max=8,
+    max_tokens=8,
+    window=4,
+    updates=updates,
+    minibatches=updates,
   )
+  loss = policy_losses.PolicyLossConfig()
+  if updates > 1:
+    loss = policy_losses.PolicyLossConfig(
+      kl="k3", kl_weight=0.1, sampler_cap=2.0
+    )
   made = rollout_collector.collector(
-    prompts, policy.model, policy.stop_rule, config, 5
+    prompts,
+    policy.model,
+    policy.stop_rule,
+    config,
+    5,
+    loss=loss,
+    reference=None if updates == 1 else policy.params,
   )
-  ids = rollout_collector.batches(8, config, 3)
   mesh = mesh_lib.make_mesh()
   start = jax.tree.map(jnp.array, policy.params)
   alone, spread = made.init(), mesh_lib.replicate(made.init(), mesh)
   params = mesh_lib.replicate(start, mesh)
-  for step in range(2):
-    batch, alone, figures = made.collect(start, alone, ids(step), step)
-    other, spread, seen = made.collect(params, spread, ids(step), step)
+  for step in range(2 * updates):
+    batch, alone, figures = made.collect(start, alone, None, step)
+    other, spread, seen = made.collect(params, spread, None, step)
     assert batch.rows.mask.any()
+    assert (batch.reference is not None) == (updates > 1)
     np.testing.assert_array_equal(batch.rows.tokens, other.rows.tokens)
     _same(batch, other)
     _same((alone, figures), (spread, seen))

@@ -94,6 +94,34 @@ def test_pair_batches_keep_references_with_their_pairs():
   assert sorted(seen[:5]) == sorted(seen[5:]) == list(range(5))
 
 
+def test_mismatched_answers_are_those_of_other_prompts():
+  def pair(prompt, better, worse):
+    sides = (
+      packing.Example(
+        tokens=[*prompt, *answer],
+        weights=[0.0] * len(prompt) + [1.0] * len(answer),
+      )
+      for answer in (better, worse)
+    )
+    return tuning_batches.TokenPair(*sides)
+
+  pairs = [
+    pair([1, 1], [11, 12], [13]),
+    pair([1, 1], [21], [22]),  # the same prompt: its answers would match
+    pair([2], [31, 32, 33], [34]),
+  ]
+  found = tuning_batches.mismatched(pairs, 4)
+  assert [p.chosen.tokens for p in found] == [
+    [1, 1, 31, 32],
+    [1, 1, 31, 32],
+    [2, 11, 12],
+  ]
+  assert [p.rejected.tokens for p in found] == [[1, 1, 34], [1, 1, 34], [2, 13]]
+  assert found[0].chosen.weights == [0.0, 0.0, 1.0, 1.0]
+  with pytest.raises(ValueError, match="all pairs have one prompt"):
+    tuning_batches.mismatched(pairs[:2], 4)
+
+
 def test_empty_data_is_refused():
   with pytest.raises(ValueError, match="no demonstrations"):
     tuning_batches.demonstration_batches([], 2, 8, 0)

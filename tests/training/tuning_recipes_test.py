@@ -104,7 +104,7 @@ def test_supervised(start, data, tmp_path, adapters):
   assert moved == (adapters is None)
 
 
-@pytest.mark.parametrize("kind", ["dpo", "orpo"])
+@pytest.mark.parametrize("kind", ["dpo", "orpo", "kto"])
 def test_preferences(start, data, tmp_path, kind):
   recipe = tuning_recipes.PreferenceRecipe(
     start=start,
@@ -118,7 +118,10 @@ def test_preferences(start, data, tmp_path, kind):
   if kind == "dpo":  # where the run starts is its reference
     assert margins[0] == pytest.approx(0, abs=1e-5)
     assert _figures(tmp_path, "loss")[0] == pytest.approx(np.log(2), rel=1e-5)
-  assert (tmp_path / "reference_train.npz").exists() == (kind == "dpo")
+  if kind == "kto":  # each answer is as likely to win as to lose
+    assert _figures(tmp_path, "loss")[0] == pytest.approx(0.5, rel=1e-5)
+    assert (tmp_path / "reference_train_mismatched.npz").exists()
+  assert (tmp_path / "reference_train.npz").exists() == (kind != "orpo")
 
 
 def test_reward_model(start, data, tmp_path):
