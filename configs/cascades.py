@@ -16,5 +16,5 @@ def get_config() -> cascade_report.StudyRecipe:
   return cascade_report.StudyRecipe(
     answered_data="../shared/data/gsm8k/model_solutions_first_half.jsonl",
     scored_data="../shared/data/llm_routing/nine_models_train.json",
-    scored=cascade_study.CascadeRecipe(heads=("ridge",), rank=64, prices=32),
+    scored=cascade_study.CascadeRecipe(heads=("ridge",), rank=64, prices=24),
   )

@@ -23,7 +23,7 @@ def get_config() -> model_arms_study.StudyRecipe:
     models=("nested_lm@0.25", "nested_lm"),
     compare=comparing.CompareRecipe(
       problems=problem_sets.ProblemSource(
-        count=160, steps=(2, 4, 6), style="terse"
+        count=120, steps=(2, 4, 6), style="terse"
       ),
       budgets=(30, 60, 120),
       seeds=(0, 1),

@@ -4,8 +4,9 @@
 Two tables. Of one the models' answers are known, so a learned scorer reads
 each answer, and whether earlier ones agree, and thresholds on its confidence
 decide whether to ask the next model. Of the other only scores are known, so a
-judge is simulated that errs with a certain rate. Scorers, their settings and
-all thresholds come from the training side of each fold.
+judge is simulated that errs with a certain rate. Scorers, their settings, which
+models a cascade asks and all thresholds come from the training side of each
+fold.
 """
 
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ class CascadeRecipe:
     folds: outer folds; each question is tested once.
     inner_folds: folds of a training side.
     prices: of a curve.
+    longest: most models of a cascade; which ones, each price says anew.
     rank: singular vectors of the hashed n-grams.
     resamples: of the bootstrap.
     shingle: words in a shingle, for near-duplicates.
@@ -49,6 +51,7 @@ class CascadeRecipe:
   folds: int = 5
   inner_folds: int = 3
   prices: int = 48
+  longest: int = 3
   rank: int = 32
   resamples: int = 500
   shingle: int = 3
@@ -63,6 +66,8 @@ class CascadeRecipe:
       predictors.head(text)
     if min(self.folds, self.inner_folds) < 2 or self.resamples < 1:
       raise ValueError("expected at least 2 folds, inner folds, and 1 resample")
+    if self.longest < 1:
+      raise ValueError(f"longest={self.longest} must be at least 1")
     for error in self.errors:
       if not 0 <= error <= 1:
         raise ValueError(f"errors={self.errors} must lie in [0, 1]")
@@ -267,8 +272,10 @@ class _Side:
     )
     outcomes = []
     for price in self._prices[np.isfinite(self._prices)]:
-      limits = cascades.best_thresholds(train, float(price), policy="best")
-      outcomes.append(cascades.run(test, limits, policy="best"))
+      best = cascades.best_cascade(
+        train, float(price), longest=self._recipe.longest, policy="best"
+      )
+      outcomes.append(best.run(test, policy="best"))
     return Swept(
       np.stack([np.asarray(o.score, np.float64) for o in outcomes]),
       np.stack([np.asarray(o.cost, np.float64) for o in outcomes]),
