@@ -39,7 +39,7 @@ def scaling(lengths: Lengths, accuracy: Float[np.ndarray, " _"]) -> float:
   """Mean slope of accuracy over length, of all pairs of budgets.
 
   Args:
-    lengths: mean tokens spent at each budget; no two equal.
+    lengths: tokens of each budget, or what was spent at it; no two equal.
     accuracy: there.
 
   Returns:

@@ -112,7 +112,7 @@ def solve_to_file(
   ids = [problem.id for problem in job.problems]
   rows, offset = answer_file.kept(path, header, ids, in_order=True)
   kept = len(rows)
-  solved = _rows(job, recipe, kept)
+  solved = solve(job, recipe.seed, batch=recipe.batch, done=kept)
   with contextlib.closing(solved), answer_file.Lines(path, offset) as lines:
     if not offset:
       lines.append(header)
@@ -240,18 +240,24 @@ def price(job: Job, work: thoughts.Work) -> costs.Cost:
   return read + written + beside
 
 
-def _rows(
-  job: Job, recipe: solving.SolveRecipe, done: int
+def solve(
+  job: Job, seed: int, *, batch: int | None = None, done: int = 0
 ) -> Iterator[dict[str, Any]]:
-  """The rows of the problems from the first that is not done."""
-  left = range(done, len(job.problems))
-  for first in left[:: recipe.batch]:
-    part = list(left)[first - done : first - done + recipe.batch]
+  """The rows of `solve_to_file`, of the problems from the first not done.
+
+  Args:
+    job: as `prepare` makes it; one with another budget (`dataclasses.replace`)
+      compiles nothing anew.
+    seed: of all sampling.
+    batch: problems thought about at once; None for all.
+    done: problems to pass over.
+  """
+  batch = batch or len(job.problems)
+  for first in range(done, len(job.problems), batch):
+    part = range(first, min(first + batch, len(job.problems)))
     # As many rows every time, so that nothing is compiled anew.
-    padded = np.resize(part, min(recipe.batch, len(job.problems)))
-    keys = [
-      search_lib.problem_key(recipe.seed, job.problems[i].id) for i in padded
-    ]
+    padded = np.resize(part, min(batch, len(job.problems)))
+    keys = [search_lib.problem_key(seed, job.problems[i].id) for i in padded]
     found = job.way.think(
       [job.prompts[i] for i in padded],
       np.full(len(padded), job.budget, np.int32),

@@ -42,6 +42,7 @@ from jaxttc.inference import (
   thoughts,
   trial_exit,
 )
+from jaxttc.inference import thinker as thinker_lib
 from jaxttc.predictors import length_predictor, remaining_length
 from jaxttc.tasks import problems as problems_lib
 
@@ -101,7 +102,7 @@ class _Kit:
 
   def thinker(
     self, policy: thinking_policies.ThinkingPolicy
-  ) -> thoughts.Thinker:
+  ) -> thinker_lib.Thinker:
     return policy.thinker(self.policy, limit=self.limit, sampler=self.sampler)
 
   def way(self, policy: thinking_policies.ThinkingPolicy, **fields) -> Way:

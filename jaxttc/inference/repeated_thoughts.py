@@ -15,6 +15,7 @@ from jaxtyping import Int, Num
 import numpy as np
 
 from jaxttc.inference import guidance, row_sampling, thoughts
+from jaxttc.inference import thinker as thinker_lib
 
 
 class RepeatedThinker:
@@ -26,7 +27,7 @@ class RepeatedThinker:
     tries: most thoughts a row.
   """
 
-  def __init__(self, thinker: thoughts.Thinker, *, tries: int) -> None:
+  def __init__(self, thinker: thinker_lib.Thinker, *, tries: int) -> None:
     """A way to think.
 
     Args:
@@ -55,7 +56,7 @@ class RepeatedThinker:
     limits: Int[np.ndarray, " _"] | None = None,
     sampling: row_sampling.RowSampling | None = None,
   ) -> thoughts.Thoughts:
-    """Thinks about each prompt, and answers; see `thoughts.Thinker`."""
+    """Thinks about each prompt, and answers; see `thinker_lib.Thinker`."""
     guidance.check_budget(budgets)
     keys = thoughts.row_keys(key, len(prompts))
     rows, found, again = np.arange(len(prompts)), None, []

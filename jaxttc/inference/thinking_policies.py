@@ -29,10 +29,10 @@ from jaxttc.inference import (
   controllers,
   guidance,
   suppression,
-  thoughts,
 )
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import soft_close as soft_close_lib
+from jaxttc.inference import thinker as thinker_lib
 
 Confidence = Callable[[Float[Array, "B N D"]], Float[Array, " B"]]
 
@@ -50,10 +50,10 @@ class ThinkingPolicy(NamedTuple):
   """
 
   name: str
-  make: thoughts.Make
+  make: thinker_lib.Make
   style: str = "free"
   thinks: bool = True
-  before: thoughts.Make | None = None
+  before: thinker_lib.Make | None = None
 
   def thinker(
     self,
@@ -61,13 +61,13 @@ class ThinkingPolicy(NamedTuple):
     *,
     limit: int,
     sampler: controllers.Sampler | None = None,
-  ) -> thoughts.Thinker:
-    """A model that thinks so; as `thoughts.Thinker`.
+  ) -> thinker_lib.Thinker:
+    """A model that thinks so; as `thinker_lib.Thinker`.
 
     Raises:
-      ValueError: as `thoughts.Thinker`.
+      ValueError: as `thinker_lib.Thinker`.
     """
-    return thoughts.Thinker(
+    return thinker_lib.Thinker(
       policy,
       self.make,
       limit=limit,

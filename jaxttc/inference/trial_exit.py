@@ -29,6 +29,7 @@ from jaxttc.inference import (
   thinking_span,
   thoughts,
 )
+from jaxttc.inference import thinker as thinker_lib
 
 _ENDS = ("}", "\n")  # of a trial answer
 
@@ -61,7 +62,7 @@ class TrialExit:
       trial_tokens: most tokens of a trial answer.
 
     Raises:
-      ValueError: for a number out of range, or as `thoughts.Thinker`.
+      ValueError: for a number out of range, or as `thinker_lib.Thinker`.
     """
     thinking_policies.check_threshold(threshold)
     self.limit, self.trial_tokens = limit, trial_tokens
@@ -69,13 +70,13 @@ class TrialExit:
     end = thinking_span.end_id(policy.tokenizer)
     capped = lambda budgets: guidance.cap(budgets, end=end)  # noqa: E731
     free = lambda budgets: controllers.identity()  # noqa: E731
-    self._thought = thoughts.Thinker(
+    self._thought = thinker_lib.Thinker(
       policy, capped, limit=limit, sampler=sampler, until=generation.STEP
     )
-    self._answer = thoughts.Thinker(
+    self._answer = thinker_lib.Thinker(
       policy, free, limit=limit, sampler=sampler, thinks=False
     )
-    self._trial = thoughts.Thinker(
+    self._trial = thinker_lib.Thinker(
       policy,
       free,
       limit=trial_tokens,
@@ -110,7 +111,7 @@ class TrialExit:
     limits: Int[np.ndarray, " _"] | None = None,
     sampling: row_sampling.RowSampling | None = None,
   ) -> thoughts.Thoughts:
-    """Thinks about each prompt, and answers; see `thoughts.Thinker`."""
+    """Thinks about each prompt, and answers; see `thinker_lib.Thinker`."""
     guidance.check_budget(budgets)
     if limits is None:
       limits = np.full(len(prompts), self.limit)
@@ -208,7 +209,7 @@ class _Rows:
     self._spent[row], self._finish[row] = len(self._written[row]), "early_exit"
 
   def write(
-    self, thinker: thoughts.Thinker, rows: Sequence[int], turn: int
+    self, thinker: thinker_lib.Thinker, rows: Sequence[int], turn: int
   ) -> None:
     """Has some rows written on, each to where the thinker stops."""
     size = _padded(len(rows))

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import controllers, thinking_policies, thoughts
+from jaxttc.inference import thinker as thinker_lib
 from jaxttc.studies import guidance_checks
 from jaxttc.tasks import digit_sums
 from jaxttc.tasks import problems as problems_lib
@@ -55,7 +56,7 @@ class Bench:
     """
     self.policy, self.limit = policy, limit
     self._sampler = controllers.Sampler(min_p=min_p)
-    self._thinkers: dict[int, tuple[Any, thoughts.Thinker]] = {}
+    self._thinkers: dict[int, tuple[Any, thinker_lib.Thinker]] = {}
 
   def prompts(
     self,

@@ -16,8 +16,8 @@ from jaxttc.inference import (
   controllers,
   generation,
   guidance,
+  last_states,
   stop,
-  thoughts,
   tree_cache,
 )
 from jaxttc.models import config as config_lib
@@ -132,8 +132,8 @@ def fit_confidence(
       texts.append([*prompt, *words.encode(thought)])
       gold.append(words.id_of(f" {item.answer}"))
   trial = [words.end_think_id, words.id_of("####")]
-  logits, _ = thoughts.next_token(policy, [[*t, *trial] for t in texts])
-  _, hidden = thoughts.next_token(policy, texts)
+  logits, _ = last_states.next_token(policy, [[*t, *trial] for t in texts])
+  _, hidden = last_states.next_token(policy, texts)
   right = logits.argmax(-1) == np.array(gold)
   return _logistic(np.float64(hidden[:, -1]), right, penalty)
 

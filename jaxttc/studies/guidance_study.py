@@ -20,7 +20,7 @@ import numpy as np
 from rich import progress
 
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.inference import thinking_policies, thoughts
+from jaxttc.inference import last_states, thinking_policies
 from jaxttc.predictors import length_predictor
 from jaxttc.studies import guidance_bench, guidance_menu
 from jaxttc.tasks import digit_sums
@@ -201,7 +201,7 @@ def run(recipe: GuidanceStudyRecipe) -> Found:
       runs[made.policy, made.fraction] = made
       bar.advance(shown)
   prompts = bench.prompts(items, thinking_policies.full())
-  logits, hidden = thoughts.next_token(policy, prompts)
+  logits, hidden = last_states.next_token(policy, prompts)
   expected = length_predictor.expected_length(
     predictor, policy, jnp.asarray(hidden), jnp.asarray(logits)
   )

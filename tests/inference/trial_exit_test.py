@@ -11,6 +11,7 @@ from jaxttc.inference import (
   thoughts,
   trial_exit,
 )
+from jaxttc.inference import thinker as thinker_lib
 from jaxttc.tasks import digit_sums
 
 _GREEDY = controllers.Sampler(temperature=0)
@@ -64,7 +65,7 @@ def test_a_sure_trial_closes_and_is_forgotten(policy):
     assert tokens.index(end) + 1 == found.spent[row]
     # The answer is what the model says of the shortened thought alone.
     cut = [*prompt, *tokens[: found.spent[row]]]
-    free = thoughts.Thinker(
+    free = thinker_lib.Thinker(
       policy, lambda b: controllers.identity(), limit=20, sampler=_GREEDY
     )
     alone = free([cut], np.array([20]), jax.random.key(0))

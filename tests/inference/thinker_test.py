@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.inference import controllers, guidance, thoughts
+from jaxttc.inference import controllers, guidance, last_states
+from jaxttc.inference import thinker as thinker_lib
 from jaxttc.models import transformer
 from jaxttc.tasks import digit_sums
 
 _GREEDY = controllers.Sampler(temperature=0)
+
+
+def _free(budgets):
+  del budgets
+  return controllers.identity()
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +46,7 @@ def _whole(found, prompts):
 
 
 def test_greedy_thoughts_are_the_models_own_choices(policy, prompts):
-  thinker = thoughts.Thinker(
-    policy, lambda b: controllers.identity(), limit=56, sampler=_GREEDY
-  )
+  thinker = thinker_lib.Thinker(policy, _free, limit=56, sampler=_GREEDY)
   found = thinker(prompts, np.full(3, 99), jax.random.key(0))
   for prompt, text in zip(prompts, _whole(found, prompts), strict=True):
     ids = jnp.array([text])
@@ -70,7 +74,7 @@ def test_the_loop_shows_the_hidden_states_of_all_layers(policy, prompts):
   make = lambda b: guidance.guidance(  # noqa: E731
     chance, budget=b, end=4, lines=[9], every_token=True
   )
-  thinker = thoughts.Thinker(policy, make, limit=6, sampler=_GREEDY)
+  thinker = thinker_lib.Thinker(policy, make, limit=6, sampler=_GREEDY)
   found = thinker(prompts, np.full(3, 50), jax.random.key(0))
   jax.effects_barrier()
   texts = _whole(found, prompts)
@@ -79,14 +83,16 @@ def test_the_loop_shows_the_hidden_states_of_all_layers(policy, prompts):
       text[: len(prompt) + step]
       for text, prompt in zip(texts, prompts, strict=True)
     ]
-    logits, hidden = thoughts.next_token(policy, cut)
+    logits, hidden = last_states.next_token(policy, cut)
     np.testing.assert_allclose(shown, hidden, rtol=1e-3, atol=1e-4)
     assert logits.shape == (3, policy.config.vocab_size)
   assert len(seen) == 6
 
 
 def test_a_rows_budget_is_its_own_and_nothing_recompiles(policy, prompts):
-  thinker = thoughts.Thinker(policy, lambda b: guidance.cap(b, end=4), limit=56)
+  thinker = thinker_lib.Thinker(
+    policy, lambda b: guidance.cap(b, end=4), limit=56
+  )
   key = jax.random.key(5)
   first = thinker(prompts, np.array([3, 9, 20]), key)
   assert (first.spent <= [3, 9, 20]).all() and first.closed.all()
@@ -107,17 +113,17 @@ def test_a_rows_budget_is_its_own_and_nothing_recompiles(policy, prompts):
   ],
 )
 def test_budgets_that_cannot_be(policy, prompts, budgets, message):
-  thinker = thoughts.Thinker(policy, lambda b: controllers.identity(), limit=8)
+  thinker = thinker_lib.Thinker(policy, _free, limit=8)
   with pytest.raises(ValueError, match=message):
     thinker(prompts, budgets, jax.random.key(0))
   assert thinker.compilations == 0
 
 
 def test_prompts_that_cannot_be(policy):
-  thinker = thoughts.Thinker(policy, lambda b: controllers.identity(), limit=8)
+  thinker = thinker_lib.Thinker(policy, _free, limit=8)
   with pytest.raises(ValueError, match="an empty prompt"):
     thinker([[1], []], np.array([3, 3]), jax.random.key(0))
   with pytest.raises(ValueError, match="exceed the model's 256"):
     thinker([[1] * 250], np.array([3]), jax.random.key(0))
   with pytest.raises(ValueError, match="limit is 0"):
-    thoughts.Thinker(policy, lambda b: controllers.identity(), limit=0)
+    thinker_lib.Thinker(policy, _free, limit=0)
