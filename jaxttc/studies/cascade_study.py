@@ -66,8 +66,8 @@ class CascadeRecipe:
       predictors.head(text)
     if min(self.folds, self.inner_folds) < 2 or self.resamples < 1:
       raise ValueError("expected at least 2 folds, inner folds, and 1 resample")
-    if self.longest < 1:
-      raise ValueError(f"longest={self.longest} must be at least 1")
+    if not 1 <= self.longest <= 3:
+      raise ValueError(f"longest={self.longest} must be 1, 2 or 3")
     for error in self.errors:
       if not 0 <= error <= 1:
         raise ValueError(f"errors={self.errors} must lie in [0, 1]")
@@ -270,12 +270,11 @@ class _Side:
         (self._test, test_trust),
       )
     )
-    outcomes = []
-    for price in self._prices[np.isfinite(self._prices)]:
-      best = cascades.best_cascade(
-        train, float(price), longest=self._recipe.longest, policy="best"
-      )
-      outcomes.append(best.run(test, policy="best"))
+    prices = self._prices[np.isfinite(self._prices)]
+    found = cascades.best_cascades(
+      train, prices, longest=self._recipe.longest, policy="best"
+    )
+    outcomes = [one.run(test, policy="best") for one in found]
     return Swept(
       np.stack([np.asarray(o.score, np.float64) for o in outcomes]),
       np.stack([np.asarray(o.cost, np.float64) for o in outcomes]),

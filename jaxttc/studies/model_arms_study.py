@@ -185,10 +185,7 @@ def report(recipe: StudyRecipe, found: Found) -> study_lib.Study:
   table, field = found.table, recipe.fit.field
   ours = found.replays[ALL].right.mean(1)  # [B, N]
   single = np.stack(
-    [
-      _single(table, field, budget, len(table.arms))
-      for budget in recipe.fit.budgets
-    ]
+    [_single(table, field, budget) for budget in recipe.fit.budgets]
   )
   weights = routing_curves.group_weights(
     found.groups, recipe.resamples, np.random.default_rng(recipe.seed)
@@ -239,7 +236,7 @@ def report(recipe: StudyRecipe, found: Found) -> study_lib.Study:
   )
 
 
-def _single(table, field, budget, arms: int) -> Float[np.ndarray, " N"]:
+def _single(table, field, budget) -> Float[np.ndarray, " N"]:
   """Expected scores by the best one model and decoder, in hindsight."""
   right = table.right.mean((0, 1))
   spent = np.maximum(table.spent(field).mean((0, 1)), 1e-9)
@@ -248,7 +245,6 @@ def _single(table, field, budget, arms: int) -> Float[np.ndarray, " N"]:
     for group in np.unique(table.groups)
   ]
   best = max(odds, key=lambda one: float(one @ right))
-  assert len(best) == arms
   return table.right.mean(0) @ best
 
 

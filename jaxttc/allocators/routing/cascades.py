@@ -167,13 +167,7 @@ def best_thresholds(
   if not price >= 0 or grid < 2:
     raise ValueError(f"expected price >= 0 and grid >= 2, got {price}, {grid}")
   models = logged.scores.shape[1]
-  levels = np.linspace(0, 1, grid)
-  menus = [
-    np.concatenate(
-      [[-np.inf], np.unique(np.quantile(column, levels)), [np.inf]]
-    )
-    for column in np.asarray(logged.confidence).T[:-1]
-  ]
+  menus = _menus(logged, grid)[:-1]
 
   def best(rows) -> np.ndarray:
     rows = np.array([[*row, -np.inf] for row in rows], np.float32)
@@ -210,44 +204,81 @@ class Chosen(NamedTuple):
     return run(part, self.thresholds, policy=policy)
 
 
-def best_cascade(
+def best_cascades(
   logged: Logged,
-  price: float,
+  prices: Sequence[float] | Float[np.ndarray, " P"],
   *,
   longest: int = 3,
   grid: int = 11,
   policy: Policy = "last",
-) -> Chosen:
-  """Which models to ask at all, and their thresholds, for a price.
+) -> list[Chosen]:
+  """For each price, which models to ask at all, and their thresholds.
 
-  All lists of up to so many models are tried, as in FrugalGPT: a model that
-  must be asked before a better one may cost more than it saves.
+  All lists of up to three models are tried, as in FrugalGPT (a model that must
+  be asked before a better one may cost more than it saves), with all
+  thresholds of `best_thresholds`; what these score and cost is worked out once
+  for all prices.
 
   Args:
     logged: answers on questions for calibration, models in order of cost.
-    price: score that a unit of cost is worth.
-    longest: most models of a cascade, at least 1.
-    grid: quantiles a model, as `best_thresholds`.
+    prices: score that a unit of cost is worth.
+    longest: most models of a cascade, 1 to 3.
+    grid: quantiles a model.
     policy: as `run`.
 
   Raises:
-    ValueError: as `best_thresholds`, or if no model may be asked.
+    ValueError: if a price is negative, fewer than two quantiles are asked for,
+      or the longest is out of range.
   """
-  if longest < 1:
-    raise ValueError(f"best_cascade: expected longest >= 1, got {longest}")
-  best: Chosen | None = None
+  prices = np.asarray(prices, np.float64)
+  if not 1 <= longest <= 3 or grid < 2 or not (prices >= 0).all():
+    raise ValueError(
+      "best_cascades: expected longest in 1 to 3, grid >= 2 and prices >= 0, "
+      f"got {longest}, {grid} and {prices.tolist()}"
+    )
+  best: list[Chosen | None] = [None] * len(prices)
+  menus = _menus(logged, grid)
   models = range(logged.scores.shape[1])
   for count in range(1, min(longest, len(models)) + 1):
     for chosen in itertools.combinations(models, count):
       part = Logged(*(each[:, list(chosen)] for each in logged))
-      found = best_thresholds(part, price, grid=grid, policy=policy)
-      worth = float(
-        _utilities(part, jnp.asarray(found)[None], price, np.inf, policy)[0]
+      rows = np.array(
+        [
+          [*row, -np.inf]
+          for row in itertools.product(*(menus[m] for m in chosen[:-1]))
+        ],
+        np.float32,
       )
-      if best is None or worth > best.worth:
-        best = Chosen(chosen, found, worth)
-  assert best is not None  # there is a model
-  return best
+      score, cost = map(np.asarray, _means(part, rows, policy))
+      for place, price in enumerate(prices):
+        worth = score - price * cost
+        top = int(worth.argmax())
+        known = best[place]
+        if known is None or worth[top] > known.worth:
+          best[place] = Chosen(chosen, rows[top], float(worth[top]))
+  return [one for one in best if one is not None]
+
+
+@functools.partial(jax.jit, static_argnames="policy")
+def _means(logged, thresholds, policy):
+  """Mean score and cost of each row of thresholds [T, K]."""
+
+  def mean(row):
+    outcome = run(logged, row, policy=policy)
+    return outcome.score.mean(), outcome.cost.mean()
+
+  return jax.lax.map(mean, thresholds, batch_size=64)
+
+
+def _menus(logged: Logged, grid: int) -> list[np.ndarray]:
+  """Thresholds of each model: always stop, quantiles, or never."""
+  levels = np.linspace(0, 1, grid)
+  return [
+    np.concatenate(
+      [[-np.inf], np.unique(np.quantile(column, levels)), [np.inf]]
+    )
+    for column in np.asarray(logged.confidence).T
+  ]
 
 
 def noisy_judge(

@@ -141,7 +141,7 @@ def test_the_best_cascade_leaves_out_a_model_that_does_not_pay():
   trust = np.where(right, 0.6, 0.4) + rng.normal(0, 0.02, (n, 3))
   logged = cascades.log(right.astype(float), costs, trust)
   price = 0.03
-  best = cascades.best_cascade(logged, price, grid=5)
+  (best,) = cascades.best_cascades(logged, [price], grid=5)
   assert best.models == (0, 2)
   outcome = best.run(logged)
   worth = float(np.mean(outcome.score - price * outcome.cost))
@@ -157,8 +157,12 @@ def test_the_best_cascade_leaves_out_a_model_that_does_not_pay():
       found = cascades.run(part, np.array([*limits, -np.inf], np.float32))
       other = float(np.mean(found.score - price * found.cost))
       assert other <= best.worth + 1e-5
-  dear = cascades.best_cascade(logged, 1.0, grid=5)
-  assert dear.models == (0,)
-  assert cascades.best_cascade(logged, 0.0, longest=1).models == (2,)
-  with pytest.raises(ValueError, match="longest >= 1"):
-    cascades.best_cascade(logged, 0.1, longest=0)
+  free, same, dear = cascades.best_cascades(logged, [0.0, price, 1.0], grid=5)
+  assert same.models == best.models and same.worth == best.worth
+  assert free.models[-1] == 2 and dear.models == (0,)
+  (single,) = cascades.best_cascades(logged, [0.0], longest=1)
+  assert single.models == (2,)
+  with pytest.raises(ValueError, match="longest in 1 to 3"):
+    cascades.best_cascades(logged, [0.1], longest=0)
+  with pytest.raises(ValueError, match="prices >= 0"):
+    cascades.best_cascades(logged, [-0.1])
