@@ -5,12 +5,12 @@ JSON lines are UTF-8, one object a line, unpacked on the way if the name ends in
 ".gz"; a name in ".parquet" is read with pyarrow. `load` puts every row through
 a reader, and refuses the file at the first row that the reader refuses, in one
 line that names file, line and field; told to skip, it counts such rows instead.
-What further stages refuse (`Loaded.then`) is told, or counted, likewise.
+What further stages refuse (`loaded_rows`) is told, or counted, likewise.
 What keeps the rest of a file from being read (missing, cut short, damaged) is
 never skipped. `load_folder` does the same for folders with a file a row.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 import difflib
 import gzip
 import json
@@ -18,76 +18,16 @@ import math
 import os
 import pathlib
 import re
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
+
+from jaxttc.tasks import loaded_rows
 
 Path = str | os.PathLike[str]
 Row = Mapping[str, Any]
 T = TypeVar("T")
-U = TypeVar("U")
+Loaded = loaded_rows.Loaded
 
 _ROWS_AT_ONCE = 1024  # of Parquet, as Python objects
-
-
-class Place(NamedTuple):
-  """Where a row is.
-
-  Attributes:
-    order: of the rows, from 0.
-    name: its file and line, or row, for errors.
-  """
-
-  order: int
-  name: str
-
-
-class Loaded(list[T]):
-  """What was read, in file order, and what was not.
-
-  Attributes:
-    path: of the file or folder, for errors.
-    places: of each of what was read.
-    refused: (place, why) of each row that was left out, by stage.
-  """
-
-  def __init__(
-    self,
-    path: Path,
-    found: Iterable[T],
-    places: Sequence[Place],
-    refused: Sequence[tuple[Place, str]] = (),
-  ):
-    super().__init__(found)
-    self.path = path
-    self.places = tuple(places)
-    self.refused = tuple(refused)
-
-  @property
-  def skipped(self) -> int:
-    """How many rows were left out."""
-    return len(self.refused)
-
-  @property
-  def first_skipped(self) -> str | None:
-    """Where the first of them is, and why it was; None if there are none."""
-    if not self.refused:
-      return None
-    place, why = min(self.refused)
-    return f"{place.name}: {why}"
-
-  def then(self, read: Callable[[T], U], *, skip: bool = False) -> "Loaded[U]":
-    """Puts what was read through a further stage.
-
-    Args:
-      read: what to make of each; raises ValueError, without naming file or
-        line, for what cannot be used after all.
-      skip: whether to leave it out, and count it.
-
-    Raises:
-      ValueError: without `skip`, for the first that cannot be used; with it, if
-        none can.
-    """
-    rows = zip(self.places, self, strict=True)
-    return _kept(self.path, rows, read, skip, self.refused)
 
 
 def load(
@@ -106,10 +46,10 @@ def load(
       for the first row that cannot be used; with it, if none can.
   """
   rows = (
-    (Place(order, where(path, number)), (number, row))
+    (loaded_rows.Place(order, where(path, number)), (number, row))
     for order, (number, row) in enumerate(_each(path))
   )
-  return _kept(path, rows, _unless_damaged(read), skip)
+  return loaded_rows.keep(path, rows, _unless_damaged(read), skip)
 
 
 def load_folder(
@@ -148,10 +88,13 @@ def load_folder(
       f"{path}: no .json file in it or in its folders, expected one a row"
     )
   rows = (
-    (Place(order, str(folder / name)), (name, _of_file(folder / name)))
+    (
+      loaded_rows.Place(order, str(folder / name)),
+      (name, _of_file(folder / name)),
+    )
     for order, name in enumerate(names)
   )
-  return _kept(path, rows, _unless_damaged(read), skip)
+  return loaded_rows.keep(path, rows, _unless_damaged(read), skip)
 
 
 def layout(
@@ -268,25 +211,6 @@ class Ids:
       raise ValueError(f"id {name!r} is that of line {self._numbers[name]}")
     self._numbers[name] = number
     return name
-
-
-def _kept(path, rows, read, skip, refused=()) -> Loaded:
-  """What `read` makes of each of (place, row); see `load`."""
-  found, places, refused = [], [], list(refused)
-  for place, row in rows:
-    try:
-      found.append(read(row))
-      places.append(place)
-    except ValueError as error:
-      if not skip:
-        raise ValueError(f"{place.name}: {error}") from error
-      refused.append((place, str(error)))
-  made = Loaded(path, found, places, refused)
-  if not made:
-    raise ValueError(
-      f"{path}: no row of {made.skipped} can be used; {made.first_skipped}"
-    )
-  return made
 
 
 def _unless_damaged(read):
