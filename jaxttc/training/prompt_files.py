@@ -120,9 +120,10 @@ class PromptFile:
         )
       found = kept
     if len(found) < count:
+      field = "problems" if split == "train" else "held_out"
       raise ValueError(
-        f"{path}: {len(found)} problems, expected at least "
-        f"{'problems' if split == 'train' else 'held_out'}={count}"
+        f"{path}: {len(found)} problems{' that fit' * self.skip_long}, "
+        f"expected at least {field}={count}"
       )
     problems, ids = zip(*found[:count], strict=True)
     tokens, length = prompt_sets.lay(problems, ids, width)
