@@ -7,9 +7,9 @@ r"""Budgets split over four sums, bought as votes and as hard caps.
 A few minutes on one CPU core.
 """
 
-from jaxttc.studies import plan_study
+from jaxttc.studies import plan_recipe
 
 
-def get_config() -> plan_study.StudyRecipe:
+def get_config() -> plan_recipe.StudyRecipe:
   """The study; every field can be overridden with `--config.field=value`."""
-  return plan_study.StudyRecipe()
+  return plan_recipe.StudyRecipe()

@@ -8,9 +8,9 @@ About 10 minutes on one CPU core. Any field can be overridden, for example
 --config.problems=32 in another workdir.
 """
 
-from jaxttc.studies import verification_study
+from jaxttc.studies import verification_recipe
 
 
-def get_config() -> verification_study.StudyRecipe:
+def get_config() -> verification_recipe.StudyRecipe:
   """The study."""
-  return verification_study.StudyRecipe()
+  return verification_recipe.StudyRecipe()

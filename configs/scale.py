@@ -7,9 +7,9 @@ r"""SCALE on chains of digit sums: 120 chains of 5 steps for each of 3 seeds.
 A few minutes on one CPU core.
 """
 
-from jaxttc.studies import two_speed_bench
+from jaxttc.studies import two_speed_recipe
 
 
-def get_config() -> two_speed_bench.StudyRecipe:
+def get_config() -> two_speed_recipe.StudyRecipe:
   """The study; every field can be overridden with `--config.field=value`."""
-  return two_speed_bench.StudyRecipe()
+  return two_speed_recipe.StudyRecipe()

@@ -9,12 +9,12 @@ of the steps are longer than any that the smaller model was trained on: on the
 steps of `configs/scale.py` it hardly needs the larger one (docs/scale.md).
 """
 
-from jaxttc.studies import two_speed_bench
+from jaxttc.studies import two_speed_recipe
 
 
-def get_config() -> two_speed_bench.StudyRecipe:
+def get_config() -> two_speed_recipe.StudyRecipe:
   """The study; every field can be overridden with `--config.field=value`."""
-  return two_speed_bench.StudyRecipe(
+  return two_speed_recipe.StudyRecipe(
     fast_model="fast_sums_lm",
     chains=48,
     additions=(1, 2, 3, 4, 5, 6),

@@ -8,8 +8,12 @@ r"""Serves a model over HTTP, as OpenAI's API does, with budgets on top.
     python scripts/serve.py --config.policy=Llama-3.2-1B-Instruct \
       --config.verifier= --dtype=int8
 
---dtype (float32, bfloat16, float16 or int8) and --attention (auto, plain or
-fused) are short for --config.dtype and --config.attention.
+    python scripts/serve.py --config=configs/serve_thinking.py \
+      --thinking="guided(budget=14)"
+
+--dtype (float32, bfloat16, float16 or int8), --attention (auto, plain or fused)
+and --thinking (how a model that thinks keeps a request's budget) are short for
+--config.dtype, --config.attention and --config.thinking.
 docs/serving.md says what requests may ask for. SIGTERM ends it cleanly.
 """
 
@@ -27,6 +31,7 @@ _CONFIG = arguments.define_config(
 )
 _DTYPE = flags.DEFINE_string("dtype", None, "What models are kept in.")
 _ATTENTION = flags.DEFINE_string("attention", None, "How they compute it.")
+_THINKING = flags.DEFINE_string("thinking", None, "How the model thinks.")
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen at.")
 _PORT = flags.DEFINE_integer("port", 8000, "Port; 0 for any.", 0, 65535)
 _KEY = flags.DEFINE_string(
@@ -47,6 +52,7 @@ def main(argv: list[str]) -> None:
   recipe = _CONFIG.value
   recipe.dtype = _DTYPE.value or recipe.dtype
   recipe.attention = _ATTENTION.value or recipe.attention
+  recipe.thinking = _THINKING.value or recipe.thinking
   try:
     server.serve(
       recipe,

@@ -9,10 +9,10 @@ caps; then writes figures, claims and a picture.
 """
 
 from jaxttc import script, simulation
-from jaxttc.studies import plan_report, plan_study
+from jaxttc.studies import plan_recipe, plan_report, plan_study
 
 
-def study(recipe: plan_study.StudyRecipe) -> simulation.Study:
+def study(recipe: plan_recipe.StudyRecipe) -> simulation.Study:
   """Runs or resumes the study."""
   return plan_report.report(recipe, plan_study.run(recipe))
 

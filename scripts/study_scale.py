@@ -10,11 +10,15 @@ or a kill, and it goes on.
 """
 
 from jaxttc import script, simulation
-from jaxttc.studies import two_speed_bench, two_speed_report, two_speed_study
+from jaxttc.studies import (
+  two_speed_recipe,
+  two_speed_report,
+  two_speed_study,
+)
 
 
 def study(
-  recipe: two_speed_bench.StudyRecipe, workdir: str
+  recipe: two_speed_recipe.StudyRecipe, workdir: str
 ) -> simulation.Study:
   """Runs or resumes the study."""
   return two_speed_report.report(recipe, two_speed_study.run(recipe, workdir))

@@ -7,8 +7,9 @@ r"""Compares a slimmable network with every published alternative.
 
 Trains what the study names, a folder a model and seed, then writes figures,
 claims and a picture. Run the same command again after a stop, or a kill, and it
-goes on. Seeds can be trained beside each other: give each its own --only_seed,
-then run once without it.
+goes on. Seeds can be trained beside each other: give each its own --only_seed
+(the tuning seed first), then run once without it. --recorded=FILE.json trains
+the rivals anew, and takes our own networks' figures from an earlier run.
 """
 
 import pathlib
@@ -16,7 +17,11 @@ import pathlib
 from absl import app, flags, logging
 
 from jaxttc import arguments, results, script
-from jaxttc.studies import slimming_report, slimming_study
+from jaxttc.studies import (
+  slimming_analysis,
+  slimming_report,
+  slimming_training,
+)
 
 _CONFIG = arguments.define_config(
   "config", None, "File with get_config() -> StudyRecipe."
@@ -26,7 +31,16 @@ _OUT = flags.DEFINE_string(
   "out", None, "Where .json and .png go; default <workdir>/study."
 )
 _ONLY_SEED = flags.DEFINE_integer(
-  "only_seed", None, "Train the models of this seed, and write no figures."
+  "only_seed",
+  None,
+  "Train the models of this seed, and write no figures. The recipe's "
+  "tuning_seed tunes, and trains nothing else.",
+)
+_RECORDED = flags.DEFINE_string(
+  "recorded",
+  None,
+  "Train the rivals only, and take the figures of our networks from this "
+  "results file of the same study.",
 )
 
 
@@ -39,17 +53,38 @@ def main(argv: list[str]) -> None:
   logging.set_verbosity(logging.WARNING)  # orbax is talkative
   recipe, workdir = _CONFIG.value, _WORKDIR.value
   try:
+    recorded = None
+    if _RECORDED.value is not None:
+      recorded = slimming_report.Recorded(_RECORDED.value, recipe)
+    tuning = slimming_training.tune(recipe, workdir)
+    own = recorded is None
     if _ONLY_SEED.value is not None:
-      slimming_study.train(recipe, _ONLY_SEED.value, workdir)
+      if _ONLY_SEED.value != recipe.tuning_seed:
+        slimming_training.train(
+          recipe, _ONLY_SEED.value, workdir, tuning, own=own
+        )
       return
-    found = {
-      seed: slimming_study.SeedAnalysis(
-        recipe, slimming_study.train(recipe, seed, workdir)
+    found = {}
+    for seed in recipe.seeds:
+      analysis = slimming_analysis.SeedAnalysis(
+        recipe,
+        slimming_training.train(recipe, seed, workdir, tuning, own=own),
       )
-      for seed in recipe.seeds
-    }
+      ours = (
+        slimming_report.own_figures(recipe, analysis)
+        if recorded is None
+        else recorded.own_figures(seed)
+      )
+      found[seed] = slimming_report.seed_figures(recipe, ours, analysis)
     out = _OUT.value or str(pathlib.Path(workdir) / "study")
-    claims = slimming_report.write(recipe, found, out, results.command_line())
+    claims = slimming_report.write(
+      recipe,
+      found,
+      tuning,
+      out,
+      results.command_line(),
+      recorded=recorded and recorded.source,
+    )
   except (ValueError, FloatingPointError) as error:
     raise SystemExit(f"study_slimming.py: {error}") from None
   file = f"{pathlib.Path(out).name}.json"

@@ -9,11 +9,15 @@ picture. Run the same command again after a stop, or a kill, and it goes on.
 """
 
 from jaxttc import script, simulation
-from jaxttc.studies import verification_report, verification_study
+from jaxttc.studies import (
+  verification_recipe,
+  verification_report,
+  verification_study,
+)
 
 
 def study(
-  recipe: verification_study.StudyRecipe, workdir: str
+  recipe: verification_recipe.StudyRecipe, workdir: str
 ) -> simulation.Study:
   """Runs or resumes the study."""
   found = verification_study.run(recipe, workdir)

@@ -45,6 +45,41 @@ def reasoning(run: two_speed.Run) -> str:
   )
 
 
+def step_rows(
+  problem: str,
+  run: two_speed.Run,
+  instruction: str,
+  query: two_speed.Query = two_speed.plain_query,
+) -> list[dict[str, str]]:
+  """A training row of each step: how it is asked, and what the run wrote.
+
+  Whichever mode wrote it, a step is asked with the one instruction. A model
+  trained on such rows is asked in one mode only, and thinks where they did.
+
+  Args:
+    problem: as the run was given it.
+    run: whose answers were carried from step to step.
+    instruction: put after each query; that of System 1, for the most part.
+    query: as the run asked.
+
+  Returns:
+    `prompt` and `completion` of each step, in order.
+  """
+  solved = [
+    two_speed.Solved(step, content)
+    for step, content in zip(run.steps, run.contents, strict=True)
+  ]
+  return [
+    {
+      "prompt": query(problem, solved[:number], step) + instruction,
+      "completion": text,
+    }
+    for number, (step, text) in enumerate(
+      zip(run.steps, run.texts, strict=True)
+    )
+  ]
+
+
 def export(
   path: str | os.PathLike[str],
   runs: Iterable[tuple[str, str, two_speed.Run]],

@@ -128,9 +128,11 @@ def check_total(
   """Refuses a total that no split within the bounds can have.
 
   Raises:
-    ValueError: if `total` is not between the sum of floors, which baselines do
-      not have, and the sum of ceilings.
+    ValueError: if `total` is no whole number, or not between the sum of floors,
+      which baselines do not have, and the sum of ceilings.
   """
+  if not isinstance(total, int | np.integer) or isinstance(total, bool):
+    raise ValueError(f"total is {total!r} rollouts; expected a whole number")
   least = 0
   if rules.solver in ("greedy", "dp"):
     ends = ((p <= 0, rules.n_failed), (p >= 1, rules.n_solved))

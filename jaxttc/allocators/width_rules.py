@@ -31,6 +31,7 @@ from jaxttc.models.slimmable import widths
 Scores = Callable[[np.ndarray], np.ndarray]
 _STEPS = 16  # in which decoders shrink together
 _SLACK = 0.05  # of the budget, that may be left over
+LEAST_GAIN = 0.01  # of a score by width, that is worth being called one
 
 
 class Question(NamedTuple):
@@ -68,11 +69,39 @@ def value_weights(
 ) -> np.ndarray:
   """Weights f64[.., K] of scores in the rule "value", for shares f64[.., K].
 
-  A task that gains nothing from width, which a warning should have said long
-  before, is weighed as if it gained a hundredth.
+  A task that gains nothing from width (`width_gains` tells) is weighed as if
+  it gained a hundredth.
   """
   low, high = (scores(prices.ends[end])[0] for end in ("low", "high"))
-  return shares / np.maximum(high - low, 0.01)
+  return shares / np.maximum(high - low, LEAST_GAIN)
+
+
+class WidthGains(NamedTuple):
+  """By how much scores rise with width.
+
+  Attributes:
+    whole: f64[K], from the narrowest configuration to the widest.
+    own: f64[K], from a task's narrowest decoder to its widest, behind the
+      widest encoder: what a preference can move.
+  """
+
+  whole: np.ndarray
+  own: np.ndarray
+
+
+def width_gains(space: widths.WidthSpace, scores: Scores) -> WidthGains:
+  """What width brings each task; where it brings nothing, plans mean nothing.
+
+  Args:
+    space: the widths to choose from.
+    scores: menu indices i32[N, groups] -> f64[N, K]; higher is better.
+  """
+  stages, top = len(space.encoder), len(space.menu) - 1
+  rows = np.full((3, len(space.groups)), top, np.int32)
+  rows[0] = 0
+  rows[1, stages:] = 0  # a decoder does not see the others
+  narrowest, own, widest = scores(rows)
+  return WidthGains(widest - narrowest, widest - own)
 
 
 def by_value(question: Question) -> np.ndarray:

@@ -92,10 +92,47 @@ class ArmTable(NamedTuple):
     return ~np.isnan(self.seen).any((0, 1, 3))
 
 
+def joined(tables: Sequence[ArmTable]) -> ArmTable:
+  """One table of the arms of several, which did the same questions and seeds.
+
+  Raises:
+    ValueError: if there are none, they are of different questions or seeds, or
+      two have an arm in common.
+  """
+  if not tables:
+    raise ValueError("arm_table: expected at least one table to join")
+  first = tables[0]
+  arms = [arm for table in tables for arm in table.arms]
+  for table in tables:
+    if (table.questions, table.seeds) != (first.questions, first.seeds):
+      raise ValueError("arm_table: expected tables of one list of questions")
+  if len(set(arms)) < len(arms):
+    raise ValueError("arm_table: two tables have the same arm")
+
+  def stack(parts):
+    known = all(part is not None for part in parts)
+    return np.concatenate(parts, 2) if known else None
+
+  return first._replace(
+    arms=tuple(arms),
+    right=np.concatenate([table.right for table in tables], 2),
+    tokens=np.concatenate([table.tokens for table in tables], 2),
+    costs=stack([table.costs for table in tables]),
+    seen=stack([table.seen for table in tables]),
+  )
+
+
 def arm_table(
-  recipe: comparing.CompareRecipe, found: comparing.Comparison
+  recipe: comparing.CompareRecipe,
+  found: comparing.Comparison,
+  model: str = "",
 ) -> ArmTable:
   """The table of a comparison's runs.
+
+  Args:
+    recipe: the comparison.
+    found: what came of it.
+    model: what the arms call its language model.
 
   Raises:
     ValueError: if the comparison has no runs.
@@ -104,7 +141,7 @@ def arm_table(
   cells = {}
   for run in found.runs:
     text = decoder_text.written(methods[run.method].decoder, run.setting)
-    arm = budget_policies.Arm(text, int(run.budget))
+    arm = budget_policies.Arm(text, int(run.budget), model)
     cells[arm, run.seed] = (
       run.accuracy,
       run.cost[_TOKENS],

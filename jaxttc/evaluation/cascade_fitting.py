@@ -18,6 +18,7 @@ import numpy as np
 from jaxttc.evaluation import (
   arm_tables,
   budget_policies,
+  cost_laws,
   policy_cascades,
   policy_replay,
 )
@@ -34,7 +35,8 @@ class CascadeOptions:
     choose: "best" of all candidates, "never" a cascade or "always" one.
     tries: most tries of a question; at most one a recorded seed.
     discounts: what a forecast gain of a further try may count for.
-    budgets: mean tokens a question at which candidates are judged.
+    budgets: means a question at which candidates are judged, of the field
+      that the policy's budgets limit.
     wave: most questions of a wave.
     enough: least rise of the mean score that a cascade must bring.
   """
@@ -84,6 +86,9 @@ def choose(
   guess: budget_policies.Predicted,
   arms: Int[np.ndarray, " k"],
   options: CascadeOptions,
+  *,
+  field: str = "generated_tokens",
+  laws: cost_laws.CostLaws | None = None,
 ) -> Choice:
   """The best candidate.
 
@@ -92,6 +97,8 @@ def choose(
     guess: forecasts f64[N, K] by fits without each question.
     arms: of the router alone.
     options: what is tried.
+    field: of the cost, that the options' budgets limit.
+    laws: what the table's arms cost on it.
 
   Raises:
     ValueError: if a cascade is asked for and no two arms were looked at.
@@ -105,7 +112,7 @@ def choose(
     )
   if len(found) == 1:
     return found[0]
-  scores = [_score(table, guess, one, options) for one in found]
+  scores = [_score(table, guess, one, options, field, laws) for one in found]
   margin = [0.0 if one.cascade is None else options.enough for one in found]
   best = found[int(np.argmax(np.array(scores) - margin))]
   names = {_name(one): score for one, score in zip(found, scores, strict=True)}
@@ -147,14 +154,15 @@ def _fitted(table, guess, arms) -> answer_trust.Trust:
   )
 
 
-def _score(table, guess, choice: Choice, options) -> float:
+def _score(table, guess, choice: Choice, options, field, laws) -> float:
   """Mean score over budgets, seeds and questions, by replay."""
   rows = len(table.questions)
   replayed = policy_replay.replay(
     budget_policies.Predicted(*(part[:, choice.arms] for part in guess)),
     table.only(choice.arms),
-    options.budgets,
+    [{field: budget} for budget in options.budgets],
     options.wave,
+    laws=None if laws is None else laws.take(choice.arms),
     cascades=[choice.cascade] * rows,
   )
   return float(replayed.right.mean())

@@ -43,7 +43,8 @@ class FitOptions:
 
   Attributes:
     heads: texts of heads to choose from; see `predictors.routing.head`.
-    budgets: mean tokens a question at which a policy is judged.
+    field: of the cost that budgets limit.
+    budgets: its means a question at which a policy is judged.
     decoders: most decoders of a policy.
     strange: share of the questions that may count as unlike the others; such
       ones get mean forecasts (`predictors.routing.familiar`).
@@ -58,6 +59,7 @@ class FitOptions:
   """
 
   heads: tuple[str, ...] = ("knn(k=10)", "knn(k=20)", "forest(trees=60)")
+  field: str = "generated_tokens"
   budgets: tuple[float, ...] = (40.0, 60.0, 80.0, 120.0, 160.0, 240.0)
   decoders: int = 4
   strange: float = 0.01
@@ -141,27 +143,32 @@ def fit(
   """
   options.check()
   right, tokens = table.right.mean(0), table.tokens.mean(0)
+  spent, laws = table.spent(options.field).mean(0), fitted_laws(table)
   folds = list(tasks.folds(groups, options.folds, options.seed))
-  judge = _Judge(right, tokens, table.groups, options.budgets)
+  judge = _Judge(right, spent, table.groups, options.budgets)
   best = None
   for text in options.heads:
     guess = _out_of_fold(text, table, folds, options)
-    score = judge.score(guess, judge.groups >= 0)
+    priced = _priced(guess, laws, table, options)
+    score = judge.score(priced, judge.groups >= 0)
     if best is None or score > best[0]:
       best = score, text, guess
   assert best is not None  # check() saw that there are heads
   _, text, guess = best
-  chosen, score = _choose_decoders(judge, guess, options)
+  priced = _priced(guess, laws, table, options)
+  chosen, score = _choose_decoders(judge, priced, options)
   arms = np.flatnonzero(np.isin(table.groups, chosen))
   arms = arms[_different(right[:, arms], tokens[:, arms])]
-  found = cascade_fitting.choose(table, guess, arms, options.cascade)
+  found = cascade_fitting.choose(
+    table, guess, arms, options.cascade, field=options.field, laws=laws
+  )
   arms = found.arms
   embed = _embedder(table.questions, options)
   success, share = _fit_heads(
     text, embed(table.questions), table, arms, options
   )
   if options.fixed:
-    only = _fixed_decoder(table.only(arms), options.budgets)
+    only = _fixed_decoder(table.only(arms), options)
     success = success.replace(means=jnp.where(only, success.means, 0.0))
   return Fitted(
     arms,
@@ -188,13 +195,22 @@ def fitted_laws(table: arm_tables.ArmTable) -> cost_laws.CostLaws | None:
   )
 
 
-def _fixed_decoder(table, budgets) -> Bool[np.ndarray, " k"]:
+def _priced(guess, laws, table, options) -> budget_policies.Predicted:
+  """Forecasts of success and of the field that budgets limit."""
+  if options.field == "generated_tokens":
+    return guess
+  cost = cost_laws.expected(laws, (options.field,), guess.tokens, table.caps)
+  return budget_policies.Predicted(guess.success, cost[..., 0])
+
+
+def _fixed_decoder(table, options) -> Bool[np.ndarray, " k"]:
   """The arms of the decoder that is best for all questions alike."""
-  right, tokens = table.right.mean((0, 1)), table.tokens.mean((0, 1))
+  right = table.right.mean((0, 1))
+  spent = table.spent(options.field).mean((0, 1))
 
   def worth(group: int) -> float:
     mask = table.groups == group
-    odds = [rungs.mixture(right, tokens, mask, each) for each in budgets]
+    odds = [rungs.mixture(right, spent, mask, each) for each in options.budgets]
     return float(np.mean([each @ right for each in odds]))
 
   return table.groups == max(np.unique(table.groups).tolist(), key=worth)
@@ -241,12 +257,12 @@ def _out_of_fold(text, table, folds, options) -> budget_policies.Predicted:
 class _Judge:
   """Scores forecasts by what budgets buy with them."""
 
-  def __init__(self, right, tokens, groups, budgets):
+  def __init__(self, right, spent, groups, budgets):
     none = np.zeros((len(right), 1))
     self._right = np.concatenate([right, none], 1)
-    self._tokens = np.concatenate([tokens, none], 1)
+    self._spent = np.concatenate([spent, none], 1)
     self._budgets = np.asarray(budgets, np.float64)
-    self._prices = routing_curves.prices(self._tokens, _PRICES)
+    self._prices = routing_curves.prices(self._spent, _PRICES)
     self.groups = groups
 
   def score(
@@ -258,9 +274,7 @@ class _Judge:
       *(np.concatenate([part, none], 1).astype(np.float32) for part in guess)
     )
     chosen = allocation.sweep(forecast, self._prices, np.append(arms, True))
-    curve = routing_curves.curve(
-      chosen, self._right, self._tokens, self._prices
-    )
+    curve = routing_curves.curve(chosen, self._right, self._spent, self._prices)
     hull = routing_curves.hull(curve.cost, curve.score)
     return float(np.mean(hull.at(self._budgets)))
 

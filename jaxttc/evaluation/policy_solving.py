@@ -205,7 +205,7 @@ def _written(job, recipe, path, progress, ledger) -> list[dict[str, Any]]:
           costs.Cost.sum(costs.Cost.from_dict(r["cost"]) for r in rows[kept:]),
           "inference",
           queries=len(rows) - kept,
-          note=f"budget policy of {recipe.policy}",
+          note=f"budget policy of {', '.join(job.engines) or recipe.policy}",
         )
   return rows
 

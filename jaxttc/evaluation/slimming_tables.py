@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from rich import table as rich_table
 
-from jaxttc.allocators import width_planner
+from jaxttc.allocators import width_planner, width_rules
 from jaxttc.evaluation import slimming
 
 
@@ -24,6 +24,30 @@ def tables(
     _costs_table(slimmer, plan.config),
     _scores_table(slimmer, plan, preference),
   ]
+
+
+def unhelped(slimmer: slimming.Slimmer) -> list[str]:
+  """A line about every task that width helps less than by a hundredth."""
+  gains = width_rules.width_gains(slimmer.space, slimmer.scores.predict)
+  lines = []
+  for task, whole, own in zip(slimmer.space.tasks, *gains, strict=True):
+    if whole < width_rules.LEAST_GAIN:
+      lines.append(
+        f"{task}: the score {_change(whole)} from the narrowest widths to the "
+        "widest; nothing is bought with a budget here"
+      )
+    elif own < width_rules.LEAST_GAIN:
+      lines.append(
+        f"{task}: the score {_change(own)} from the narrowest decoder to the "
+        "widest; a preference for it hardly moves it"
+      )
+  return lines
+
+
+def _change(gain: float) -> str:
+  if gain < 0:
+    return f"falls by {-gain:.3f}"
+  return f"rises by {gain:.3f} only"
 
 
 def told(exported: slimming.Exported, path: str) -> str:

@@ -31,7 +31,7 @@ from jaxttc.evaluation import (
   thinking_text,
 )
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.inference import thinking_span, thoughts
+from jaxttc.inference import local_prices, thinking_span, thoughts
 from jaxttc.runtime import funding
 from jaxttc.runtime import search as search_lib
 from jaxttc.runtime import settings as settings_lib
@@ -49,6 +49,7 @@ class Job:
     way: how it thinks.
     budget: tokens of each span.
     prices: of the model.
+    hardware: a name of the hardware table; None for no joules and dollars.
   """
 
   problems: list[problems_lib.Problem]
@@ -57,6 +58,7 @@ class Job:
   way: thinking_text.Way
   budget: int
   prices: funding.Prices
+  hardware: str | None = None
 
 
 def solve_to_file(
@@ -95,9 +97,10 @@ def solve_to_file(
     ValueError: in one line, if the recipe cannot be run, or the file is of
       another recipe, is damaged before its last line, or cannot be written.
   """
-  if mesh is not None:
+  if mesh is not None or jax.process_count() > 1:
     raise ValueError(
-      "mesh: thinking runs on one device; expected no mesh with a way to think"
+      "thinking runs on one device of one process; expected neither a mesh nor "
+      "other processes"
     )
   job = prepare(recipe)
   header = {
@@ -173,6 +176,7 @@ def prepare(recipe: solving.SolveRecipe) -> Job:
     way=way,
     budget=budget,
     prices=settings_lib.prices(policy, None, settings),
+    hardware=settings.hardware,
   )
   _check(job, limits)
   return job
@@ -196,15 +200,23 @@ def _prompts(source, problems, policy, way, budget) -> list[list[int]]:
 
 def _check(job: Job, limits: budget_lib.Budget) -> None:
   """Refuses problems that do not fit the model, or might exceed a budget."""
-  limit, most = job.way.think.limit, job.policy.config.max_length
+  think, most = job.way.think, job.policy.config.max_length
+  _, known = local_prices.local_tariff(job.policy, job.hardware, "policy")
+  for name in limits.as_dict():
+    if name not in known - {"seconds"}:
+      raise ValueError(
+        f"budget.{name} cannot be kept: it is not known before a problem is "
+        "thought about (joules and dollars need sampling.hardware)"
+      )
   meter = budget_lib.Meter.start(limits)
   for problem, prompt in zip(job.problems, job.prompts, strict=True):
-    if len(prompt) + limit > most:
+    if len(prompt) + think.limit + think.beside > most:
+      trial = f", trials of {think.beside}" if think.beside else ""
       raise ValueError(
-        f"problem {problem.id!r}: its prompt of {len(prompt)} tokens and "
-        f"sampling.max_tokens={limit} exceed the model's {most}"
+        f"problem {problem.id!r}: its prompt of {len(prompt)} tokens{trial} "
+        f"and sampling.max_tokens={think.limit} exceed the model's {most}"
       )
-    bound = price(job, job.way.think.most(len(prompt)))
+    bound = price(job, think.most(len(prompt)))
     field = meter.exhausted_by(bound)
     if field is not None:
       raise ValueError(

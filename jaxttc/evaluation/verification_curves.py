@@ -18,7 +18,11 @@ from jaxtyping import Float, Int, Shaped
 import numpy as np
 
 from jaxttc.allocators import solve_or_verify
-from jaxttc.evaluation import statistics, verification_pools
+from jaxttc.evaluation import (
+  statistics,
+  verification_estimators,
+  verification_pools,
+)
 
 METHODS = ("best_of_n", "weighted_sc")
 _DRAWS = 100  # subsets a problem for weighted votes
@@ -86,7 +90,8 @@ def votes(
   """
   grid = _rising("solutions", solutions)
   values = [
-    verification_pools.self_consistency(pool, int(s)).by_problem for s in grid
+    verification_estimators.self_consistency(pool, int(s)).by_problem
+    for s in grid
   ]
   return Votes(grid, np.stack(values, axis=1))
 
@@ -134,9 +139,11 @@ def sr_surface(
       part = verified.scores[..., block * v : (block + 1) * v]
       scores = verification_pools.aggregate_verifications(part, int(v), how)
       if method == "best_of_n":
-        found = verification_pools.best_of_n_values(pool, scores, rows.tolist())
+        found = verification_estimators.best_of_n_values(
+          pool, scores, rows.tolist()
+        )
       else:
-        found = verification_pools.weighted_sc_shares(
+        found = verification_estimators.weighted_sc_shares(
           pool, scores, rows.tolist(), draws=_DRAWS, seed=seed
         ).mean(0)
       values[:, :, b] += found / blocks

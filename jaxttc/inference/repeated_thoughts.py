@@ -11,7 +11,7 @@ overspent.
 from collections.abc import Sequence
 
 import jax
-from jaxtyping import Num
+from jaxtyping import Int, Num
 import numpy as np
 
 from jaxttc.inference import guidance, row_sampling, thoughts
@@ -22,6 +22,7 @@ class RepeatedThinker:
 
   Attributes:
     limit: most tokens of a row, as the thinker's.
+    beside: likewise; see `thoughts.Think`.
     tries: most thoughts a row.
   """
 
@@ -37,7 +38,8 @@ class RepeatedThinker:
     """
     if tries < 1:
       raise ValueError(f"tries is {tries}; expected at least 1")
-    self.limit, self.tries, self._thinker = thinker.limit, tries, thinker
+    self.limit, self.beside = thinker.limit, thinker.beside
+    self.tries, self._thinker = tries, thinker
 
   def most(self, prompt: int) -> thoughts.Work:
     """The most that a row with a prompt of so many tokens can take."""
@@ -50,6 +52,7 @@ class RepeatedThinker:
     budgets: Num[np.ndarray, " _"],
     key: jax.Array,
     *,
+    limits: Int[np.ndarray, " _"] | None = None,
     sampling: row_sampling.RowSampling | None = None,
   ) -> thoughts.Thoughts:
     """Thinks about each prompt, and answers; see `thoughts.Thinker`."""
@@ -64,6 +67,7 @@ class RepeatedThinker:
         [prompts[i] for i in rows],
         np.asarray(budgets)[rows] + later,
         jax.vmap(jax.random.fold_in, (0, None))(keys[rows], turn),
+        limits=None if limits is None else limits[rows],
         sampling=jax.tree.map(lambda x, rows=rows: x[rows], sampling),
       )
       found = fresh if found is None else _replaced(found, fresh, again)

@@ -108,9 +108,15 @@ class Thoughts(NamedTuple):
 
 
 class Think(Protocol):
-  """What thinks: a `Thinker`, or several runs of some."""
+  """What thinks: a `Thinker`, or several runs of some.
+
+  Attributes:
+    limit: most tokens of a row, answer included.
+    beside: positions of the model that it needs beyond prompt and limit.
+  """
 
   limit: int
+  beside: int
 
   def most(self, prompt: int) -> Work:
     """The most that a row with a prompt of so many tokens can take."""
@@ -122,6 +128,7 @@ class Think(Protocol):
     budgets: Num[np.ndarray, " _"],
     key: jax.Array,
     *,
+    limits: Int[np.ndarray, " _"] | None = None,
     sampling: row_sampling.RowSampling | None = None,
   ) -> Thoughts:
     """Thinks about each prompt, and answers; see `Thinker`."""
@@ -146,6 +153,7 @@ class Thinker:
   Attributes:
     policy: the language model.
     limit: most tokens a row may write, answer included.
+    beside: 0; see `Think`.
     end: the token that closes its thinking.
     compilations: how often the program was compiled: once for each number of
       rows and power of two of prompt tokens.
@@ -187,6 +195,7 @@ class Thinker:
     sampler = controllers.Sampler() if sampler is None else sampler
     sampler.validate()
     self.policy, self.limit, self.compilations = policy, limit, 0
+    self.beside = 0
     self.end = thinking_span.end_id(policy.tokenizer)
     self._make, self._before, self._thinks = make, before, thinks
     self._sampler, self._until, self._draw = sampler, until, draw

@@ -16,7 +16,7 @@ runs read again: nothing is kept between them.
 from collections.abc import Sequence
 
 import jax
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
 import numpy as np
 
 from jaxttc.inference import bundle as bundle_lib
@@ -38,6 +38,7 @@ class TrialExit:
 
   Attributes:
     limit: most tokens of a row, trials aside.
+    beside: tokens of a trial, what asks for it included.
     trial_tokens: most tokens of a trial answer.
   """
 
@@ -83,13 +84,14 @@ class TrialExit:
       thinks=False,
     )
     self._asked = thinking_span.trial(policy.tokenizer)
+    self.beside = len(self._asked) + trial_tokens
 
   def most(self, prompt: int) -> thoughts.Work:
     """The most that a row with a prompt of so many tokens can take.
 
     A bound, and far off: a trial after every token.
     """
-    longest = prompt + self.limit + len(self._asked) + self.trial_tokens
+    longest = prompt + self.limit + self.beside
     runs = 2 * self.limit + 1
     return thoughts.Work(
       runs=runs,
@@ -105,18 +107,22 @@ class TrialExit:
     budgets: Num[np.ndarray, " _"],
     key: jax.Array,
     *,
+    limits: Int[np.ndarray, " _"] | None = None,
     sampling: row_sampling.RowSampling | None = None,
   ) -> thoughts.Thoughts:
     """Thinks about each prompt, and answers; see `thoughts.Thinker`."""
     guidance.check_budget(budgets)
+    if limits is None:
+      limits = np.full(len(prompts), self.limit)
     longest = max(map(len, prompts), default=0)
-    trial = len(self._asked) + self.trial_tokens
-    if longest + self.limit + trial > self._policy.config.max_length:
+    most = int(np.max(limits, initial=0))
+    room = self._policy.config.max_length
+    if longest + most + self.beside > room:
       raise ValueError(
-        f"prompts of {longest} tokens, limit={self.limit} and trials of "
-        f"{trial} tokens exceed the model's {self._policy.config.max_length}"
+        f"prompts of {longest} tokens, limit={most} and trials of "
+        f"{self.beside} tokens exceed the model's {room}"
       )
-    rows = _Rows(prompts, budgets, key, sampling, self.limit)
+    rows = _Rows(prompts, budgets, key, sampling, limits)
     turn = 0
     while thinking := rows.where("thinking"):
       rows.write(self._thought, thinking, turn)
@@ -157,7 +163,7 @@ class TrialExit:
 class _Rows:
   """What the rows have written so far, and what that took; on the host."""
 
-  def __init__(self, prompts, budgets, key, sampling, limit):
+  def __init__(self, prompts, budgets, key, sampling, limits):
     rows = len(prompts)
     self._prompts = [list(prompt) for prompt in prompts]
     self._budgets = np.asarray(budgets, np.int32)
@@ -166,7 +172,7 @@ class _Rows:
         f"budgets of shape {self._budgets.shape} for {rows} prompts"
       )
     self._keys = thoughts.row_keys(key, rows)
-    self._sampling, self._limit = sampling, limit
+    self._sampling, self._limits = sampling, np.asarray(limits, np.int32)
     self._written: list[list[int]] = [[] for _ in prompts]
     self._spent: list[int | None] = [None] * rows  # None while thinking
     self._finish = ["unfinished"] * rows
@@ -183,7 +189,7 @@ class _Rows:
       i
       for i, tokens in enumerate(self._written)
       if not self._finished[i]
-      and len(tokens) < self._limit
+      and len(tokens) < self._limits[i]
       and (self._spent[i] is None) == thinking
     ]
 
@@ -212,7 +218,7 @@ class _Rows:
       [self.text(int(i)) for i in which],
       np.maximum(self._budgets[which] - used, 1),
       jax.vmap(jax.random.fold_in, (0, None))(self._keys[which], turn),
-      limits=self._limit - used,
+      limits=self._limits[which] - used,
       sampling=jax.tree.map(lambda x: x[which], self._sampling),
     )
     for k, i in enumerate(rows):
@@ -229,7 +235,7 @@ class _Rows:
   def thoughts(self) -> thoughts.Thoughts:
     """All that was written."""
     length = np.array(list(map(len, self._written)), np.int32)
-    tokens = np.full((len(length), self._limit), -1, np.int32)
+    tokens = np.full((len(length), int(self._limits.max())), -1, np.int32)
     for row, written in zip(tokens, self._written, strict=True):
       row[: len(written)] = written
     closed = np.array([spent is not None for spent in self._spent])

@@ -74,7 +74,11 @@ class SuccessTracker(NamedTuple):
     init: (tasks) -> state.
     update: (state, ids i32[M], task i32[B], rank i32[B], rewards f[B])
       -> state. `ids` are the rows of the state that the step's M tasks have,
-      without repetition; `task` in [0, M), or M for padding.
+      without repetition; `task` in [0, M), or M for padding; rewards 0 or 1
+      (`binary_rewards`). It raises ValueError for shapes that do not fit and,
+      outside of `jit`, where there are values to look at, for an id that comes
+      twice or has no row, a task out of range, or a reward that is no success
+      or failure.
     estimate: (state, ids i32[M]) -> SuccessEstimate.
     evidence: (state, ids i32[M]) -> (alpha f32[M], beta f32[M]), of the Beta
       posterior, prior included.
@@ -131,6 +135,7 @@ def tracker(
     )
 
   def update(state, ids, task, rank, rewards):
+    _check_update(state, ids, task, rank, rewards)
     return _update(state, ids, task, rank, rewards, decay)
 
   def evidence(state, ids):
@@ -206,6 +211,34 @@ def slots(
   for name in new:
     known[name] = len(known)
   return np.array([known[name] for name in ids], np.int32)
+
+
+def _check_update(state, ids, task, rank, rewards) -> None:
+  """Refuses an update that would be counted wrong; see `SuccessTracker`."""
+  shapes = {"task": task.shape, "rank": rank.shape, "rewards": rewards.shape}
+  if ids.ndim != 1 or rewards.ndim != 1 or len(set(shapes.values())) > 1:
+    told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    raise ValueError(
+      f"ids have shape {ids.shape}, {told}; expected [M], and [B] three times"
+    )
+  if any(isinstance(x, jax.core.Tracer) for x in (ids, task, rewards)):
+    return
+  ids, task = np.asarray(ids), np.asarray(task)
+  rows = state.seen.shape[0]
+  found, count = np.unique(ids, return_counts=True)
+  if (count > 1).any():
+    raise ValueError(f"id {found[np.argmax(count)]} comes twice in one update")
+  for name, values, bound in (
+    ("id", ids, rows - 1),
+    ("task", task, ids.size),
+  ):
+    bad = (values < 0) | (values > bound)
+    if bad.any():
+      raise ValueError(
+        f"{name} {values[np.argmax(bad)]} of row {np.argmax(bad)}; expected 0 "
+        f"to {bound}"
+      )
+  binary_rewards(np.where(task < ids.size, rewards, 0.0))
 
 
 def _update(state, ids, task, rank, rewards, decay):

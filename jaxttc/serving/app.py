@@ -12,6 +12,7 @@ wherever it is.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 import contextlib
+import functools
 import hmac
 import time
 from typing import Any, TypeVar
@@ -34,11 +35,14 @@ from jaxttc.serving import (
   replies,
   scheduler,
   searches,
+  thought_queue,
 )
+from jaxttc.serving import handle as handle_lib
 from jaxttc.serving import service as service_lib
 
 _CLIENT_GONE = 499  # as nginx logs it; nobody reads the reply
 _T = TypeVar("_T")
+_Part = thought_queue.Thought | scheduler.Piece | scheduler.Ended
 
 
 class App:
@@ -233,15 +237,21 @@ class _Exchange:
       logprobs=call.logprobs,
       show=service.show,
     )
-    self._choices = [replies.Choice() for _ in work.orders] or [
-      replies.Choice()
-    ]
+    count = max(len(work.orders), len(work.thoughts), 1)
+    self._choices = [replies.Choice() for _ in range(count)]
     self._result: search_lib.SearchResult | None = None
+    self._thoughts: dict[int, thought_queue.Thought] = {}
     deliver = _from_threads(self._events)
-    self._handles: list[scheduler.Handle | searches.SearchHandle] = []
+    self._handles: list[handle_lib.Handle] = []
     if work.search is not None:
       self._handles += [
         service.searches.submit(work.search, lambda x: deliver(0, x))
+      ]
+    elif work.thoughts:
+      assert service.thoughts is not None
+      self._handles += [
+        service.thoughts.submit(order, functools.partial(deliver, index))
+        for index, order in enumerate(work.thoughts)
       ]
     else:
       self._handles += service.scheduler.submit(work.orders, deliver)
@@ -256,7 +266,7 @@ class _Exchange:
     async for _ in self._turns():
       pass
     body = self._form.whole(self._choices, self._usage())
-    return responses.JSONResponse(body | self._about_search())
+    return responses.JSONResponse(body | self._about())
 
   async def stream(self) -> AsyncIterator[str]:
     """The reply as events."""
@@ -267,7 +277,10 @@ class _Exchange:
     try:
       async for index, event in self._turns():
         choice = self._choices[index]
-        if isinstance(event, scheduler.Piece):
+        if isinstance(event, thought_queue.Thought):
+          if choice.thinking is not None:
+            yield form.thought(index, choice.thinking)
+        elif isinstance(event, scheduler.Piece):
           offset = len(choice.text) - len(event.text)
           yield form.piece(index, event.text, event.scores, offset)
         else:
@@ -277,12 +290,12 @@ class _Exchange:
       return
     usage = self._usage()
     if call.include_usage:
-      yield form.usage(usage, self._about_search())
+      yield form.usage(usage, self._about())
     yield replies.DONE
 
   async def _turns(
     self,
-  ) -> AsyncIterator[tuple[int, scheduler.Piece | scheduler.Ended]]:
+  ) -> AsyncIterator[tuple[int, _Part]]:
     """Notes events in the choices, and passes them on, until all have ended.
 
     Raises:
@@ -293,7 +306,12 @@ class _Exchange:
       index, event = await self._events.get()
       for part in self._parts(event):
         choice = self._choices[index]
-        if isinstance(part, scheduler.Piece):
+        if isinstance(part, thought_queue.Thought):
+          self._thoughts[index] = part
+          choice.thought_tokens = part.thinking_tokens + part.overhead_tokens
+          if self._work.call.thinking.show:
+            choice.thinking = part.thinking
+        elif isinstance(part, scheduler.Piece):
           choice.text += part.text
           choice.scores += part.scores
         else:
@@ -302,10 +320,13 @@ class _Exchange:
         yield index, part
 
   def _parts(
-    self, event: scheduler.Event | searches.Outcome
-  ) -> list[scheduler.Piece | scheduler.Ended]:
+    self, event: scheduler.Event | searches.Outcome | thought_queue.Thought
+  ) -> list[_Part]:
     if isinstance(event, errors.ApiError):
       raise event
+    if isinstance(event, thought_queue.Thought):
+      ended = scheduler.Ended(event.reason, event.tokens)
+      return [event, scheduler.Piece(event.answer, ()), ended]
     if not isinstance(event, search_lib.SearchResult):
       return [event]
     self._result, text = event, event.completion
@@ -325,7 +346,11 @@ class _Exchange:
     self._counts.used(prompt, usage["completion_tokens"])
     return usage
 
-  def _about_search(self) -> dict[str, Any]:
+  def _about(self) -> dict[str, Any]:
+    """What a reply tells beside its choices and usage."""
+    if self._thoughts:
+      known = sorted(self._thoughts.items())
+      return {"thinking": [thought.about() for _, thought in known]}
     if self._result is None or self._work.search is None:
       return {}
     return {

@@ -13,9 +13,9 @@ import json
 import math
 from typing import Any
 
+from jaxttc.inference import thinking_config
 from jaxttc.serving import errors
 
-EFFORTS = ("none", "minimal", "low", "medium", "high")
 MAX_STOPS = 16
 MAX_LOGPROBS = 20
 
@@ -47,7 +47,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
   "tools": ([],),
 }
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p")
-_SEARCH = ("decoder", "budget", "reasoning_effort", "max_thinking_tokens")
+_SEARCH = ("decoder", "budget", *thinking_config.FIELDS)
 _SHARED = ("model", "n", "stop", "seed", "stream", "stream_options", "logprobs")
 _ROLES = ("system", "developer", "user", "assistant")
 
@@ -59,7 +59,7 @@ class SearchFields:
   Attributes:
     decoder: e.g. "astar(children=4)"; None for the server's.
     budget: limits by field of `cost.Budget`; None for the server's.
-    effort: one of `EFFORTS` but "none"; None if not given.
+    effort: one of `thinking_config.EFFORTS` but "none"; None if not given.
     max_thinking_tokens: most tokens to sample in all; None if not given.
   """
 
@@ -85,7 +85,9 @@ class Call:
     stream: whether to answer piece by piece.
     include_usage: whether a stream ends with its usage.
     logprobs: alternatives to report a token; None for no log-probabilities.
-    search: how to search for the answer; None to sample it.
+    search: how to search for the answer, if the model does not think by itself;
+      None to sample it.
+    thinking: how long to think.
   """
 
   model: str
@@ -100,6 +102,7 @@ class Call:
   include_usage: bool
   logprobs: int | None
   search: SearchFields | None
+  thinking: thinking_config.ThinkingConfig
 
   @property
   def chat(self) -> bool:
@@ -118,6 +121,7 @@ def parse(body: bytes, *, chat: bool) -> Call:
     ApiError: 400, naming the field and what was expected.
   """
   fields = _Fields(_object(body))
+  thinking = _thinking(fields)
   call = Call(
     model=fields.text("model", required=True) or "",
     prompts=() if chat else _prompts(fields.take("prompt")),
@@ -130,7 +134,8 @@ def parse(body: bytes, *, chat: bool) -> Call:
     stream=fields.flag("stream"),
     include_usage=_include_usage(fields.take("stream_options")),
     logprobs=_logprobs(fields, chat),
-    search=_search(fields),
+    search=_search(fields, thinking),
+    thinking=thinking,
   )
   fields.finish(chat)
   return call
@@ -317,38 +322,46 @@ def _logprobs(fields: _Fields, chat: bool) -> int | None:
   return (top or 0) if wanted else None
 
 
-def _search(fields: _Fields) -> SearchFields | None:
+def _thinking(fields: _Fields) -> thinking_config.ThinkingConfig:
+  """What a request says about thinking, in whatever dialect."""
+  said = {name: fields.take(name) for name in thinking_config.FIELDS}
+  try:
+    return thinking_config.ThinkingConfig.from_request(said)
+  except thinking_config.RequestError as error:
+    raise errors.bad(error.field, str(error)) from None
+
+
+def _search(
+  fields: _Fields, thinking: thinking_config.ThinkingConfig
+) -> SearchFields | None:
   decoder = fields.text("decoder")
   budget = fields.take("budget")
-  effort = fields.text("reasoning_effort")
-  thinking = fields.whole("max_thinking_tokens", low=1)
   if budget is not None and not isinstance(budget, dict):
     raise _expected("budget", "an object of limits", budget)
-  if effort is not None and effort not in EFFORTS:
-    raise _expected("reasoning_effort", f"one of {', '.join(EFFORTS)}", effort)
-  if effort is not None and budget is not None:
+  said = thinking.field or "thinking"
+  if thinking.effort is not None and budget is not None:
     raise errors.bad(
-      "reasoning_effort",
-      "reasoning_effort and budget both say what to spend; give one",
+      said, f"{said} and budget both say what to spend; give one"
     )
-  if thinking is not None and "generated_tokens" in (budget or {}):
+  limited = thinking.max_thinking_tokens is not None
+  if limited and "generated_tokens" in (budget or {}):
     raise errors.bad(
-      "max_thinking_tokens",
-      "max_thinking_tokens and budget.generated_tokens limit the same; give "
-      "one",
+      said,
+      f"{said} and budget.generated_tokens limit the same; give one",
     )
-  if effort == "none":
-    if decoder is not None or thinking is not None:
+  if thinking.mode == "off":
+    if decoder is not None or budget is not None:
       raise errors.bad(
-        "reasoning_effort",
-        'reasoning_effort "none" asks for no search; leave decoder and '
-        "max_thinking_tokens out",
+        said, f"{said} asks for no search; leave decoder and budget out"
       )
     return None
-  if decoder is budget is effort is thinking is None:
+  if decoder is budget is None and thinking.mode == "auto":
     return None
   return SearchFields(
-    decoder=decoder, budget=budget, effort=effort, max_thinking_tokens=thinking
+    decoder=decoder,
+    budget=budget,
+    effort=thinking.effort,
+    max_thinking_tokens=thinking.max_thinking_tokens,
   )
 
 

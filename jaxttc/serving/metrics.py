@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a server counts, for Prometheus to collect."""
 
+from collections.abc import Callable
+
 import prometheus_client
 from prometheus_client import exposition
 
@@ -58,10 +60,18 @@ class Metrics:
       ("filled_rows", "Busy rows, over segments.", lambda: scheduler.filled),
       ("engine_restarts", "Engines lost.", lambda: scheduler.restarts),
     ):
-      gauge = prometheus_client.Gauge(
-        f"jaxttc_{name}", text, registry=self._registry
+      self._gauge(name, text, read)
+    if (thoughts := service.thoughts) is not None:
+      self._gauge(
+        "running_thoughts", "Thought about.", lambda: thoughts.running
       )
-      gauge.set_function(read)
+      self._gauge("waiting_thoughts", "Not yet.", lambda: thoughts.waiting)
+
+  def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+    gauge = prometheus_client.Gauge(
+      f"jaxttc_{name}", text, registry=self._registry
+    )
+    gauge.set_function(read)
 
   def _counter(
     self, name: str, text: str, labels: tuple[str, ...] = ()

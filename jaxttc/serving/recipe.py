@@ -54,13 +54,16 @@ class ServeRecipe:
     decoder: of searches that name none, e.g. "astar(children=4)".
     budget: most that one search may spend, and what it gets if it names no
       budget of its own, e.g. "generated_tokens=2k".
-    sampling: of searches: how tokens are drawn where a request does not say,
-      and sizes. `max_tokens` is also what a plain completion gets that names
-      no limit.
+    thinking: how a model that thinks keeps a request's budget, e.g.
+      "guided()" (`evaluation.thinking_text`); "" for models that do not.
+    sampling: of searches and thoughts: how tokens are drawn where a request
+      does not say, and sizes. `max_tokens` is also what a plain completion gets
+      that names no limit, and the most that thought and answer get together.
     slots: plain completions sampled at once.
     steps: most tokens between two looks at the queue; streams come so many
       tokens at a time.
     searches: searches driven at once.
+    thoughts: requests thought about at once.
     warm_tokens: prompts of up to so many tokens find their programs compiled;
       0 to begin at once.
     limits: of requests.
@@ -73,12 +76,14 @@ class ServeRecipe:
   name: str = ""
   decoder: str = "astar(children=4)"
   budget: str = "generated_tokens=2k"
+  thinking: str = ""
   sampling: solving.SamplingOptions = dataclasses.field(
     default_factory=solving.SamplingOptions
   )
   slots: int = 32
   steps: int = 8
   searches: int = 8
+  thoughts: int = 8
   warm_tokens: int = 128
   limits: Limits = dataclasses.field(default_factory=Limits)
 
@@ -88,6 +93,7 @@ class ServeRecipe:
       ("slots", 1),
       ("steps", 1),
       ("searches", 1),
+      ("thoughts", 1),
       ("warm_tokens", 0),
     ):
       if getattr(self, name) < least:

@@ -24,6 +24,8 @@ class Choice:
     scores: of its tokens so far, if wanted.
     reason: why it ended; None while it goes on.
     tokens: how many it has, once it has ended.
+    thinking: the thought before it; None if there is none to show.
+    thought_tokens: of those, how many are not of the text.
   """
 
   text: str = ""
@@ -32,6 +34,8 @@ class Choice:
   )
   reason: str | None = None
   tokens: int = 0
+  thinking: str | None = None
+  thought_tokens: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,6 +90,14 @@ class Form:
       [{"index": index, **body, "logprobs": logprobs, "finish_reason": None}]
     )
 
+  def thought(self, index: int, text: str) -> str:
+    """A chunk of the thought before a text."""
+    body = {"reasoning_content": text}
+    shown = {"delta": body} if self.chat else {"text": "", **body}
+    return self._chunk(
+      [{"index": index, **shown, "logprobs": None, "finish_reason": None}]
+    )
+
   def ending(self, index: int, reason: str) -> str:
     """The last chunk of a choice."""
     body = {"delta": {}} if self.chat else {"text": ""}
@@ -114,10 +126,13 @@ class Form:
     }
 
   def _choice(self, index: int, choice: Choice) -> dict[str, Any]:
-    body: dict[str, Any] = {"text": choice.text}
+    thought = {}
+    if choice.thinking is not None:
+      thought = {"reasoning_content": choice.thinking}
+    body: dict[str, Any] = {"text": choice.text} | thought
     if self.chat:
       message = {"role": "assistant", "content": choice.text, "refusal": None}
-      body = {"message": message}
+      body = {"message": message | thought}
     wanted = self.logprobs is not None
     return {
       "index": index,
@@ -162,7 +177,11 @@ class Form:
 
 def usage(prompt_tokens: int, choices: Sequence[Choice]) -> dict[str, Any]:
   """What plain completions used; a prompt counts once, whatever n is."""
-  return _usage(prompt_tokens, sum(choice.tokens for choice in choices), 0)
+  return _usage(
+    prompt_tokens,
+    sum(choice.tokens for choice in choices),
+    sum(choice.thought_tokens for choice in choices),
+  )
 
 
 def search_usage(

@@ -11,10 +11,8 @@ those it is driven with.
 """
 
 import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
-import logging
-import threading
 
 from jaxttc.cost import budget as budget_lib
 from jaxttc.decoders import base
@@ -24,7 +22,7 @@ from jaxttc.inference import engine as engine_lib
 from jaxttc.runtime import driver
 from jaxttc.runtime import search as search_lib
 from jaxttc.runtime import settings as settings_lib
-from jaxttc.serving import errors
+from jaxttc.serving import errors, turn_queue
 from jaxttc.serving import handle as handle_lib
 
 _KEPT = 4  # decoders whose engines are kept
@@ -70,7 +68,7 @@ class _Engines:
   verifier: engine_lib.Verifier | None
 
 
-class SearchQueue:
+class SearchQueue(turn_queue.TurnQueue[SearchOrder, search_lib.SearchResult]):
   """Runs searches; see the module docstring."""
 
   def __init__(
@@ -89,121 +87,37 @@ class SearchQueue:
       settings: sizes.
       slots: searches driven at once.
     """
+    super().__init__("searches")
     self._models = (policy, verifier)
     self._settings, self._slots = settings, slots
     self._engines: collections.OrderedDict[str, _Engines] = (
       collections.OrderedDict()
     )
-    self._waiting: list[SearchHandle] = []
-    self._driven: dict[int, SearchHandle] = {}  # without a result yet
-    self._changed = threading.Condition()
-    self._closed = False
-    # A second signal ends the process without waiting for it.
-    self._thread = threading.Thread(
-      target=self._run, name="searches", daemon=True
-    )
-
-  @property
-  def running(self) -> int:
-    """Searches being driven, or about to be."""
-    return len(self._driven)
-
-  @property
-  def waiting(self) -> int:
-    """Searches that another turn will drive."""
-    return len(self._waiting)
-
-  def start(self) -> None:
-    """Begins the thread; once."""
-    self._thread.start()
 
   def warm_up(self, order: SearchOrder) -> None:
     """Compiles for a search's decoder, before `start`."""
     for _ in self._results([SearchHandle(order, lambda outcome: None)]):
       pass
 
-  def submit(
-    self, order: SearchOrder, deliver: Callable[[Outcome], None]
-  ) -> SearchHandle:
-    """Takes a search; `deliver` is given its result, in the queue's thread.
-
-    Raises:
-      ApiError: 503, after `close`.
-    """
-    handle = SearchHandle(order, deliver)
-    with self._changed:
-      if self._closed:
-        raise errors.closing()
-      self._waiting.append(handle)
-      self._changed.notify()
-    return handle
-
-  def abort(self, error: errors.ApiError) -> None:
-    """Ends all that runs or waits with an error."""
-    with self._changed:
-      handles = [*self._driven.values(), *self._waiting]
-      self._waiting = []
-    for handle in handles:
-      if not handle.cancelled:
-        handle.cancel()
-        handle.deliver(error)
-
-  def close(self) -> None:
-    """Ends the thread; what still runs or waits gets a 503."""
-    with self._changed:
-      self._closed = True
-      self._changed.notify()
-    self.abort(errors.closing())
-    if self._thread.is_alive():
-      self._thread.join()
-
-  def _run(self) -> None:
-    while True:
-      with self._changed:
-        self._changed.wait_for(lambda: self._waiting or self._closed)
-        if self._closed:
-          return
-        batch = self._take()
-        self._driven = dict(enumerate(batch))
-      if batch:
-        self._drive(batch)
-
-  def _take(self) -> list[SearchHandle]:
-    """The next turn: the first search, and what can be driven with it."""
-    self._waiting = [h for h in self._waiting if not h.cancelled]
-    batch: dict[str, SearchHandle] = {}
-    for handle in self._waiting:
-      order = handle.order
+  def _turn(self, waiting: Sequence[SearchOrder]) -> list[int]:
+    """The first search, and what can be driven with it."""
+    batch: dict[str, int] = {}
+    for index, order in enumerate(waiting):
       if len(batch) >= _TURNS * self._slots:
         break
       # Names make keys, so the driver wants them unique.
-      if order.text == self._waiting[0].order.text and order.name not in batch:
-        batch[order.name] = handle
-    taken = set(map(id, batch.values()))
-    self._waiting = [h for h in self._waiting if id(h) not in taken]
+      if order.text == waiting[0].text and order.name not in batch:
+        batch[order.name] = index
     return list(batch.values())
 
-  def _drive(self, batch: list[SearchHandle]) -> None:
-    try:
-      for result in self._results(batch):
-        with self._changed:
-          handle = self._driven.pop(result.problem)
-        if not handle.cancelled:
-          handle.deliver(result)
-    except Exception:
-      logging.exception("a search failed; its engines are made anew")
-      self._engines.pop(batch[0].order.text, None)
-      with self._changed:
-        left, self._driven = list(self._driven.values()), {}
-      for handle in left:
-        if not handle.cancelled:
-          handle.deliver(errors.failed())
+  def _recover(self, batch: Sequence[SearchHandle]) -> None:
+    self._engines.pop(batch[0].order.text, None)
 
   def _results(
-    self, batch: list[SearchHandle]
-  ) -> Iterator[search_lib.SearchResult]:
+    self, batch: Sequence[SearchHandle]
+  ) -> Iterator[tuple[int, search_lib.SearchResult]]:
     first = self._ready(batch[0].order)
-    return driver.drive(
+    results = driver.drive(
       first.engine,
       first.verifier,
       first.decoder,
@@ -214,6 +128,7 @@ class SearchQueue:
       settings=self._settings,
       cancelled=lambda i: batch[i].cancelled,
     )
+    return ((result.problem, result) for result in results)
 
   def _ready(self, order: SearchOrder) -> _Engines:
     """The engines of a decoder; the ones used longest ago make room."""

@@ -18,13 +18,15 @@ import jax
 from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
 from jaxttc.decoders import base
-from jaxttc.evaluation import decoder_text, solving
+from jaxttc.evaluation import decoder_text, solving, thinking_text
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import (
   controllers,
   local_engine,
   local_prices,
   row_sampling,
+  thinking_config,
+  thinking_span,
   token_scores,
 )
 from jaxttc.inference import engine as engine_lib
@@ -34,11 +36,19 @@ from jaxttc.serving import (
   prompts,
   scheduler,
   searches,
+  thought_queue,
 )
 from jaxttc.serving import recipe as recipe_lib
 
 # Shares of the server's search budget that an effort stands for.
-EFFORT_SHARE = {"minimal": 0.05, "low": 0.2, "medium": 0.5, "high": 1.0}
+EFFORT_SHARE = {
+  "minimal": 0.05,
+  "low": 0.2,
+  "medium": 0.5,
+  "high": 1.0,
+  "xhigh": 1.0,
+  "max": 1.0,
+}
 _SEED_BITS = 63
 _LONGEST_DECODER = 256  # characters
 
@@ -49,15 +59,17 @@ class Work:
 
   Attributes:
     call: the request.
-    orders: completions to sample, prompt by prompt; empty for a search.
-    search: the search; None for plain completions.
     prompt_tokens: over all prompts.
+    orders: completions to sample, prompt by prompt.
+    search: the search, in their place.
+    thoughts: questions to think about, prompt by prompt, in their place.
   """
 
   call: calls.Call
-  orders: tuple[scheduler.Order, ...]
-  search: searches.SearchOrder | None
   prompt_tokens: int
+  orders: tuple[scheduler.Order, ...] = ()
+  search: searches.SearchOrder | None = None
+  thoughts: tuple[thought_queue.ThoughtOrder, ...] = ()
 
 
 class Service:
@@ -74,6 +86,7 @@ class Service:
     ceiling: the budget that no search exceeds.
     scheduler: samples plain completions.
     searches: runs searches.
+    thoughts: thinks; None if the model is not said to.
   """
 
   def __init__(
@@ -123,6 +136,7 @@ class Service:
     self.searches = searches.SearchQueue(
       policy, verifier, self.settings, slots=recipe.searches
     )
+    self.thoughts = self._thinker() if recipe.thinking else None
 
   @classmethod
   def load(cls, recipe: recipe_lib.ServeRecipe) -> "Service":
@@ -145,18 +159,25 @@ class Service:
     if self._recipe.warm_tokens:
       self.scheduler.warm_up(self._recipe.warm_tokens)
       self._warm_up_search()
-    self.scheduler.start()
-    self.searches.start()
+      if self.thoughts is not None:
+        self.thoughts.warm_up(self._recipe.warm_tokens)
+    for queue in self._queues:
+      queue.start()
 
   def abort(self, error: errors.ApiError) -> None:
     """Ends all that runs or waits with an error."""
-    self.scheduler.abort(error)
-    self.searches.abort(error)
+    for queue in self._queues:
+      queue.abort(error)
 
   def close(self) -> None:
     """Ends the threads."""
-    self.scheduler.close()
-    self.searches.close()
+    for queue in self._queues:
+      queue.close()
+
+  @property
+  def _queues(self):
+    queues = (self.scheduler, self.searches, self.thoughts)
+    return [queue for queue in queues if queue is not None]
 
   def show(self, token: int) -> str:
     """The text of a token, special ones by their names."""
@@ -191,14 +212,97 @@ class Service:
         f"completions; this server makes up to {self.limits.choices} a request",
       )
     where = "messages" if call.chat else "prompt"
-    encoded = [self._encode(text, where) for text in texts]
+    thinks = self._thinks(call)
+    encoded = [self._encode(text, where, thinks) for text in texts]
     seed = secrets.randbits(_SEED_BITS) if call.seed is None else call.seed
     total = sum(len(prompt.tokens) for prompt in encoded)
-    if call.search is not None:
+    if thinks:
+      thoughts = self._thoughts(call, encoded, seed)
+      return Work(call=call, prompt_tokens=total, thoughts=thoughts)
+    if call.search is not None and thinks is None:
       search = self._search(call, call.search, encoded, seed)
-      return Work(call=call, orders=(), search=search, prompt_tokens=total)
+      return Work(call=call, prompt_tokens=total, search=search)
     orders = self._orders(call, encoded, seed)
-    return Work(call=call, orders=orders, search=None, prompt_tokens=total)
+    return Work(call=call, prompt_tokens=total, orders=orders)
+
+  def _thinks(self, call: calls.Call) -> bool | None:
+    """Whether to think about a call, or to answer at once; None for neither.
+
+    A chat with a model that thinks is thought about unless it says otherwise; a
+    plain prompt only if it says so.
+    """
+    searching = call.search is not None and (
+      call.search.decoder is not None or call.search.budget is not None
+    )
+    if self.thoughts is None or searching:
+      return None
+    if call.thinking.mode == "auto":
+      return True if call.chat else None
+    return call.thinking.mode == "on"
+
+  def _thinker(self) -> thought_queue.ThoughtQueue:
+    """What thinks; refuses a way whose budget no request could set."""
+    text = self._recipe.thinking
+    way = thinking_text.build(text, self.policy, limit=self.settings.max_tokens)
+    if not way.limited or way.words or way.style != "free":
+      raise ValueError(
+        f"thinking {text!r}: expected a way that keeps a budget by itself, "
+        "such as guided() or hard_cap()"
+      )
+    return thought_queue.ThoughtQueue(
+      self.policy, way, rows=self._recipe.thoughts
+    )
+
+  def _thoughts(
+    self, call: calls.Call, encoded: Sequence[engine_lib.Prompt], seed: int
+  ) -> tuple[thought_queue.ThoughtOrder, ...]:
+    assert self.thoughts is not None
+    for name, given in (("stop", call.stop), ("logprobs", call.logprobs)):
+      if given not in (None, ()):
+        raise errors.bad(name, f"{name} cannot be given with thinking")
+    most = self.thoughts.way.think.limit
+    if call.max_tokens is not None and not 2 <= call.max_tokens <= most:
+      raise errors.bad(
+        "max_tokens",
+        f"max_tokens is {call.max_tokens}; expected 2..{most}, for thought and "
+        "answer together",
+      )
+    sampler = self._sampler(self.settings.sampler, call.sampling)
+    beside = self.thoughts.way.think.beside
+    limits = [
+      self._limit(call, len(prompt.tokens) + beside) for prompt in encoded
+    ]
+    if min(limits) < 2:
+      raise errors.bad(
+        "messages" if call.chat else "prompt",
+        f"the prompt leaves {min(limits)} of a context of {self.context} "
+        "tokens; expected 2 at least, for thought and answer",
+        code="context_length_exceeded",
+      )
+    return tuple(
+      thought_queue.ThoughtOrder(
+        prompt=prompt.tokens,
+        budget=self._span(call, limit),
+        limit=limit,
+        sampler=sampler,
+        seed=self._seed(seed, choice),
+      )
+      for prompt, limit in zip(encoded, limits, strict=True)
+      for choice in range(call.n)
+    )
+
+  def _span(self, call: calls.Call, limit: int) -> int:
+    """Tokens of a call's thinking, of `limit` for thought and answer."""
+    assert self.thoughts is not None
+    try:
+      asked = call.thinking.tokens(limit)
+    except thinking_config.RequestError as error:
+      raise errors.bad(error.field, str(error)) from None
+    if asked is not None:
+      return asked
+    unlimited = call.thinking.field and call.thinking.mode == "on"
+    usual = None if unlimited else self.thoughts.way.budget
+    return min(usual or limit, limit - 1)
 
   def _make_engine(self) -> local_engine.LocalEngine:
     longest = min(self.context, self.settings.max_tokens)
@@ -230,10 +334,16 @@ class Service:
       )
     )
 
-  def _encode(self, text: str, where: str) -> engine_lib.Prompt:
+  def _encode(
+    self, text: str, where: str, thinks: bool | None
+  ) -> engine_lib.Prompt:
+    """A prompt; with a span opened, or left empty, unless `thinks` is None."""
     tokenizer = self.policy.tokenizer
     try:
-      tokens = tuple(tokenizer.encode_prompt(text))
+      if thinks is None:
+        tokens = tuple(tokenizer.encode_prompt(text))
+      else:
+        tokens = tuple(thinking_span.prompt(tokenizer, text, thinks=thinks))
     except UnicodeEncodeError:
       raise errors.bad(
         where, f"{where} holds half a surrogate pair; expected valid text"

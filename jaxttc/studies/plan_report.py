@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxttc import page, results, simulation
 from jaxttc.allocators import decay_schedules
-from jaxttc.studies import plan_study
+from jaxttc.studies import plan_caps, plan_recipe, plan_splits
 
 _LABELS = {
   "in_order": "one pool, in order",
@@ -22,7 +22,7 @@ _LABELS = {
 
 
 def report(
-  recipe: plan_study.StudyRecipe, data: Mapping[str, Any]
+  recipe: plan_recipe.StudyRecipe, data: Mapping[str, Any]
 ) -> simulation.Study:
   """Claims of a study.
 
@@ -43,11 +43,11 @@ def claims(data: Mapping[str, Any]) -> list[results.Claim]:
   """The orderings, each between the least and the most of the seeds."""
   accuracy = {
     name: _over_seeds(data["splits"], "accuracy", split=name)
-    for name in plan_study.SPLITS
+    for name in plan_splits.SPLITS
   }
   e3 = {
     name: _over_seeds(data["splits"], "e3", split=name)
-    for name in plan_study.SPLITS
+    for name in plan_splits.SPLITS
   }
 
   def points(a, b):
@@ -67,12 +67,12 @@ def claims(data: Mapping[str, Any]) -> list[results.Claim]:
     for name in decay_schedules.SCHEDULES
     if name != "constant"
   ]
-  shares = sorted({row["share"] for row in data["caps"] if row["share"]})
-  pooled = [
-    _over_seeds(data["caps"], "accuracy", rule="pool", share=share)
-    - _over_seeds(data["caps"], "accuracy", rule="none", share=share)
-    for share in shares
-  ]
+
+  def capped(rule):
+    return 100 * _over_seeds(
+      data["caps"], "accuracy", rule=rule, share=plan_recipe.TOLD
+    )
+
   return [
     results.claim_over("e3_over_vanilla", e3["weighted"] / e3["vanilla"], 1.5),
     results.claim_over(
@@ -113,8 +113,18 @@ def claims(data: Mapping[str, Any]) -> list[results.Claim]:
       ),
       0.0,
     ),
-    results.claim_over(
-      "points_pool_over_hard_caps", 100 * np.min(pooled, axis=0), 0.0
+    *(
+      results.claim_over(
+        f"points_{name}_at_{plan_recipe.TOLD}",
+        capped(better) - capped(worse),
+        bar,
+        ">",
+      )
+      for name, better, worse, bar in (
+        ("pool_over_hard_caps", "pool", "none", 20.0),
+        ("roll_over_over_hard_caps", "next", "none", 0.0),
+        ("pool_over_caps_by_length", "pool", plan_caps.BY_LENGTH, 0.0),
+      )
     ),
   ]
 
@@ -150,7 +160,7 @@ def draw(data: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
 
 
 def _draw_splits(axes, data) -> None:
-  for at, name in enumerate(plan_study.SPLITS):
+  for at, name in enumerate(plan_splits.SPLITS):
     found = 100 * _over_seeds(data["splits"], "accuracy", split=name)
     e3 = _over_seeds(data["splits"], "e3", split=name).mean()
     colour = "#cc7722" if name == "vanilla" else "#4292c6"
@@ -158,7 +168,7 @@ def _draw_splits(axes, data) -> None:
     axes.plot([found.min(), found.max()], [at, at], color="#222222", lw=1.5)
     axes.text(1, at, f"E$^3$ {e3:.0f}", va="center", fontsize=8, color="white")
   axes.set_yticks(
-    range(len(_LABELS)), [_LABELS[name] for name in plan_study.SPLITS]
+    range(len(_LABELS)), [_LABELS[name] for name in plan_splits.SPLITS]
   )
   axes.invert_yaxis()
   axes.set(xlabel="problems solved, %", xlim=(0, 100))
@@ -212,7 +222,7 @@ def _draw_decays(axes, data) -> None:
 def _draw_caps(axes, data) -> None:
   styles = {
     "none": ("#cc7722", "hard caps, equal"),
-    "credits by length": ("#CC79A7", "hard caps, by length"),
+    plan_caps.BY_LENGTH: ("#CC79A7", "hard caps, by length"),
     "spread": ("#6baed6", "rest spread"),
     "next": ("#2171b5", "rest to the next"),
     "pool": ("#444444", "one pool"),

@@ -18,6 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxttc.evaluation import control, score_files, width_scores
 from jaxttc.models import branching, hypernetworks, slimmable
@@ -34,6 +35,8 @@ from jaxttc.training import slimmable as slimmable_training
 
 _SAMPLES = 64  # configurations that the variance of features is taken over
 _NO_MATTER = ("log_every", "evaluate_every", "checkpoint_every", "keep")
+_ALIKE = 1e6  # concentration of preferences that are all alike
+_APART = 1 << 20  # between the seeds of a training's parts: other batches
 _LATER = {"teacher": None, "atrous": []}  # fields of recipes, and defaults
 
 
@@ -68,6 +71,29 @@ class Static:
 
 
 @dataclasses.dataclass(frozen=True)
+class RivalTraining:
+  """How a model is trained that is told the preference.
+
+  Attributes:
+    draws: preferences a step (and compute shares, of branching networks), each
+      with the whole batch.
+    share: learning rate of what generates, see `preference_models.optimizer`.
+    alike: share of the steps, at the start, in which all tasks matter alike: an
+      ordinary network's training, for tasks that take long to be learned at
+      all. A schedule of the learning rate each, before and after.
+  """
+
+  draws: int = 1
+  share: float = 1.0
+  alike: float = 0.0
+
+  def __post_init__(self) -> None:
+    """Refuses shares that cannot be."""
+    if not 0 <= self.alike < 1:
+      raise ValueError(f"alike must be in [0, 1), got {self.alike}")
+
+
+@dataclasses.dataclass(frozen=True)
 class Hypernetwork:
   """A network of one width whose parameters follow the preference.
 
@@ -75,9 +101,10 @@ class Hypernetwork:
     name: of the cell.
     kind: "ray" (PHN), "chunked" (CHN) or "norms" (PHN-BN).
     ratio: width of the target.
-    learning_rate: peak of the schedule.
+    learning_rate: peak of the schedule, of what the target has without any
+      preference.
     search: "linear" for linear scalarisation, "exact" for EPO.
-    draws: preferences a step, each with the whole batch.
+    training: how it is trained beyond that.
   """
 
   name: str
@@ -85,7 +112,7 @@ class Hypernetwork:
   ratio: float
   learning_rate: float
   search: str = "linear"
-  draws: int = 1
+  training: RivalTraining = RivalTraining()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,14 +122,14 @@ class Branching:
   Attributes:
     name: of the cell.
     ratio: width of every stream.
-    learning_rate: peak of the schedule.
-    draws: preferences and compute shares a step, each with the whole batch.
+    learning_rate: peak of the schedule, of the anchor.
+    training: how it is trained beyond that.
   """
 
   name: str
   ratio: float
   learning_rate: float
-  draws: int = 1
+  training: RivalTraining = RivalTraining()
 
 
 class Trainer:
@@ -114,6 +141,8 @@ class Trainer:
     seed: int,
     folder: pathlib.Path,
     rays: np.ndarray,
+    *,
+    tuning: bool = False,
   ):
     """Takes what all cells share.
 
@@ -122,6 +151,8 @@ class Trainer:
       seed: of data, parameters and all draws.
       folder: where cells lie.
       rays: f64[R, K], preferences that hypernetworks are asked for.
+      tuning: whether "test" is measured on calibration examples, so that
+        settings can be chosen by it.
     """
     train = dataclasses.replace(recipe.train, seed=seed)
     options = dict(recipe.data_options)
@@ -134,7 +165,9 @@ class Trainer:
     both = self.data.held_out(2 * recipe.held_out)
     half = recipe.held_out
     self.calibration = jax.tree.map(lambda x: x[:half], both)
-    self.test = jax.tree.map(lambda x: x[half:], both)
+    self.test = self.calibration
+    if not tuning:
+      self.test = jax.tree.map(lambda x: x[half:], both)
 
   def run(self, cell: Any) -> dict[str, np.ndarray]:
     """Trains a cell, or reads what was measured of it.
@@ -150,7 +183,7 @@ class Trainer:
     if file.exists():
       with np.load(file, allow_pickle=False) as found:
         measured = dict(found)
-      if not _same(str(measured.pop("described", "")), described):
+      if not same(str(measured.pop("described", "")), described):
         raise ValueError(
           f"{file}: was measured of another recipe; give another workdir, or "
           "remove its folder to train it anew"
@@ -191,7 +224,12 @@ class Trainer:
       slimmable_training.objective(network, data.tasks, cell.sandwich),
     )
     params = distillation_teacher.student(
-      self._fit(model, data, workdir, sandwich=cell.sandwich)
+      self._fit(
+        model,
+        data,
+        workdir,
+        tx=slimmable_training.optimizer(self.recipe.train, cell.sandwich),
+      )
     )
     return {
       name: width_scores.tabulate(network, params, data.tasks, examples).values
@@ -238,15 +276,15 @@ class Trainer:
     network, cost = self._narrow(cell.ratio)
     counts = network.space.counts(network.space.uniform())
     initial = functools.partial(slimmable.init, network)
-    model = preference_models.hypernetwork(
+    build = functools.partial(
+      preference_models.hypernetwork,
       hypernetwork_module(cell.kind, initial),
       lambda params, x: network.apply({"params": params}, x, counts, True)[0],
       self._losses,
       len(self.data.tasks),
       exact=cell.search == "exact",
-      draws=cell.draws,
     )
-    params = self._fit(model, self.data, workdir, cell.learning_rate)
+    model, params = self._fit_rival(build, cell, workdir)
     scores = self._scores(lambda ray, x: model.predict(params, ray, x))
     return {"test": scores(self.rays), "cost": cost}
 
@@ -263,14 +301,14 @@ class Trainer:
     )
     example = self.test.inputs[:1]
     initial = lambda key: branching.init(anchor, key, example)  # noqa: E731
-    model = preference_models.branching(
+    build = functools.partial(
+      preference_models.branching,
       anchor,
       example,
       self._losses,
       follows=_modulated(initial),
-      draws=cell.draws,
     )
-    params = self._fit(model, self.data, workdir, cell.learning_rate)
+    model, params = self._fit_rival(build, cell, workdir)
     parts = branching.costs(
       anchor, jax.eval_shape(initial, jax.random.key(0)), example
     )
@@ -320,18 +358,44 @@ class Trainer:
     )
     return small, costs.macs[0]
 
+  def _fit_rival(
+    self, build: Callable, cell: Hypernetwork | Branching, workdir: str
+  ) -> tuple[Any, Any]:
+    """Trains what (draws=, concentration=) builds; the model, its parameters.
+
+    Equal preferences are those of a Dirichlet distribution without spread.
+    """
+    how, whole = cell.training, self.recipe.train
+    train = dataclasses.replace(whole, learning_rate=cell.learning_rate)
+    first = round(how.alike * train.steps)
+    model = build(draws=how.draws)
+    if first:
+      start = self._fit(
+        build(draws=1, concentration=_ALIKE),
+        self.data,
+        str(pathlib.Path(workdir) / "alike"),
+        dataclasses.replace(train, steps=first),
+        preference_models.optimizer(
+          dataclasses.replace(train, steps=first), how.share
+        ),
+      )
+      model = model._replace(init=lambda key: start)
+    train = dataclasses.replace(
+      train, steps=train.steps - first, seed=train.seed + (first > 0) * _APART
+    )
+    tx = preference_models.optimizer(train, how.share)
+    return model, self._fit(model, self.data, workdir, train, tx)
+
   def _fit(
     self,
     model: Any,
     data: Any,
     workdir: str,
-    learning_rate: float | None = None,
-    sandwich: slimmable_training.Sandwich | None = None,
+    train: loop.TrainConfig | None = None,
+    tx: optax.GradientTransformation | None = None,
   ) -> Any:
     """Trains what has `init`, `objective` and perhaps `gradients`."""
-    train = self.recipe.train
-    if learning_rate is not None:
-      train = dataclasses.replace(train, learning_rate=learning_rate)
+    train = train or self.recipe.train
     gradients = getattr(model, "gradients", None)
     state = loop.fit(
       train,
@@ -339,14 +403,14 @@ class Trainer:
       model.init,
       registry.batches(data, self.recipe.data, train.batch_size, train.seed),
       workdir,
-      tx=sandwich and slimmable_training.optimizer(train, sandwich),
+      tx=tx,
       gradients=gradients,
       meta=self.recipe.describe() | {"cell": pathlib.Path(workdir).name},
     )
     return state.params
 
 
-def _same(then: str, now: str) -> bool:
+def same(then: str, now: str) -> bool:
   """Whether two descriptions say the same, of fields that both could have.
 
   Fields that came after one was written have their defaults in it.
@@ -354,6 +418,10 @@ def _same(then: str, now: str) -> bool:
 
   def completed(text):
     found = loop.completed(json.loads(text))
+    draws = found["cell"][1].pop("draws", None)
+    if draws is not None:
+      how = dataclasses.asdict(RivalTraining(draws))
+      found["cell"][1]["training"] = how
     for part in (found["recipe"], found["cell"][1]):
       if "sandwich" in part:
         default = dataclasses.asdict(slimmable_training.Sandwich())

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a study of slimmable networks found: figures, claims and a picture."""
+"""What a study of slimmable networks found: figures, and claims of them."""
 
 from collections.abc import Callable, Mapping, Sequence
+import json
 import os
 import pathlib
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from jaxttc import results
-from jaxttc.evaluation import control
-from jaxttc.studies import slimming_study
-from jaxttc.studies.slimming_study import OURS, SeedAnalysis, StudyRecipe
-
-# matplotlib is optional, so its types cannot be named at import time.
-Axes = Any
+from jaxttc.studies import (
+  slimming_analysis,
+  slimming_cells,
+  slimming_picture,
+  slimming_study,
+)
+from jaxttc.studies.slimming_analysis import SeedAnalysis
+from jaxttc.studies.slimming_study import OURS, StudyRecipe
+from jaxttc.studies.slimming_training import Tuning
 
 _BARS = {
   "preference_rank_correlation": 0.85,
@@ -29,33 +33,112 @@ _OTHER_RULES = {"proportional": "proportion", "value": "value"}
 
 def write(
   recipe: StudyRecipe,
-  analyses: Mapping[int, SeedAnalysis],
+  figures: Mapping[int, Mapping[str, Any]],
+  tuning: Tuning,
   out: str | os.PathLike[str],
   command: str,
+  recorded: Mapping[str, Any] | None = None,
 ) -> list[results.Claim]:
   """Writes <out>.json and <out>.png.
 
   Args:
     recipe: the study.
-    analyses: of each seed.
+    figures: of each seed, see `seed_figures`.
+    tuning: how the rivals' learning rates were found.
     out: path without its suffix.
     command: that was run.
+    recorded: where our networks' figures come from, if this run did not train
+      them; see `Recorded.source`.
 
   Returns:
     The claims.
   """
-  figures = {seed: seed_figures(recipe, a) for seed, a in analyses.items()}
   found = claims(list(figures.values()))
   path = pathlib.Path(out)
+  data: dict[str, Any] = {"recipe": recipe.recipe.describe()}
+  if recorded:
+    data["recorded"] = dict(recorded)
+  if tuning.chosen:
+    data["tuning"] = {
+      "seed": recipe.tuning_seed,
+      "volumes": {
+        name: {f"{rate:g}": volume for rate, volume in tried.items()}
+        for name, tried in tuning.volumes.items()
+      },
+      "chosen": tuning.chosen,
+    }
   results.write(
     path.with_suffix(".json"),
     command=command,
-    seeds=sorted(analyses),
-    data={"recipe": recipe.recipe.describe(), "seeds": figures},
+    seeds=sorted(figures),
+    data=data | {"seeds": dict(figures)},
     claims=found,
   )
-  picture(recipe, list(analyses.values()), path.with_suffix(".png"))
+  slimming_picture.write(
+    recipe, list(figures.values()), path.with_suffix(".png")
+  )
   return found
+
+
+class Recorded:
+  """Figures of our networks from an earlier run's results file.
+
+  They let rivals be trained anew without training ours anew: the same recipe
+  and seeds, so the same data.
+
+  Attributes:
+    source: the command and the environment of the run that trained ours.
+  """
+
+  def __init__(self, path: str | os.PathLike[str], recipe: StudyRecipe):
+    """Reads a file that `write` wrote.
+
+    Raises:
+      ValueError: if it is of another recipe, or lacks a seed of the study, or
+        other preferences or budgets were asked for.
+    """
+    file = results.read(path)
+    data = file.data
+    then, now = (
+      json.dumps({"recipe": x, "cell": ["", {}]}, default=list)
+      for x in (data.get("recipe"), recipe.recipe.describe())
+    )
+    if not slimming_cells.same(then, now):
+      raise ValueError(f"{path}: holds figures of another recipe")
+    missing = [s for s in recipe.seeds if str(s) not in data["seeds"]]
+    if missing:
+      raise ValueError(f"{path}: holds no figures of seed {missing[0]}")
+    self._seeds = {seed: data["seeds"][str(seed)] for seed in recipe.seeds}
+    points = len(recipe.rays()) * len(slimming_study.feasible(recipe))
+    for seed, found in self._seeds.items():
+      if len(found["planned"]["scores"]) != points:
+        raise ValueError(
+          f"{path}: seed {seed} has {len(found['planned']['scores'])} plans, "
+          f"and the study asks for {points}"
+        )
+    self.source = data.get("recorded") or {
+      "command": file.command,
+      "environment": file.environment,
+    }
+
+  def own_figures(self, seed: int) -> dict[str, Any]:
+    """What `own_figures` found then."""
+    found = self._seeds[seed]
+    points = lambda p: {k: np.asarray(v) for k, v in p.items()}  # noqa: E731
+    own = lambda part: {  # noqa: E731
+      k: v for k, v in found[part].items() if _is_own(k)
+    }
+    return found | {
+      "figures": {
+        k: v for k, v in found["figures"].items() if not _is_rivals(k)
+      },
+      "hypervolumes": own("hypervolumes"),
+      "uniform": points(found["uniform"]),
+      "planned": points(found["planned"]),
+      "models_without_widths": {
+        k: points(v) for k, v in own("models_without_widths").items()
+      },
+    }
 
 
 def claims(figures: Sequence[Mapping[str, Any]]) -> list[results.Claim]:
@@ -76,44 +159,91 @@ def claims(figures: Sequence[Mapping[str, Any]]) -> list[results.Claim]:
   return found
 
 
-def seed_figures(recipe: StudyRecipe, seed: SeedAnalysis) -> dict[str, Any]:
-  """All figures of one seed, JSON-ready."""
+def seed_figures(
+  recipe: StudyRecipe, own: Mapping[str, Any], seed: SeedAnalysis
+) -> dict[str, Any]:
+  """All figures of one seed, JSON-ready.
+
+  Args:
+    recipe: the study.
+    own: figures of our networks, of `own_figures` or recorded ones.
+    seed: holds what the rivals measured.
+  """
+  rivals = [
+    cell.name for cell in recipe.rivals(dict.fromkeys(recipe.open(), 0.0))
+  ]
+  points = {name: seed.single(name) for name in rivals}
+  volumes = {name: found.volume() for name, found in points.items()}
+  figures = dict(own["figures"]) | _ranges(recipe, own["planned"]["scores"])
+  ours = own["hypervolumes"]["ours"]
+  if rivals:
+    figures["hypervolume_over_hypernetwork"] = _ratio(
+      ours, max(volumes.values()), "the best hypernetwork"
+    )
+    norms = [v for k, v in volumes.items() if k.startswith("norms")]
+    if norms:
+      figures["hypervolume_over_norms_only_hypernetwork"] = _ratio(
+        ours, max(norms), "the norms-only hypernetwork"
+      )
+    joint = seed.joined(rivals).volume()
+    figures["hypervolume_over_all_hypernetworks_together"] = ours / joint
+  return dict(own) | {
+    "figures": figures,
+    "hypervolumes": own["hypervolumes"] | volumes,
+    "models_without_widths": own["models_without_widths"]
+    | {name: _points(found) for name, found in points.items()},
+  }
+
+
+def _ranges(recipe: StudyRecipe, planned: np.ndarray) -> dict[str, float]:
+  """How far preferences move each task's test score.
+
+  The difference between the highest and the lowest over all preferences, the
+  smaller of those at the budgets at which control is claimed.
+  """
+  budgets = slimming_study.feasible(recipe)
+  tasks = [task.name for task in recipe.recipe.load_data().tasks]
+  scores = planned.reshape(len(budgets), -1, len(tasks))
+  asked = [
+    budgets.index(b) for b in slimming_study.CONTROL_BUDGETS if b in budgets
+  ]
+  moved = np.ptp(scores[asked], axis=1).min(0)
+  return {
+    f"score_range_of_{task}": float(x)
+    for task, x in zip(tasks, moved, strict=True)
+  }
+
+
+def own_figures(recipe: StudyRecipe, seed: SeedAnalysis) -> dict[str, Any]:
+  """Figures of one seed's networks with widths, and of one width."""
   ours = seed.planned(OURS).volume()
   uniform = seed.uniform(OURS).volume()
   others = {
     name: seed.single(name).volume()
     for name, found in seed.measured.items()
-    if "cost" in found
+    if _is_own(name) and "cost" in found
   }
-  hyper = {k: v for k, v in others.items() if not k.startswith("static")}
   rho = {b: seed.rank_control(b) for b in slimming_study.CONTROL_BUDGETS}
   figures = {
     "preference_rank_correlation": min(r.min() for r in rho.values()),
     "hypervolume_over_uniform": _ratio(ours, uniform, "uniform widths"),
   }
-  if hyper:
-    best = max(hyper.values())
-    figures["hypervolume_over_hypernetwork"] = _ratio(
-      ours, best, "the best hypernetwork"
-    )
-    norms = [v for k, v in hyper.items() if k.startswith("norms")]
-    if norms:
-      figures["hypervolume_over_norms_only_hypernetwork"] = _ratio(
-        ours, max(norms), "the norms-only hypernetwork"
-      )
-    joint = seed.joined(list(hyper)).volume()
-    figures["hypervolume_over_all_hypernetworks_together"] = ours / joint
   figures["configuration_variance_cut"] = seed.variance_cut()
   figures["planner_over_brute_force"] = seed.over_brute_force()
-  static = [name for name in others if name.startswith("static")]
-  if static:
+  if others:
     figures["hypervolume_over_static_networks_together"] = (
-      ours / seed.joined(static).volume()
+      ours / seed.joined(list(others)).volume()
     )
   if recipe.separate:
     figures["hypervolume_over_separate_slimmable_networks"] = (
       ours / seed.separate().volume()
     )
+  for name, points in (
+    ("fixed_decoders", seed.fixed_decoders(OURS)),
+    ("random_search", seed.random_search(OURS)),
+  ):
+    if volume := points.volume():  # fixed decoders may buy full widths only
+      figures[f"hypervolume_over_{name}"] = ours / volume
   for rule, name in _OTHER_RULES.items():
     volume = seed.planned(OURS, rule).volume()
     figures |= {
@@ -164,6 +294,15 @@ def seed_figures(recipe: StudyRecipe, seed: SeedAnalysis) -> dict[str, Any]:
   }
 
 
+def _is_own(name: str) -> bool:
+  """Whether a model, or its volume, is none of a rival's."""
+  return name in ("ours", "uniform") or name.startswith("static")
+
+
+def _is_rivals(figure: str) -> bool:
+  return "hypernetwork" in figure
+
+
 def _least(control_at: Callable[[float], np.ndarray]) -> float:
   """Of all tasks, and of the budgets at which control is claimed."""
   return min(control_at(b).min() for b in slimming_study.CONTROL_BUDGETS)
@@ -177,124 +316,8 @@ def _ratio(ours: float, other: float, name: str) -> float:
   return ours / other
 
 
-def _points(points: slimming_study.Points) -> dict[str, Any]:
+def _points(points: slimming_analysis.Points) -> dict[str, Any]:
   return {
     "cost": np.round(points.costs, 4),
     "scores": np.round(points.scores, 4),
   }
-
-
-def picture(
-  recipe: StudyRecipe,
-  analyses: Sequence[SeedAnalysis],
-  path: str | os.PathLike[str],
-) -> None:
-  """Draws score against cost, and every task's score against its preference.
-
-  Raises:
-    ImportError: if matplotlib is not installed.
-  """
-  from jaxttc import page  # needs matplotlib
-
-  tasks = analyses[0].tasks
-  with page.style():
-    figure = page.figure(4.6)
-    panels = figure.subplots(1, 2, width_ratios=(3, 2))
-    _draw_costs(panels[0], recipe, analyses)
-    _draw_control(panels[1], analyses, tasks)
-    figure.legend(loc="outside lower center", ncols=2, columnspacing=1.4)
-    figure.suptitle(
-      f"Slimmable {recipe.recipe.data} ({len(analyses)} seeds)",
-      x=0.01,
-      ha="left",
-      fontsize=11,
-    )
-    page.save(figure, path)
-
-
-def _draw_costs(axes: Axes, recipe, analyses) -> None:
-  """What a weighted mean of scores costs, a method."""
-  weighted = lambda seed, points: (  # noqa: E731
-    points.scores.reshape(-1, len(seed.rays), len(seed.tasks)) * seed.rays
-  ).sum(-1)
-
-  def draw(label, costs: Callable, values: Callable, **style):
-    xs = np.mean([costs(a) for a in analyses], 0)
-    ys = np.array([values(a) for a in analyses])
-    axes.plot(xs, ys.mean(0), label=label, **style)
-    if style.get("ls") != "":
-      axes.fill_between(
-        xs, ys.min(0), ys.max(0), alpha=0.15, lw=0, color=style.get("color")
-      )
-
-  def planned(seed):
-    points = seed.planned(OURS)
-    return points.costs.reshape(-1, len(seed.rays)).mean(1)
-
-  draw(
-    "ours, planned for each preference",
-    planned,
-    lambda a: weighted(a, a.planned(OURS)).mean(1),
-    color="#c1272d",
-    marker="o",
-    ms=3,
-  )
-  draw(
-    "the same network, uniform widths",
-    lambda a: a.uniform(OURS).costs,
-    lambda a: a.uniform(OURS).scores.mean(1),
-    color="#1f77b4",
-    marker="s",
-    ms=3,
-  )
-  cells = {
-    name: found
-    for name, found in analyses[0].measured.items()
-    if "cost" in found
-  }
-  static = sorted(
-    (name for name in cells if name.startswith("static")),
-    key=lambda name: float(cells[name]["cost"]),
-  )
-  if static:
-    draw(
-      "a network a width",
-      lambda a: [a.single(n).costs[0] for n in static],
-      lambda a: [a.single(n).scores.mean() for n in static],
-      color="#666666",
-      ls="--",
-    )
-  hyper = [name for name in cells if not name.startswith("static")]
-  if hyper:
-    draw(
-      "a hypernetwork each, at its preferences",
-      lambda a: [a.single(n).costs.mean() for n in hyper],
-      lambda a: [weighted(a, a.single(n)).mean() for n in hyper],
-      color="#2ca02c",
-      marker="^",
-      ls="",
-    )
-  axes.set_xlabel("multiply-adds, share of the full network's")
-  axes.set_ylabel("score, weighted by the preference")
-
-
-def _draw_control(axes: Axes, analyses, tasks) -> None:
-  """Every task's score against its weight, at half the cost."""
-  budget = slimming_study.CONTROL_BUDGETS[0]
-  for t, task in enumerate(tasks):
-    curves = []
-    for seed in analyses:
-      indices, _ = seed.plans(OURS, budget)
-      scores = seed.table(OURS, "test")(indices)
-      curves.append(control.marginal_curves(seed.rays, scores)[t])
-    axes.plot(
-      curves[0].weight,
-      np.mean([c.score for c in curves], 0),
-      marker="o",
-      ms=3,
-      label=f"_{task}",  # not in the figure's legend
-    )
-  axes.legend(axes.lines, tasks, loc="best")
-  axes.set_xlabel("weight of the task")
-  axes.set_ylabel("its score")
-  axes.set_title(f"control at {budget:.0%} of the cost")

@@ -1,33 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slimmable networks against every published alternative, seed by seed.
+"""What a study of slimmable networks against published alternatives trains.
 
 All models of a study see the same data and take the same number of steps, and a
 baseline with a choice of its own (a hypernetwork's width, kind and learning
-rate) enters with the one that turns out best.
-
-Scores are in [0, 1], higher is better, and the reference of every hypervolume
-is zero. The budget-aware hypervolume has what a configuration saves,
-1 - cost / full cost, as one more coordinate.
+rate) enters with the one that turns out best. A learning rate that a study
+leaves open is tuned first: a full training at each of the study's `rates`, from
+a seed of its own, judged on the calibration examples. Our network is not tuned
+this way.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 import functools
-import itertools
-import pathlib
 from typing import Any
 
 import numpy as np
 
-from jaxttc.allocators import width_planner, width_prices, width_rules
-from jaxttc.evaluation import control, hypervolume, width_scores
-from jaxttc.models import slimmable
-from jaxttc.studies import control_oracle, slimming_cells
+from jaxttc.allocators import width_prices
+from jaxttc.evaluation import control
+from jaxttc.studies import slimming_cells
 from jaxttc.training import multitask_recipes
 
 OURS = "slimmable"
 CONTROL_BUDGETS = (0.5, 0.75)  # at which control is claimed
-_FRONT = 24  # points a task, of separate networks
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -37,9 +32,14 @@ class StudyRecipe:
   Attributes:
     recipe: data, network, and length of training, of all models.
     seeds: of everything.
-    hypernetworks: (kind, width of the target, learning rate, search) each.
-      They see as many preferences a step as ours sees widths.
-    branching: widths of the streams of branching networks (CDMTA-lite).
+    hypernetworks: (kind, width of the target, learning rate or None for one
+      that is tuned, search) each.
+    branching: widths of the streams of branching networks (CDMTA-lite); tuned
+      if there are rates, else trained at the recipe's.
+    rivals_training: how both are trained. If None, they see as many
+      preferences a step as ours sees widths.
+    rates: learning rates that are tried where one is open.
+    tuning_seed: what they are tried with; none of `seeds`.
     static: widths of networks that are trained by themselves.
     ablations: whether to train one without the smallest width in every step,
       and one whose distance between features moves narrow encoders only.
@@ -52,8 +52,11 @@ class StudyRecipe:
 
   recipe: multitask_recipes.SlimmableRecipe
   seeds: tuple[int, ...] = (0, 1, 2)
-  hypernetworks: tuple[tuple[str, float, float, str], ...] = ()
+  hypernetworks: tuple[tuple[str, float, float | None, str], ...] = ()
   branching: tuple[float, ...] = ()
+  rivals_training: slimming_cells.RivalTraining | None = None
+  rates: tuple[float, ...] = ()
+  tuning_seed: int = 1000
   static: tuple[float, ...] = ()
   ablations: bool = True
   separate: bool = True
@@ -62,8 +65,56 @@ class StudyRecipe:
   ray_step: float = 1 / 6
   budgets: tuple[float, ...] = tuple(i / 10 for i in range(1, 11))
 
-  def cells(self) -> list[Any]:
-    """All that one seed trains."""
+  def __post_init__(self) -> None:
+    """Refuses studies that cannot be."""
+    if self.tuning_seed in self.seeds:
+      raise ValueError(
+        f"tuning_seed={self.tuning_seed} must be none of the seeds that are "
+        f"reported, {self.seeds}"
+      )
+    if not self.rates and any(
+      rate is None for *_, rate, _ in self.hypernetworks
+    ):
+      raise ValueError("a hypernetwork without a learning rate needs `rates`")
+
+  def rivals(self, tuned: Mapping[str, float]) -> list[Any]:
+    """Hypernetworks and branching networks of one seed.
+
+    Args:
+      tuned: learning rates by name, of those that leave theirs open.
+    """
+    found: list[Any] = []
+    how = self.rivals_training or slimming_cells.RivalTraining(
+      self.recipe.sandwich.widths
+    )
+    for kind, ratio, rate, search in self.hypernetworks:
+      name = f"{kind}_{ratio:g}_{search}"
+      if rate is None:
+        rate = tuned[name]
+      else:
+        name = f"{kind}_{ratio:g}_{rate:g}_{search}"
+      found.append(
+        slimming_cells.Hypernetwork(name, kind, ratio, rate, search, how)
+      )
+    for ratio in self.branching:
+      name = f"branching_{ratio:g}"
+      rate = tuned[name] if self.rates else self.recipe.train.learning_rate
+      found.append(slimming_cells.Branching(name, ratio, rate, how))
+    return found
+
+  def open(self) -> list[str]:
+    """Names of the rivals whose learning rate is tuned."""
+    found = [
+      f"{kind}_{ratio:g}_{search}"
+      for kind, ratio, rate, search in self.hypernetworks
+      if rate is None
+    ]
+    if self.rates:
+      found += [f"branching_{ratio:g}" for ratio in self.branching]
+    return found
+
+  def own_cells(self) -> list[Any]:
+    """Networks with widths, and of one width, that one seed trains."""
     ours = self.recipe.sandwich
     change = functools.partial(dataclasses.replace, ours)
     make = slimming_cells.Slimmable
@@ -76,26 +127,6 @@ class StudyRecipe:
         make("without_smallest", change(smallest=False)),
         make("stopped_teacher", change(teacher="stopped")),
       ]
-    cells += [
-      slimming_cells.Hypernetwork(
-        f"{kind}_{ratio:g}_{rate:g}_{search}",
-        kind,
-        ratio,
-        rate,
-        search,
-        ours.widths,
-      )
-      for kind, ratio, rate, search in self.hypernetworks
-    ]
-    cells += [
-      slimming_cells.Branching(
-        f"branching_{ratio:g}",
-        ratio,
-        self.recipe.train.learning_rate,
-        ours.widths,
-      )
-      for ratio in self.branching
-    ]
     cells += [
       slimming_cells.Static(f"static_{ratio:g}", ratio) for ratio in self.static
     ]
@@ -124,222 +155,9 @@ class StudyRecipe:
     return control.rays(len(self.recipe.load_data().tasks), self.ray_step)
 
 
-def train(
-  recipe: StudyRecipe, seed: int, workdir: str
-) -> dict[str, dict[str, np.ndarray]]:
-  """Trains the cells of a seed that are not there yet; what all measured."""
-  folder = pathlib.Path(workdir) / f"seed_{seed}"
-  trainer = slimming_cells.Trainer(recipe.recipe, seed, folder, recipe.rays())
-  cells = recipe.cells()
-  found = {}
-  for i, cell in enumerate(cells, 1):
-    print(f"seed {seed}, model {i} of {len(cells)}: {cell.name}", flush=True)
-    found[cell.name] = trainer.run(cell)
-  return found
-
-
-@dataclasses.dataclass(frozen=True)
-class Points:
-  """Scores f64[N, K] at costs f64[N], shares of the full network's."""
-
-  scores: np.ndarray
-  costs: np.ndarray
-
-  def volume(self) -> float:
-    """Budget-aware hypervolume, with zeros as the reference."""
-    points = hypervolume.with_savings(self.scores, self.costs, 1.0)
-    return hypervolume.hypervolume(points, np.zeros(points.shape[1]))
-
-
-class SeedAnalysis:
-  """Everything that follows from what one seed measured."""
-
-  def __init__(
-    self, recipe: StudyRecipe, measured: Mapping[str, Mapping[str, np.ndarray]]
-  ):
-    """Takes a study, and the arrays of each of its cells."""
-    self.recipe = recipe
-    self.measured = measured
-    data = recipe.recipe.load_data()
-    self.tasks = [task.name for task in data.tasks]
-    self.network = recipe.recipe.spec(data).build()
-    self.prices = width_prices.WidthPrices(self.network)
-    self.full = float(self.prices(self.prices.ends["high"], "macs")[0])
-    self.rays = recipe.rays()
-    self._plans: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
-
-  def table(self, cell: str, examples: str) -> width_scores.ScoreTable:
-    """Scores of all configurations of a slimmable cell."""
-    return width_scores.ScoreTable(self.measured[cell][examples])
-
-  def plans(
-    self, cell: str, budget: float, rule: str | None = None
-  ) -> tuple[np.ndarray, np.ndarray]:
-    """Menu indices i32[R, groups], and costs f64[R], of plans for all rays.
-
-    Plans are made on the calibration examples, once.
-    """
-    rule = rule or self.recipe.rule
-    key = (cell, budget, rule)
-    if key not in self._plans:
-      self._plans[key] = self._plan(*key)
-    return self._plans[key]
-
-  def _plan(self, cell, budget, rule):
-    table = self.table(cell, "calibration")
-    found = [
-      width_planner.plan(
-        self.network.space,
-        dict(zip(self.tasks, ray, strict=True)),
-        budget,
-        self.prices,
-        table,
-        rule=rule,
-      )
-      for ray in self.rays
-    ]
-    indices = [self.network.space.indices(plan.config) for plan in found]
-    return np.array(indices), np.array([plan.price for plan in found])
-
-  def feasible(self) -> list[float]:
-    """Budgets of the study that buy something."""
-    least = float(self.prices(self.prices.ends["low"], "fraction")[0])
-    return [budget for budget in self.recipe.budgets if budget >= least]
-
-  def planned(self, cell: str, rule: str | None = None) -> Points:
-    """Test scores of the plans for all rays at all budgets."""
-    found = [self.plans(cell, budget, rule) for budget in self.feasible()]
-    table = self.table(cell, "test")
-    return Points(
-      np.concatenate([table(indices) for indices, _ in found]),
-      np.concatenate([costs for _, costs in found]),
-    )
-
-  def uniform(self, cell: str) -> Points:
-    """Test scores of the same network, as wide everywhere."""
-    menu, groups = len(self.network.space.menu), len(self.network.space.groups)
-    indices = np.repeat(np.arange(menu)[:, None], groups, 1)
-    return Points(
-      self.table(cell, "test")(indices), self.prices(indices, "fraction")
-    )
-
-  def single(self, cell: str) -> Points:
-    """A model without widths, at the preferences that it was asked for."""
-    found = self.measured[cell]
-    scores = np.atleast_2d(found["test"])
-    costs = np.broadcast_to(found["cost"] / self.full, len(scores))
-    return Points(scores, costs)
-
-  def joined(self, cells: Sequence[str]) -> Points:
-    """Several models without widths."""
-    found = [self.single(cell) for cell in cells]
-    return Points(
-      np.concatenate([points.scores for points in found]),
-      np.concatenate([points.costs for points in found]),
-    )
-
-  def separate(self) -> Points:
-    """A slimmable network a task: the best choice for all rays and budgets."""
-    data = self.recipe.recipe.load_data()
-    fronts = []
-    for task in data.tasks:
-      cell = f"separate_{task.name}"
-      one = slimming_cells.only(data, (task.name,))
-      network = self.recipe.recipe.spec(one).build()
-      indices = network.space.all_indices()
-      costs = slimmable.tabulate(network, indices).macs / self.full
-      scores = [
-        self.table(cell, examples)(indices)[:, 0]
-        for examples in ("calibration", "test")
-      ]
-      keep = _front(costs, scores[0])
-      fronts.append((costs[keep], scores[0][keep], scores[1][keep]))
-    grid = np.array(
-      list(itertools.product(*(range(len(f[0])) for f in fronts)))
-    )
-    costs, seen, test = (
-      np.stack([f[i][grid[:, t]] for t, f in enumerate(fronts)], 1)
-      for i in range(3)
-    )
-    costs = costs.sum(1)
-    chosen = []
-    for budget in self.recipe.budgets:
-      fits = np.flatnonzero(costs <= budget)
-      if len(fits):
-        best = (seen[fits] @ self.rays.T).argmax(0)
-        chosen.append(fits[best])
-    rows = np.concatenate(chosen)
-    return Points(test[rows], costs[rows])
-
-  def rank_control(
-    self, budget: float, rule: str | None = None, examples: str = "test"
-  ) -> np.ndarray:
-    """Spearman's correlation of weight and score on some examples, f64[K]."""
-    indices, _ = self.plans(OURS, budget, rule)
-    return control.rank_control(self.rays, self.table(OURS, examples)(indices))
-
-  def best_rank_control(self, budget: float, at_least: float) -> np.ndarray:
-    """The highest correlations f64[K] found for any plans within a budget.
-
-    Test scores are known to these plans, and each has a share `at_least` of the
-    best weighted score that the budget buys.
-    """
-    test, every = self.table(OURS, "test"), self.network.space.all_indices()
-    every = every[self.prices(every, "fraction") <= budget]
-    scores = test(every)
-    weights = width_rules.value_weights(self.rays, self.prices, test)
-    plans = control_oracle.best_plans(
-      self.rays, scores, weights @ scores.T, at_least
-    )
-    return control.rank_control(self.rays, scores[plans])
-
-  def over_brute_force(self, rule: str | None = None) -> float:
-    """What plans reach of the best weighted test score, a mean over all.
-
-    Plans are made on calibration examples, by the rule; the best of all
-    configurations is known on the test examples.
-    """
-    test, space = self.table(OURS, "test"), self.network.space
-    every = space.all_indices()
-    scores, costs = test(every), self.prices(every, "fraction")
-    weights = width_rules.value_weights(self.rays, self.prices, test)
-    shares = []
-    for budget in self.feasible():
-      best = (scores[costs <= budget] @ weights.T).max(0)
-      indices, _ = self.plans(OURS, budget, rule)
-      reached = (test(indices) * weights).sum(1)
-      shares.append(
-        np.where(best > 0, reached / np.where(best > 0, best, 1), 1)
-      )
-    return float(np.mean(shares))
-
-  def loss_cut(self, cell: str, other: str, index: int) -> float:
-    """By what share 1 - score, a mean over tasks, is lower in another cell.
-
-    At the uniform configuration of a menu index.
-    """
-    groups = len(self.network.space.groups)
-    at = np.full((1, groups), index)
-    before, after = (
-      1 - self.table(name, "test")(at).mean() for name in (cell, other)
-    )
-    return float((before - after) / before)
-
-  def variance_cut(self, cell: str = OURS) -> float:
-    """By what share a cell's features vary less over configurations."""
-    plain = "noisy" if cell.startswith("noisy") else "without_invariance"
-    before, after = (
-      float(self.measured[name]["variance"]) for name in (plain, cell)
-    )
-    return 1 - after / before
-
-
-def _front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
-  """Places of undominated (cost, score) pairs, thinned to `_FRONT`."""
-  order = np.lexsort((-scores, costs))
-  best = np.maximum.accumulate(scores[order])
-  first = np.concatenate([[True], best[1:] > best[:-1]])
-  keep = order[first]
-  if len(keep) > _FRONT:
-    keep = keep[np.linspace(0, len(keep) - 1, _FRONT).round().astype(int)]
-  return keep
+def feasible(recipe: StudyRecipe) -> list[float]:
+  """Budgets of a study that buy something."""
+  network = recipe.recipe.spec(recipe.recipe.load_data()).build()
+  prices = width_prices.WidthPrices(network)
+  least = float(prices(prices.ends["low"], "fraction")[0])
+  return [budget for budget in recipe.budgets if budget >= least]

@@ -7,117 +7,21 @@ whose steps differ in difficulty. The outline is the task's own; everything
 else is decoded.
 """
 
-import dataclasses
-import functools
+from collections.abc import Mapping, Sequence
 import random
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxttc.agents import difficulty, outlines, two_speed
-from jaxttc.allocators import step_modes
+from jaxttc.agents import two_speed
 from jaxttc.evaluation import samples, statistics
 from jaxttc.inference import bundle, controllers, local_engine
 from jaxttc.predictors import step_failure
 from jaxttc.runtime import programs
+from jaxttc.studies import two_speed_arms, two_speed_recipe
 from jaxttc.tasks import digit_chains
 
-TAUS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
-FIXED = 0.4  # the threshold that was chosen beforehand
 _GIVEN_UP = 0.02  # of success, by the threshold that calibration chooses
-_PARTS = 100  # a step of the knapsack's budget is this part of the dearest step
-
-
-@dataclasses.dataclass(kw_only=True)
-class StudyRecipe:
-  """The chains, and how they are carried out.
-
-  Attributes:
-    model: a two-mode model's file, or the name of one that ships.
-    fast_model: another that answers at once in its place, likewise; "" for the
-      same model's fast mode.
-    chains: tested for each seed.
-    steps: of a chain.
-    additions: of a step, drawn uniformly.
-    taus: thresholds; `FIXED` is one of them.
-    shares: of the compute of all slow steps, for the knapsack.
-    seeds: of chains and samples.
-    temperature: of sampling.
-    fast_limit: most tokens of an answer at once.
-    slow_limit: most tokens of a step that is worked out.
-    calibration: steps that the probe is fitted on, and modes are priced by.
-    votes: samples of the voting baseline.
-    disagreeing: samples of the disagreement scorer.
-    slots: programs that one batch serves.
-    resamples: of the bootstrap.
-  """
-
-  model: str = "two_speed_lm"
-  fast_model: str = ""
-  chains: int = 120
-  steps: int = 5
-  additions: tuple[int, ...] = (1, 2, 3, 4, 5)
-  taus: tuple[float, ...] = TAUS
-  shares: tuple[float, ...] = (0.4, 0.6, 0.8, 1.0)
-  seeds: tuple[int, ...] = (3, 4, 5)
-  temperature: float = 0.6
-  fast_limit: int = 6
-  slow_limit: int = 48
-  calibration: int = 2000
-  votes: int = 8
-  disagreeing: int = 4
-  slots: int = 64
-  resamples: int = 1000
-
-  @property
-  def two_models(self) -> bool:
-    """Whether the systems are two models; compute is then told in FLOPs."""
-    return bool(self.fast_model)
-
-  def check(self) -> None:
-    """Raises ValueError if the recipe cannot be run."""
-    for name in (
-      "chains",
-      "fast_limit",
-      "slow_limit",
-      "calibration",
-      "votes",
-      "slots",
-      "resamples",
-    ):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name} is {getattr(self, name)}; expected >= 1")
-    if FIXED not in self.taus or not all(0 <= tau <= 1 for tau in self.taus):
-      raise ValueError(f"taus {self.taus}: expected 0..1, {FIXED} among them")
-    if not all(0 < share <= 1 for share in self.shares):
-      raise ValueError(f"shares {self.shares}: expected above 0, to 1")
-    if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-      raise ValueError(f"seeds {self.seeds}: expected different ones")
-    if not self.temperature > 0:
-      raise ValueError(f"temperature is {self.temperature}; expected > 0")
-    digit_chains.draw(random.Random(0), self.steps, self.additions)
-
-
-class Calibration(NamedTuple):
-  """What is known of the model before it is tested.
-
-  Attributes:
-    probe: fitted to its answers at once.
-    auc: of the probe, on steps that it was not fitted on.
-    tau: the largest of the recipe's that, on those steps, promises a chain's
-      success to within 0.02 of that of working every step out.
-    rates: f64[A, 2], success of fast and slow by number of additions, in the
-      order of the recipe's.
-    tokens: f64[A, 2], mean tokens sampled for them.
-    flops: f64[A, 2], mean FLOPs of them, reading the query included.
-  """
-
-  probe: step_failure.Probe
-  auc: float
-  tau: float
-  rates: np.ndarray
-  tokens: np.ndarray
-  flops: np.ndarray
 
 
 class Outcome(NamedTuple):
@@ -142,10 +46,24 @@ class Outcome(NamedTuple):
   flops: np.ndarray
 
 
+class Steps(NamedTuple):
+  """Single steps, N of them, and what is right.
+
+  Attributes:
+    queries: as they are asked; an instruction follows.
+    gold: answers.
+    kinds: i64[N], numbers of additions.
+  """
+
+  queries: list[str]
+  gold: list[str]
+  kinds: np.ndarray
+
+
 class Bench:
   """The models, and everything that is asked of them."""
 
-  def __init__(self, recipe: StudyRecipe):
+  def __init__(self, recipe: two_speed_recipe.StudyRecipe):
     """Loads the models of a recipe that has been checked."""
     self._recipe = recipe
     slow = bundle.load(recipe.model)
@@ -166,26 +84,6 @@ class Bench:
       slots=128,
     )
 
-  def _system(
-    self,
-    mode: str,
-    limit: int | None = None,
-    votes: int = 1,
-    model: str | None = None,
-  ) -> two_speed.System:
-    limits = {"fast": self._recipe.fast_limit, "slow": self._recipe.slow_limit}
-    return two_speed.System(
-      digit_chains.INSTRUCTIONS[mode],
-      limits[mode] if limit is None else limit,
-      digit_chains.content,
-      model=self._served_by(mode) if model is None else model,
-      stage=mode,
-      samples=votes,
-    )
-
-  def _served_by(self, mode: str) -> str:
-    return mode if mode in self._engines else "slow"
-
   def chains(self, seed: int, kind: str = "") -> list[digit_chains.Chain]:
     """The chains of a seed; the same for all arms of a kind."""
     recipe = self._recipe
@@ -202,14 +100,19 @@ class Bench:
       for _ in range(recipe.chains)
     ]
 
-  def calibrate(self) -> Calibration:
-    """Single steps after right answers, in both modes; half fit the probe."""
+  def steps(self, count: int, label: str) -> Steps:
+    """Steps at any place of a chain, after right answers.
+
+    Args:
+      count: how many.
+      label: other labels draw other steps.
+    """
     recipe = self._recipe
-    rng = random.Random("chains-calibration")
+    rng = random.Random(label)
     queries, gold, kinds = [], [], []
-    for _ in range(recipe.calibration):
-      count = rng.randint(1, recipe.steps)
-      chain = digit_chains.draw(rng, count, recipe.additions)
+    for _ in range(count):
+      length = rng.randint(1, recipe.steps)
+      chain = digit_chains.draw(rng, length, recipe.additions)
       answers = chain.answers
       solved = [
         (step.text, str(that))
@@ -218,22 +121,28 @@ class Bench:
       queries.append(digit_chains.query("", solved, chain.steps[-1].text))
       gold.append(str(answers[-1]))
       kinds.append(chain.steps[-1].additions)
+    return Steps(queries, gold, np.array(kinds))
+
+  def calibrate(self) -> two_speed_arms.Calibration:
+    """Tries single steps in both modes; half of them fit the probe."""
+    recipe = self._recipe
+    steps = self.steps(recipe.calibration, "chains-calibration")
+    tried = [
+      self.attempt(steps, mode, f"calibration-{mode}")
+      for mode in digit_chains.MODES
+    ]
     right, tokens, flops = (
-      np.stack(part, axis=1)
-      for part in zip(
-        *(self._tried(queries, gold, mode) for mode in digit_chains.MODES),
-        strict=True,
-      )
+      np.stack(part, axis=1) for part in zip(*tried, strict=True)
     )
     instruction = digit_chains.INSTRUCTIONS["fast"]
-    states = self._states([query + instruction for query in queries])
+    states = self._states([query + instruction for query in steps.queries])
     half = recipe.calibration // 2
     failed = ~right[:, 0]
     probe = step_failure.fit(states[:half], failed[:half])
     self._gauges["probe"] = step_failure.Gauge(self._states, probe)
     guess = probe.failure(states[half:])
-    by_kind = [np.array(kinds) == n for n in sorted(set(recipe.additions))]
-    return Calibration(
+    by_kind = [steps.kinds == n for n in sorted(set(recipe.additions))]
+    return two_speed_arms.Calibration(
       probe,
       samples.step_auc(guess, failed[half:]),
       _promising(guess, right[half:], recipe),
@@ -242,15 +151,19 @@ class Bench:
       np.stack([flops[rows].mean(0) for rows in by_kind]),
     )
 
-  def _tried(self, queries, gold, mode):
-    system = self._system(mode)
+  def attempt(
+    self, steps: Steps, mode: str, label: str, seed: int = 0
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One sample of each step: bool[N] right, f64[N] tokens, f64[N] FLOPs."""
+    asked = two_speed_arms.system(self._recipe, mode)
     runs = self._serve(
-      [two_speed.answer_at_once(query, system) for query in queries],
-      f"calibration-{mode}",
-      0,
+      [two_speed.answer_at_once(query, asked) for query in steps.queries],
+      label,
+      seed,
     )
     right = [
-      done.value == answer for done, answer in zip(runs, gold, strict=True)
+      done.value == answer
+      for done, answer in zip(runs, steps.gold, strict=True)
     ]
     return (
       np.array(right),
@@ -262,97 +175,49 @@ class Bench:
     self,
     name: str,
     seed: int,
-    calibration: Calibration,
-    hard: dict[str, np.ndarray],
+    calibration: two_speed_arms.Calibration | None,
+    hard: Mapping[str, np.ndarray],
   ) -> Outcome:
-    """Carries out all chains by one arm."""
-    arm, _, number = name.partition("-")
+    """Carries out all test chains of a seed by one arm."""
+    arm = name.partition("-")[0]
     kind = {"cap_easy": "easy", "cap_hard": "hard"}.get(arm, "")
     if "independent" in arm:
       kind = "independent"
     chains = self.chains(seed, kind)
-    build = functools.partial(
-      self._program, arm, number, calibration, seed, hard
-    )
-    runs = self._serve(
-      [build(at, chain) for at, chain in enumerate(chains)],
-      f"chain-{kind}",
-      seed,
+    done = self.carry_out(
+      name, chains, seed, calibration, hard=hard, label=f"chain-{kind}"
     )
     return Outcome(
-      *map(np.array, zip(*map(_graded, chains, runs), strict=True))
+      *map(np.array, zip(*map(_graded, chains, done), strict=True))
     )
 
-  def _program(self, arm, number, calibration, seed, hard, at, chain):
-    """The program of one chain, the `at`th, under one arm."""
-    fast = self._system(
-      "fast",
-      votes=self._recipe.votes if arm == "vote" else 1,
-      model="slow" if arm == "large_at_once" else None,
+  def carry_out(
+    self,
+    name: str,
+    chains: Sequence[digit_chains.Chain],
+    seed: int,
+    calibration: two_speed_arms.Calibration | None = None,
+    *,
+    hard: Mapping[str, np.ndarray] | None = None,
+    label: str = "chain",
+  ) -> list[programs.Done]:
+    """Carries out chains by one arm (`two_speed_arms.program`), in order."""
+    return self._serve(
+      [
+        two_speed_arms.program(
+          name,
+          self._recipe,
+          calibration,
+          chain,
+          seed=seed,
+          at=at,
+          hard=hard or {},
+        )
+        for at, chain in enumerate(chains)
+      ],
+      label,
+      seed,
     )
-    cap = int(number) if arm.startswith("cap_") else None
-    slow = self._system("slow", cap)
-    tau = float(number) if number and cap is None else 0.0
-    scorer: difficulty.Scorer | None = None
-    regime = "with_solutions"
-    if arm in ("fast", "vote", "large_at_once"):
-      policy = step_modes.always(False)
-    elif arm.startswith(("slow", "cap_")):
-      policy = step_modes.always(True)
-    elif arm == "random":
-      share = hard[f"probe-{number}"][at]
-      rng = np.random.default_rng([seed, at, int(1000 * tau)])
-      count = round(float(share) * self._recipe.steps)
-      policy = step_modes.at_random(count, rng)
-    elif arm == "budgeted":
-      policy, regime = self._budgeted(calibration, chain, tau), "text_only"
-      scorer = difficulty.known([0.0])
-    else:
-      floor = 0.9 if arm == "probe_floor" else 0.0
-      policy = step_modes.threshold(tau, floor)
-      regime = "text_only" if arm == "text_only" else regime
-      scorer = self._scorer(arm, calibration, chain)
-    return two_speed.carry_out(
-      chain.text,
-      outlines.Outline(chain.outline),
-      fast,
-      slow,
-      policy,
-      scorer,
-      regime=regime,
-      query=digit_chains.query,
-      carry="without_answers" not in arm,
-    )
-
-  def _scorer(self, arm, calibration, chain) -> difficulty.Scorer:
-    if arm == "disagreement":
-      return difficulty.disagreement(
-        digit_chains.content,
-        samples=self._recipe.disagreeing,
-        limit=self._recipe.fast_limit,
-        model=self._served_by("fast"),
-      )
-    if arm == "oracle":
-      kinds = sorted(set(self._recipe.additions))
-      return difficulty.known(
-        [
-          float(1 - calibration.rates[kinds.index(step.additions), 0])
-          for step in chain.steps
-        ]
-      )
-    return difficulty.probe()
-
-  def _budgeted(self, calibration, chain, share) -> step_modes.ModePolicy:
-    """Best modes by known rates, at a share of the compute of all slow."""
-    kinds = sorted(set(self._recipe.additions))
-    rows = [kinds.index(step.additions) for step in chain.steps]
-    rates = np.clip(calibration.rates[rows], 1e-3, 1.0)
-    prices = calibration.tokens[rows]
-    if self._recipe.two_models:
-      prices = calibration.flops[rows] * _PARTS / calibration.flops.max()
-    prices = np.ceil(prices).astype(int)
-    budget = max(int(share * prices[:, 1].sum()), 1)
-    return step_modes.budgeted(lambda _: rates, lambda _: prices, budget)
 
   def _serve(self, tasks, label, seed) -> list[programs.Done]:
     names = [f"{label}-{i}" for i in range(len(tasks))]
@@ -365,7 +230,7 @@ class Bench:
 
 
 def _promising(
-  guess: np.ndarray, right: np.ndarray, recipe: StudyRecipe
+  guess: np.ndarray, right: np.ndarray, recipe: two_speed_recipe.StudyRecipe
 ) -> float:
   """The largest threshold whose chains succeed nearly as all slow ones do.
 

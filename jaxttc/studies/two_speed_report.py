@@ -7,14 +7,19 @@ import numpy as np
 
 from jaxttc import results, simulation
 from jaxttc.evaluation import statistics
-from jaxttc.studies import two_speed_bench, two_speed_picture, two_speed_study
+from jaxttc.studies import (
+  two_speed_bench,
+  two_speed_picture,
+  two_speed_recipe,
+  two_speed_study,
+)
 
-_STRONG = f"probe-{two_speed_bench.FIXED}"
-_MATCHED = f"random-{two_speed_bench.FIXED}"
+_STRONG = f"probe-{two_speed_recipe.FIXED}"
+_MATCHED = f"random-{two_speed_recipe.FIXED}"
 
 
 def report(
-  recipe: two_speed_bench.StudyRecipe, found: two_speed_study.Found
+  recipe: two_speed_recipe.StudyRecipe, found: two_speed_study.Found
 ) -> simulation.Study:
   """Figures and claims of a study.
 
@@ -114,7 +119,7 @@ def _claims(recipe, found, rng) -> list[results.Claim]:
     claim("points_over_voting_system1", points(_STRONG, "vote")),
     claim(
       "points_below_oracle_difficulty",
-      points(f"oracle-{two_speed_bench.FIXED}", _STRONG),
+      points(f"oracle-{two_speed_recipe.FIXED}", _STRONG),
     ),
     results.Claim("calibrated_tau", found.calibration.tau),
     results.Claim("probe_auc", found.calibration.auc),

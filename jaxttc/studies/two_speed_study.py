@@ -5,27 +5,28 @@ Each arm (`two_speed_bench`) is a file of its runs, so a run that was stopped
 goes on where it was.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import json
 import os
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich import progress
 
-from jaxttc.studies import two_speed_bench
+from jaxttc.studies import two_speed_arms, two_speed_bench, two_speed_recipe
 
 
 class Found(NamedTuple):
   """All that a study computes: calibration, and outcomes by arm and seed."""
 
-  calibration: two_speed_bench.Calibration
+  calibration: two_speed_arms.Calibration
   arms: dict[str, dict[int, two_speed_bench.Outcome]]
 
 
 def run(
-  recipe: two_speed_bench.StudyRecipe, workdir: str | os.PathLike[str]
+  recipe: two_speed_recipe.StudyRecipe, workdir: str | os.PathLike[str]
 ) -> Found:
   """Decodes what is not there yet, and returns everything.
 
@@ -39,7 +40,9 @@ def run(
   recipe.check()
   folder = pathlib.Path(workdir)
   folder.mkdir(parents=True, exist_ok=True)
-  _claim(folder / "recipe.json", recipe)
+  settings = dataclasses.asdict(recipe)
+  del settings["seeds"], settings["resamples"]
+  claim_folder(folder, settings)
   bench = two_speed_bench.Bench(recipe)
   calibration = bench.calibrate()
   arms: dict[str, dict[int, two_speed_bench.Outcome]] = {}
@@ -62,11 +65,11 @@ def run(
   return Found(calibration, arms)
 
 
-def _arms(recipe: two_speed_bench.StudyRecipe) -> list[str]:
+def _arms(recipe: two_speed_recipe.StudyRecipe) -> list[str]:
   """Names of all arms; those that match others come after them."""
   taus = recipe.taus
   # What an oracle's threshold buys is shown in full for one model only.
-  told = (two_speed_bench.FIXED,) if recipe.two_models else taus
+  told = (two_speed_recipe.FIXED,) if recipe.two_models else taus
   shared = [
     "fast",
     "slow",
@@ -92,15 +95,17 @@ def _arms(recipe: two_speed_bench.StudyRecipe) -> list[str]:
   ]
 
 
-def _claim(path: pathlib.Path, recipe: two_speed_bench.StudyRecipe) -> None:
-  """Marks a folder as this recipe's; refuses another's."""
-  settings = dataclasses.asdict(recipe)
-  del settings["seeds"], settings["resamples"]
+def claim_folder(folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
+  """Marks a folder as that of a study's settings.
+
+  Raises:
+    ValueError: if it is marked as that of others.
+  """
+  path = folder / "recipe.json"
   text = json.dumps(settings, sort_keys=True)
   if path.exists() and path.read_text(encoding="utf-8") != text:
     raise ValueError(
-      f"{path.parent}: holds the runs of another recipe; expected an empty"
-      " folder"
+      f"{folder}: holds the runs of another recipe; expected an empty folder"
     )
   path.write_text(text, encoding="utf-8")
 

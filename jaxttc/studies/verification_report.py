@@ -1,71 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures, intervals and claims of a study of voting against verifying.
-
-Problems are cut into two halves. A split, or the law that predicts splits, is
-chosen on one half and reported on the other, both ways round, so that every
-problem is reported once and none has a say in its own split. Intervals resample
-problems.
-"""
+"""Figures and claims of a study of voting against verifying, as rows."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jaxttc import results
-from jaxttc.allocators import solve_or_verify
 from jaxttc.evaluation import (
   samples,
   statistics,
-  verification_curves,
+  verification_estimators,
   verification_pools,
-  verification_scaling,
 )
 from jaxttc.simulation import study as study_lib
-from jaxttc.studies import verification_picture, verification_study
-
-_METHODS = {"best_of_n": "GenRM best-of-N", "weighted_sc": "weighted vote"}
-
-
-class _Measured(NamedTuple):
-  """What all figures are made of.
-
-  Attributes:
-    costs: prices, prefill free.
-    voted: plain votes.
-    surfaces: by method.
-    halves: the two ways round, (chosen on, reported on).
-  """
-
-  costs: solve_or_verify.SplitCosts
-  voted: verification_curves.Votes
-  surfaces: dict[str, verification_curves.Surface]
-  halves: tuple[tuple[np.ndarray, np.ndarray], ...]
+from jaxttc.studies import (
+  verification_figures,
+  verification_picture,
+  verification_recipe,
+  verification_study,
+)
 
 
 def report(
-  recipe: verification_study.StudyRecipe, found: verification_study.Found
+  recipe: verification_recipe.StudyRecipe, found: verification_study.Found
 ) -> study_lib.Study:
   """All figures of a study.
 
   Raises:
     ValueError: if a budget to fit or test on does not fit the pools.
   """
-  measured = _measure(recipe, found)
-  budgets = _budgets(recipe, measured.costs)
+  measured = verification_figures.measure(recipe, found)
+  budgets = verification_figures.budgets_of(recipe, measured.costs)
   rng = np.random.default_rng(recipe.seed)
   counts = statistics.resample_counts(recipe.problems, recipe.resamples, rng)
   curves = {
-    method: _matched(measured, budgets, method, measured.costs)
+    method: verification_figures.matched(
+      measured, budgets, method, measured.costs
+    )
     for method in measured.surfaces
   }
   vote = curves["best_of_n"].vote
-  lead = _small_lead(recipe, budgets, vote, curves["best_of_n"].verified)
-  law, optima = _law(recipe, measured)
-  regret = _regret(recipe, measured, counts)
-  ratio = _ratio(budgets, vote, curves["best_of_n"].verified, counts)
-  dear = _dear_costs(found, measured.costs)
-  dear_curve = _matched(measured, budgets, "best_of_n", dear)
+  lead = verification_figures.small_lead(
+    recipe, budgets, vote, curves["best_of_n"].verified
+  )
+  law, optima = verification_figures.law_of(recipe, measured)
+  regret = verification_figures.regret_of(recipe, measured, counts)
+  ratio = verification_figures.ratio_of(
+    budgets, vote, curves["best_of_n"].verified, counts
+  )
+  dear = verification_figures.dear_costs(found, measured.costs)
+  dear_curve = verification_figures.matched(
+    measured, budgets, "best_of_n", dear
+  )
   data = {
     "pool": _pool_facts(recipe, found, measured),
     "verifiers": _verifiers(found),
@@ -104,209 +91,6 @@ def report(
     data,
     claims,
     lambda path: verification_picture.draw(data, path),
-  )
-
-
-def _measure(recipe, found) -> _Measured:
-  checked = found.checked[recipe.checks[0]].pool
-  said = ~np.isnan(checked.scores)
-  costs = solve_or_verify.SplitCosts(
-    solution_tokens=float(found.solutions.tokens.mean()),
-    verification_tokens=float(checked.tokens[said].mean()),
-  )
-  grid = [s for s in recipe.grid if s <= recipe.verified]
-  most = recipe.verifications
-  columns = [v for v in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32) if v <= most]
-  powers = [2**i for i in range(recipe.solutions.bit_length())]
-  votes = sorted({*powers, *recipe.grid} & set(range(1, recipe.solutions + 1)))
-  surfaces = {
-    method: verification_curves.sr_surface(
-      found.verified, checked, grid, columns, method=method, seed=recipe.seed
-    )
-    for method in _METHODS
-  }
-  # Difficulties are dealt in turn: whole rounds of them alternate.
-  turn = np.arange(recipe.problems) // len(recipe.steps) % 2
-  even, odd = np.flatnonzero(turn == 0), np.flatnonzero(turn == 1)
-  return _Measured(
-    costs,
-    verification_curves.votes(found.solutions, votes),
-    surfaces,
-    ((even, odd), (odd, even)),
-  )
-
-
-def _budgets(recipe, costs) -> np.ndarray:
-  """Powers of two, and their middles, up to the whole verified pool."""
-  most = float(costs.solutions_worth(recipe.verified, recipe.verifications))
-  powers = 2.0 ** np.arange(0, np.floor(np.log2(most)) + 1)
-  middles = 1.5 * powers[1:]
-  return np.sort(np.concatenate([powers, middles[middles <= most]]))
-
-
-class _Curve(NamedTuple):
-  vote: np.ndarray  # f64[X, P]
-  verified: np.ndarray  # f64[X, P]
-  splits: list[list[tuple[int, int]]]  # of both halves
-
-
-def _matched(measured, budgets, method, costs) -> _Curve:
-  surface = measured.surfaces[method]
-  vote = np.zeros((len(budgets), len(surface.values)))
-  verified, splits = np.zeros_like(vote), [[] for _ in budgets]
-  for choose, told in measured.halves:
-    points = verification_curves.compute_matched_curves(
-      budgets, costs, measured.voted, surface, choose, told
-    )
-    for x, point in enumerate(points):
-      vote[x, told], verified[x, told] = point.vote, point.verified
-      splits[x].append(tuple(point.split))
-  return _Curve(vote, verified, splits)
-
-
-def _small_lead(recipe, budgets, vote, verified) -> np.ndarray:
-  """f64[P], points by which votes lead, over small budgets above 1."""
-  small = (budgets > 1) & (budgets <= recipe.small_budget)
-  return 100 * (vote - verified)[small].mean(0)
-
-
-def _law(recipe, measured):
-  optima = verification_scaling.optimal_splits(
-    measured.surfaces["best_of_n"],
-    measured.costs,
-    np.array(recipe.fit_budgets),
-    resamples=recipe.resamples,
-    seed=recipe.seed,
-  )
-  return verification_scaling.fit_scaling(optima), optima
-
-
-class _Regret(NamedTuple):
-  interval: statistics.Interval
-  against_chosen: statistics.Interval
-  rows: list[dict[str, Any]]
-
-
-def _regret(recipe, measured, counts) -> _Regret:
-  """What a split predicted from small budgets loses at large ones, in points.
-
-  Against the best split of the reported half itself, which no rule could have
-  known: an upper bound; and against the split chosen on the other half at the
-  same large budget.
-  """
-  surface = measured.surfaces["best_of_n"]
-  shape = (len(recipe.test_budgets), len(surface.values))
-  lost, behind = np.zeros(shape), np.zeros(shape)
-  rows = []
-  for choose, told in measured.halves:
-    small = verification_scaling.optimal_splits(
-      surface.some(choose), measured.costs, np.array(recipe.fit_budgets)
-    )
-    law = verification_scaling.fit_scaling(small)
-    for x, budget in enumerate(recipe.test_budgets):
-      split = law.split(
-        budget,
-        measured.costs,
-        int(surface.solutions[-1]),
-        int(surface.verifications[-1]),
-      )
-      cells = surface.values[told].reshape(len(told), -1)
-      weights = verification_curves.grid_weights(
-        surface,
-        np.array([split.solutions]),
-        np.array([max(split.verifications, 1)]),
-      )[0]
-      own = cells @ weights
-      best, best_split = _best(surface, measured.costs, budget, told, told)
-      chosen, _ = _best(surface, measured.costs, budget, choose, told)
-      lost[x, told], behind[x, told] = 100 * (best - own), 100 * (chosen - own)
-      rows.append(
-        {
-          "budget": budget,
-          "predicted": list(split),
-          "best": best_split,
-          "accuracy": own.mean(),
-          "best_accuracy": best.mean(),
-          "exponent": law.solutions.value,
-        }
-      )
-  return _Regret(
-    _interval(lost.mean(0), counts), _interval(behind.mean(0), counts), rows
-  )
-
-
-def _best(surface, costs, budget, choose, told):
-  """f64[Q] of the best affordable split of `choose`, on `told`."""
-  means = surface.values[choose].mean(0)
-  places = surface.affordable(budget, costs)
-  a, b = max(places, key=lambda place: means[place])
-  split = [int(surface.solutions[a]), int(surface.verifications[b])]
-  return surface.values[told][:, a, b], split
-
-
-class _Ratio(NamedTuple):
-  crossover: statistics.Interval | None
-  largest: statistics.Interval | None
-  at_best_vote: statistics.Interval | None
-  facts: dict[str, Any]
-
-
-def _ratio(budgets, vote, verified, counts) -> _Ratio:
-  """Where verifying catches up, and how sure that is."""
-  found = verification_curves.match_ratio(
-    budgets, vote.mean(1), verified.mean(1)
-  )
-  drawn = [
-    verification_curves.match_ratio(budgets, a, b)
-    for a, b in zip(
-      counts @ vote.T / vote.shape[1],
-      counts @ verified.T / vote.shape[1],
-      strict=True,
-    )
-  ]
-  crossovers = [draw.crossover for draw in drawn]
-  largest = [draw.largest for draw in drawn]
-  ratios = [draw.at_best_vote for draw in drawn]
-  return _Ratio(
-    _finite_interval(found.crossover, crossovers),
-    _finite_interval(found.largest, largest),
-    _finite_interval(found.at_best_vote, ratios),
-    {
-      "text": found.text,
-      "crossover": found.crossover,
-      "smallest_ratio": found.smallest,
-      "largest_ratio": found.largest,
-      "ratio_at_best_vote": found.at_best_vote,
-      "never_crosses_share": sum(c is None for c in crossovers) / len(drawn),
-      "never_matches_share": sum(r is None for r in ratios) / len(drawn),
-    },
-  )
-
-
-def _finite_interval(value, draws) -> statistics.Interval | None:
-  """None if there is no value; draws of "never" count as infinite."""
-  if value is None:
-    return None
-  numbers = [np.inf if draw is None else draw for draw in draws]
-  got = statistics.percentile_interval(value, numbers)
-  return got._replace(low=min(got.low, value), high=max(got.high, value))
-
-
-def _interval(by_problem: np.ndarray, counts) -> statistics.Interval:
-  value = float(by_problem.mean())
-  draws = counts @ by_problem / by_problem.size
-  got = statistics.percentile_interval(value, draws)
-  return got._replace(low=min(got.low, value), high=max(got.high, value))
-
-
-def _dear_costs(found, costs) -> solve_or_verify.SplitCosts:
-  """The same with each verification reading its prefix anew."""
-  read = next(iter(found.checked.values())).read
-  return solve_or_verify.SplitCosts(
-    solution_tokens=costs.solution_tokens,
-    verification_tokens=costs.verification_tokens,
-    prefix_tokens=read,
-    prefill="uncached",
   )
 
 
@@ -371,7 +155,9 @@ def _controls_of(found) -> dict[str, np.ndarray]:
 
 def _coverage(found) -> dict[str, Any]:
   ks = [2**i for i in range(found.solutions.size.bit_length())]
-  values = [verification_pools.coverage(found.solutions, k).value for k in ks]
+  values = [
+    verification_estimators.coverage(found.solutions, k).value for k in ks
+  ]
   return {"solutions": ks, "value": values}
 
 
@@ -386,8 +172,8 @@ def _controls(recipe, found) -> list[dict[str, Any]]:
   rows = []
   for name, score in scores.items():
     for k in (k for k in recipe.grid if k <= recipe.verified):
-      best = verification_pools.best_of_n(found.verified, score, k)
-      vote = verification_pools.weighted_sc(found.verified, score, k)
+      best = verification_estimators.best_of_n(found.verified, score, k)
+      vote = verification_estimators.weighted_sc(found.verified, score, k)
       rows.append(
         {
           "verifier": name,
@@ -416,7 +202,7 @@ def _rows(
   rows = []
   for x, budget in enumerate(budgets):
     row: dict[str, Any] = {"budget": float(budget)}
-    row |= _interval(by_problem[x], counts)._asdict()
+    row |= verification_figures.interval_over(by_problem[x], counts)._asdict()
     if splits:
       row["splits"] = [list(split) for split in splits[x]]
     rows.append(row)
@@ -433,7 +219,7 @@ def _claims(found, measured, lead, law, regret, ratio, counts):
   claims = [
     claim(
       "sc_ahead_at_small_budget",
-      _interval(lead, counts),
+      verification_figures.interval_over(lead, counts),
       bar=0.0,
       comparison=">",
     ),
@@ -457,6 +243,6 @@ def _claims(found, measured, lead, law, regret, ratio, counts):
   for row in _verifiers(found):
     name = row["verifier"].replace(" ", "_")
     claims.append(results.Claim(f"auc_{name}", row["auc_one"]))
-  single = verification_pools.coverage(found.solutions, 1)
+  single = verification_estimators.coverage(found.solutions, 1)
   claims.append(results.Claim("accuracy_of_one", single.value))
   return claims

@@ -10,14 +10,10 @@ control. Nothing is fitted or chosen here.
 from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
-import hashlib
-import json
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from rich import progress
 
@@ -25,100 +21,19 @@ from jaxttc.cost import budget as budget_lib
 from jaxttc.decoders import base, voting
 from jaxttc.evaluation import verification_pools
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.inference import controllers, generation
-from jaxttc.models import transformer
+from jaxttc.inference import controllers
 from jaxttc.runtime import search
 from jaxttc.runtime import settings as settings_lib
+from jaxttc.studies import (
+  verification_controls,
+  verification_lines,
+  verification_recipe,
+)
 from jaxttc.tasks import arithmetic, verifications
 from jaxttc.tasks import problems as problems_lib
-from jaxttc.verifiers import verdicts
 
 FAMILY = "modular"  # whose solutions the verifier was trained on
 _PROMPT_TOKENS = 128  # room for a problem, and for its solution behind it
-
-
-@dataclasses.dataclass(kw_only=True)
-class StudyRecipe:
-  """What is sampled, and how it is compared.
-
-  Attributes:
-    policy: who solves: a file, or a model that ships.
-    verifier: who verifies.
-    reader: a process-reward model that reads solutions, for comparison.
-    problems: held-out problems P.
-    steps: their difficulties, in turn.
-    seed: of problems, samples and resamples.
-    style: the style that solutions are asked for.
-    temperature: of solutions.
-    solutions: n, sampled a problem, for votes.
-    verified: of them, the first so many are verified.
-    verifications: Vmax, of each.
-    verifier_temperature: of verifications.
-    max_tokens: of a solution; longer ones have no answer.
-    max_verification_tokens: longer ones say nothing.
-    checks: styles of verification, the first one the study's; the others are
-      compared by what they can tell.
-    chunk: problems sampled at once.
-    grid: S of the surface; those above `verified` are left out.
-    small_budget: up to which voting is said to lead.
-    fit_budgets: budgets that the law of the best split is fitted on.
-    test_budgets: larger ones that it is tested on.
-    resamples: of problems.
-  """
-
-  policy: str = "arithmetic_lm"
-  verifier: str = "arithmetic_verifier"
-  reader: str = "arithmetic_prm"
-  problems: int = 96
-  steps: tuple[int, ...] = (6, 8, 10)
-  seed: int = 23
-  style: str = "terse"
-  temperature: float = 1.0
-  solutions: int = 64
-  verified: int = 48
-  verifications: int = 6
-  verifier_temperature: float = 0.7
-  max_tokens: int = 96
-  max_verification_tokens: int = 160
-  checks: tuple[str, ...] = ("verbose",)
-  chunk: int = 24
-  grid: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-  small_budget: float = 8.0
-  fit_budgets: tuple[float, ...] = (8.0, 12.0, 16.0, 24.0, 32.0)
-  test_budgets: tuple[float, ...] = (48.0, 64.0, 96.0, 128.0)
-  resamples: int = 500
-
-  def check(self) -> None:
-    """Raises ValueError, naming the field, for values that cannot be."""
-    for name in (
-      "problems",
-      "solutions",
-      "verified",
-      "verifications",
-      "chunk",
-      "resamples",
-    ):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f"{name} must be at least 1, got {getattr(self, name)}"
-        )
-    if self.verified > self.solutions:
-      raise ValueError(
-        f"verified={self.verified} exceeds solutions={self.solutions}"
-      )
-    if self.problems < 4:
-      raise ValueError("problems must be at least 4: splits are chosen on half")
-    if not self.checks or not self.steps:
-      raise ValueError("checks and steps must not be empty")
-    for style in self.checks:
-      problems_lib.require_name(
-        style, verifications.STYLES[:2], "verification style"
-      )
-    if max(self.fit_budgets) >= min(self.test_budgets):
-      raise ValueError(
-        f"test_budgets={self.test_budgets} must all exceed "
-        f"fit_budgets={self.fit_budgets}"
-      )
 
 
 class Checked(NamedTuple):
@@ -151,7 +66,9 @@ class Found(NamedTuple):
   read: np.ndarray
 
 
-def run(recipe: StudyRecipe, workdir: str | os.PathLike[str]) -> Found:
+def run(
+  recipe: verification_recipe.StudyRecipe, workdir: str | os.PathLike[str]
+) -> Found:
   """Samples what is not there yet, and returns everything.
 
   Args:
@@ -166,7 +83,7 @@ def run(recipe: StudyRecipe, workdir: str | os.PathLike[str]) -> Found:
   policy = bundle_lib.load(recipe.policy)
   judge = bundle_lib.load(recipe.verifier)
   bundle_lib.check_pair(judge, None)
-  files = _Files(pathlib.Path(workdir), recipe)
+  files = verification_lines.Files(pathlib.Path(workdir), recipe)
   problems = [
     arithmetic.problem(
       i,
@@ -190,8 +107,8 @@ def run(recipe: StudyRecipe, workdir: str | os.PathLike[str]) -> Found:
     style: _verifications(recipe, judge, problems, shown, style, files)
     for style in recipe.checks
   }
-  bare = _bare_verdicts(recipe, judge, problems, shown)
-  read = _last_rewards(recipe, problems, shown)
+  bare = verification_controls.bare_verdicts(recipe, judge, problems, shown)
+  read = verification_controls.last_rewards(recipe, problems, shown)
   return Found(whole, first, checked, bare, read)
 
 
@@ -282,66 +199,6 @@ def _verifications(recipe, judge, problems, texts, style, files) -> Checked:
   return Checked(pool, sum(row["read"] for row in found) / max(ended, 1))
 
 
-def _bare_verdicts(recipe, judge, problems, texts) -> np.ndarray:
-  """Probability of yes where no derivation comes first."""
-  tokenizer = judge.tokenizer
-  scorer = verdicts.VerdictScorer(
-    judge, *map(tokenizer.id_of, (verifications.YES, verifications.NO))
-  )
-  out = np.zeros((len(problems), recipe.verified))
-  places = [
-    (row, column)
-    for row, own in enumerate(texts)
-    for column, text in enumerate(own)
-    if text is not None
-  ]
-  asked = [
-    tokenizer.encode_prompt(
-      _asked(recipe, problems[row], texts[row][column], "direct")
-      + problems_lib.ANSWER_MARKER
-    )
-    for row, column in places
-  ]
-  found = scorer.probabilities(asked)
-  for place, (yes, no) in zip(places, found, strict=True):
-    out[place] = yes / max(yes + no, 1e-9)
-  return out
-
-
-def _last_rewards(recipe, problems, texts) -> np.ndarray:
-  """Reward of the last step, by the process-reward model; 0 without an end."""
-  bundle = bundle_lib.load(recipe.reader)
-  if bundle.kind != "process_reward":
-    raise ValueError(
-      f"reader={recipe.reader!r} is a {bundle.kind}; expected process_reward"
-    )
-  out = np.zeros((len(problems), recipe.verified))
-  for row, (problem, own) in enumerate(zip(problems, texts, strict=True)):
-    solved = problems_lib.prompt(problem, recipe.style)
-    ids = [
-      bundle.tokenizer.encode_prompt(solved + (text or "\n")) for text in own
-    ]
-    width = generation.bucket(max(map(len, ids)))
-    tokens = np.zeros((len(ids), width), np.int32)
-    for column, one in enumerate(ids):
-      tokens[column, : len(one)] = one
-    length = np.array([len(one) for one in ids])
-    rewards = _rewards(bundle.model, bundle.params, tokens, length)
-    ended = np.array([text is not None for text in own])
-    out[row] = np.where(ended, np.asarray(rewards), 0.0)
-  return out
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _rewards(model, params, tokens, length):
-  """f32[B], the probability that a text is right up to its last token."""
-  place = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-  segments = (place < length[:, None]).astype(jnp.int32)
-  logits = transformer.forward(model, params, tokens, segments, place)
-  last = jnp.take_along_axis(logits, length[:, None] - 1, axis=1)[:, 0]
-  return jax.nn.sigmoid(last)
-
-
 def _asked(recipe, problem, text: str, style: str) -> str:
   solved = problems_lib.prompt(problem, recipe.style)
   return verifications.prompt(solved, text, style)
@@ -423,67 +280,3 @@ def _chunks(items: list, size: int, label: str) -> Iterator[list]:
   starts = range(0, len(items), size)
   for start in progress.track(starts, label, disable=not items):
     yield sorted(items[start : start + size], key=lambda p: p.steps)
-
-
-class _Files:
-  """Pools on disk, a JSON line a problem, of one recipe."""
-
-  def __init__(self, folder: pathlib.Path, recipe: StudyRecipe):
-    self._folder = folder
-    folder.mkdir(parents=True, exist_ok=True)
-    mark, own = folder / "recipe.txt", _fingerprint(recipe)
-    if mark.exists() and mark.read_text(encoding="utf-8") != own:
-      raise ValueError(
-        f"{folder}: holds pools of another recipe; expected an empty folder"
-      )
-    mark.write_text(own, encoding="utf-8")
-
-  def read(self, name: str) -> dict[str, dict[str, Any]]:
-    """Rows by id; a torn last line is cut off."""
-    path = self._folder / name
-    if not path.exists():
-      return {}
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-      path.write_text(whole, encoding="utf-8")
-    rows = {}
-    for number, line in enumerate(whole.splitlines(), 1):
-      try:
-        row = json.loads(line)
-        rows[row["id"]] = row
-      except (ValueError, KeyError, TypeError):
-        raise ValueError(
-          f"{path}, line {number}: expected a JSON object of a problem's "
-          "samples; delete the file to sample anew"
-        ) from None
-    return rows
-
-  def add(self, name: str, rows: list[dict[str, Any]]) -> None:
-    with (self._folder / name).open("a", encoding="utf-8") as file:
-      file.write("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def _fingerprint(recipe: StudyRecipe) -> str:
-  """Changes with whatever changes a pool's samples.
-
-  Not with the number of problems, or what only the report reads.
-  """
-  settings = dataclasses.asdict(recipe)
-  for name in (
-    "problems",
-    "reader",
-    "checks",
-    "chunk",
-    "grid",
-    "small_budget",
-    "fit_budgets",
-    "test_budgets",
-    "resamples",
-  ):
-    del settings[name]
-  digest = hashlib.sha256(repr(sorted(settings.items())).encode())
-  for name in (recipe.policy, recipe.verifier):
-    bundle = bundle_lib.load(name)
-    digest.update(json.dumps(bundle.recipe, sort_keys=True).encode())
-  return digest.hexdigest()

@@ -12,6 +12,7 @@ the fields that were found; or, if asked, left out and counted (`row_files`).
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 import pathlib
 import re
 from typing import Any
@@ -184,7 +185,8 @@ def load(
   Args:
     path: the file, ".gz" or plain; or a folder of MATH's.
     require_answer: refuse rows without a gold answer; else it is None.
-    skip: leave out, and count, rows that cannot be used.
+    skip: leave out, and count, rows that cannot be used; the first that is of
+      a known layout tells it.
 
   Returns:
     Problems in file order.
@@ -194,29 +196,50 @@ def load(
   """
   if pathlib.Path(path).is_dir():
     return math_rows.load(path, require_answer=require_answer, skip=skip)
-  number, row = next(row_files.rows(path))
-  fields = {str(name).casefold() for name in row}
+  read = row_files.layout(
+    path,
+    lambda row: _reader(row, require_answer),
+    "unknown layout, expected problem or question, and answer",
+    skip=skip,
+  )
+  if read is not load_gsm8k and _has_worked(path):
+    read = load_gsm8k  # and the first row is not as the others are
+  return read(path, require_answer=require_answer, skip=skip)
+
+
+def _has_worked(path: row_files.Path) -> bool:
+  """Whether some row has GSM8K's fields, with a gold line."""
+  try:
+    return row_files.layout(
+      path, lambda r: _is_worked(r) or None, "", skip=True
+    )
+  except ValueError:
+    return False
+
+
+def _is_worked(row: row_files.Row) -> bool:
   answer = row_files.get(row, "answer")
-  if "question" in fields and isinstance(answer, str) and "####" in answer:
-    return load_gsm8k(path, require_answer=require_answer, skip=skip)
+  asked = row_files.get(row, "question")
+  return asked is not None and isinstance(answer, str) and "####" in answer
+
+
+def _reader(row: row_files.Row, require_answer: bool) -> Any:
+  """What reads rows like this one; None if nothing does."""
+  fields = {str(name).casefold() for name in row}
+  if _is_worked(row):
+    return load_gsm8k
   if {"problem", "answer", "unique_id"} <= fields:
-    return load_math500(path, require_answer=require_answer, skip=skip)
+    return load_math500
   if "answer" not in fields and math_rows.is_layout(row):
-    return math_rows.load(path, require_answer=require_answer, skip=skip)
+    return math_rows.load
   problem_field = _first(_PROBLEM_FIELDS, fields)
   if problem_field is None or (require_answer and "answer" not in fields):
-    raise ValueError(
-      f"{row_files.where(path, number)}: unknown layout, expected problem or "
-      "question, and answer; fields found: "
-      f"{', '.join(map(str, row)) or 'none'}"
-    )
-  return load_jsonl(
-    path,
+    return None
+  return functools.partial(
+    load_jsonl,
     problem_field=problem_field,
     answer_field="answer",
     id_field=_first(_ID_FIELDS, fields),
-    require_answer=require_answer,
-    skip=skip,
   )
 
 

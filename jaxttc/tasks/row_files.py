@@ -5,43 +5,89 @@ JSON lines are UTF-8, one object a line, unpacked on the way if the name ends in
 ".gz"; a name in ".parquet" is read with pyarrow. `load` puts every row through
 a reader, and refuses the file at the first row that the reader refuses, in one
 line that names file, line and field; told to skip, it counts such rows instead.
+What further stages refuse (`Loaded.then`) is told, or counted, likewise.
 What keeps the rest of a file from being read (missing, cut short, damaged) is
 never skipped. `load_folder` does the same for folders with a file a row.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import difflib
 import gzip
 import json
+import math
 import os
 import pathlib
 import re
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 Path = str | os.PathLike[str]
 Row = Mapping[str, Any]
 T = TypeVar("T")
+U = TypeVar("U")
 
 _ROWS_AT_ONCE = 1024  # of Parquet, as Python objects
+
+
+class Place(NamedTuple):
+  """Where a row is.
+
+  Attributes:
+    order: of the rows, from 0.
+    name: its file and line, or row, for errors.
+  """
+
+  order: int
+  name: str
 
 
 class Loaded(list[T]):
   """What was read, in file order, and what was not.
 
   Attributes:
-    skipped: rows that were left out.
-    first_skipped: why the first of them was; None if there are none.
+    path: of the file or folder, for errors.
+    places: of each of what was read.
+    refused: (place, why) of each row that was left out, by stage.
   """
 
   def __init__(
     self,
-    found: Iterable[T] = (),
-    skipped: int = 0,
-    first_skipped: str | None = None,
+    path: Path,
+    found: Iterable[T],
+    places: Sequence[Place],
+    refused: Sequence[tuple[Place, str]] = (),
   ):
     super().__init__(found)
-    self.skipped = skipped
-    self.first_skipped = first_skipped
+    self.path = path
+    self.places = tuple(places)
+    self.refused = tuple(refused)
+
+  @property
+  def skipped(self) -> int:
+    """How many rows were left out."""
+    return len(self.refused)
+
+  @property
+  def first_skipped(self) -> str | None:
+    """Where the first of them is, and why it was; None if there are none."""
+    if not self.refused:
+      return None
+    place, why = min(self.refused)
+    return f"{place.name}: {why}"
+
+  def then(self, read: Callable[[T], U], *, skip: bool = False) -> "Loaded[U]":
+    """Puts what was read through a further stage.
+
+    Args:
+      read: what to make of each; raises ValueError, without naming file or
+        line, for what cannot be used after all.
+      skip: whether to leave it out, and count it.
+
+    Raises:
+      ValueError: without `skip`, for the first that cannot be used; with it, if
+        none can.
+    """
+    rows = zip(self.places, self, strict=True)
+    return _kept(self.path, rows, read, skip, self.refused)
 
 
 def load(
@@ -59,8 +105,11 @@ def load(
     ValueError: for a file that is missing, damaged or empty; without `skip`,
       for the first row that cannot be used; with it, if none can.
   """
-  each = ((where(path, number), number, row) for number, row in _each(path))
-  return _kept(path, each, read, skip)
+  rows = (
+    (Place(order, where(path, number)), (number, row))
+    for order, (number, row) in enumerate(_each(path))
+  )
+  return _kept(path, rows, _unless_damaged(read), skip)
 
 
 def load_folder(
@@ -98,8 +147,46 @@ def load_folder(
     raise ValueError(
       f"{path}: no .json file in it or in its folders, expected one a row"
     )
-  each = ((str(folder / name), name, _of_file(folder / name)) for name in names)
-  return _kept(path, each, read, skip)
+  rows = (
+    (Place(order, str(folder / name)), (name, _of_file(folder / name)))
+    for order, name in enumerate(names)
+  )
+  return _kept(path, rows, _unless_damaged(read), skip)
+
+
+def layout(
+  path: Path,
+  tell: Callable[[Row], T | None],
+  expected: str,
+  *,
+  skip: bool = False,
+) -> T:
+  """What kind of rows a file has, as its first row tells.
+
+  Args:
+    path: the file.
+    tell: a row -> its kind; None for a row that is of no known one.
+    expected: in words, what rows should have.
+    skip: whether to ask the rows after it, if it is of no kind.
+
+  Raises:
+    ValueError: naming file and line, if it is of no kind; with `skip`, if none
+      of them is.
+  """
+
+  first = None
+  for number, row in _each(path):
+    why = row
+    if not isinstance(row, ValueError):
+      kind = tell(row)
+      if kind is not None:
+        return kind
+      names = ", ".join(map(str, row)) or "none"
+      why = f"{expected}; fields found: {names}"
+    first = first or f"{where(path, number)}: {why}"
+    if not skip:
+      break
+  raise ValueError(first)
 
 
 def rows(path: Path) -> Iterator[tuple[int, Row]]:
@@ -136,6 +223,8 @@ def get(row: Row, field: str) -> Any:
 def text(value: Any) -> str | None:
   """A JSON value as answer text; None if it holds none (27.0 is "27")."""
   if isinstance(value, bool) or value is None:
+    return None
+  if isinstance(value, float) and not math.isfinite(value):
     return None
   if isinstance(value, float) and value.is_integer():
     return str(int(value))
@@ -181,22 +270,35 @@ class Ids:
     return name
 
 
-def _kept(path, each, read, skip) -> Loaded:
-  """What `read` makes of (where, name, row) of each row; see `load`."""
-  found, skipped, first = [], 0, None
-  for place, name, row in each:
+def _kept(path, rows, read, skip, refused=()) -> Loaded:
+  """What `read` makes of each of (place, row); see `load`."""
+  found, places, refused = [], [], list(refused)
+  for place, row in rows:
     try:
-      if isinstance(row, ValueError):
-        raise row
-      found.append(read(name, row))
+      found.append(read(row))
+      places.append(place)
     except ValueError as error:
-      message = f"{place}: {error}"
       if not skip:
-        raise ValueError(message) from error
-      skipped, first = skipped + 1, first or message
-  if not found:
-    raise ValueError(f"{path}: no row of {skipped} can be used; {first}")
-  return Loaded(found, skipped, first)
+        raise ValueError(f"{place.name}: {error}") from error
+      refused.append((place, str(error)))
+  made = Loaded(path, found, places, refused)
+  if not made:
+    raise ValueError(
+      f"{path}: no row of {made.skipped} can be used; {made.first_skipped}"
+    )
+  return made
+
+
+def _unless_damaged(read):
+  """(name, row) -> what `read` says, or what is wrong with the file there."""
+
+  def checked(named):
+    name, row = named
+    if isinstance(row, ValueError):
+      raise row
+    return read(name, row)
+
+  return checked
 
 
 def _by_name(name: str) -> list[tuple[int, str]]:

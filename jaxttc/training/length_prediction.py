@@ -217,6 +217,7 @@ class LengthPredictorRecipe:
       ValueError: if the recipe cannot be.
     """
     self.mix.validate()
+    self.train.validate()
     policy = bundle_lib.load(self.policy)
     config = self._config(policy)
     config.validate()

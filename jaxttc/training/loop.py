@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rich import progress as rich_progress
 
 from jaxttc import checkpoints as checkpoints_lib
 from jaxttc import host_memory
@@ -27,6 +26,7 @@ from jaxttc.models import attention_backend
 from jaxttc.training import (
   accumulation,
   divergence,
+  progress,
   sharded_state,
   step_accounts,
 )
@@ -369,7 +369,7 @@ def fit(
       state = mesh_lib.replicate(jax.jit(fresh)(), mesh)
   with (
     checkpoints_lib.Checkpoints(workdir, keep=config.keep) as checkpoints,
-    _progress_bar(config.steps) as bar,
+    progress.opened(config.steps, shown=mesh_lib.is_first()) as bar,
     step_accounts.StepAccount(ledger) as account,
   ):
     restored = checkpoints.restore_latest(state)
@@ -499,29 +499,3 @@ def _prefetch(
       following = step + ahead
       if following < stop:
         queue.append((following, pool.submit(batches, following)))
-
-
-class _progress_bar:  # noqa: N801
-  """A rich progress bar with rate and time left; call it with the step."""
-
-  def __init__(self, steps: int):
-    self._bar = rich_progress.Progress(
-      rich_progress.TextColumn("training"),
-      rich_progress.BarColumn(),
-      rich_progress.MofNCompleteColumn(),
-      rich_progress.TimeRemainingColumn(),
-      rich_progress.TextColumn("{task.fields[figures]}"),
-      disable=not mesh_lib.is_first(),
-    )
-    self._task = self._bar.add_task("train", total=steps, figures="")
-
-  def __enter__(self):
-    self._bar.start()
-    return self
-
-  def __exit__(self, *error):
-    self._bar.stop()
-
-  def __call__(self, step: int, figures: dict[str, float]):
-    text = " ".join(f"{k} {v:.3f}" for k, v in sorted(figures.items()))
-    self._bar.update(self._task, completed=step, figures=text)

@@ -24,7 +24,8 @@ class SlimmableRecipe:
   """Trains one network at all its widths.
 
   Attributes:
-    data: name of a data set, of `registry.NAMES`.
+    data: name of a data set, of `registry.NAMES` or registered, or
+      "module:function" of one of your own.
     data_options: what its constructor takes.
     encoder: the encoder's fields and "kind"; see `NetworkSpec`.
     hidden: channels of every decoder at full width.
@@ -67,6 +68,7 @@ class SlimmableRecipe:
     Raises:
       ValueError: if it is unknown, or an option of it is.
     """
+    registry.resolve(self.data)
     return registry.load(self.data, self.data_options)
 
   def spec(self, data) -> slimmable_lib.NetworkSpec:
@@ -94,6 +96,7 @@ class SlimmableRecipe:
     Raises:
       ValueError: if the recipe cannot be.
     """
+    self.train.validate()
     if self.train.compute() != loop.TrainConfig().compute():
       raise ValueError("train.dtype and train.remat are for transformers")
     data = self.load_data()

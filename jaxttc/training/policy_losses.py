@@ -188,10 +188,24 @@ def policy_loss(
       only reported.
 
   Raises:
-    ValueError: if the config cannot be, or an input is missing or would be
-      ignored.
+    ValueError: if the config cannot be, an input is missing or would be
+      ignored, or has another shape: advantages f[B] are not f[B, 1].
   """
   config.validate()
+  shape = sequences.mask.shape
+  for name, given, shapes in (
+    ("log_probs", log_probs, (shape,)),
+    ("old_log_probs", old_log_probs, (shape,)),
+    ("advantages", advantages, (shape, (shape[0], 1))),
+    ("reference_log_probs", reference_log_probs, (shape,)),
+    ("sampler_log_probs", sampler_log_probs, (shape,)),
+    ("entropy", entropy, (shape,)),
+  ):
+    if given is not None and given.shape not in shapes:
+      raise ValueError(
+        f"{name} have shape {given.shape}; expected "
+        f"{' or '.join(map(str, shapes))}, as the mask of the sequences"
+      )
   for name, given, used in (
     ("reference_log_probs", reference_log_probs, config.kl),
     ("sampler_log_probs", sampler_log_probs, config.sampler_cap),

@@ -16,6 +16,7 @@ into `task_losses`, so that a preference is the only other weight.
 """
 
 from collections.abc import Callable
+import dataclasses
 import functools
 import math
 from typing import Any, NamedTuple
@@ -23,16 +24,21 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxttc.models import branching as branching_lib
 from jaxttc.models import hypernetworks
-from jaxttc.training import pareto
+from jaxttc.training import loop, pareto
 
 # (the target's parameters, inputs) -> predictions.
 Forward = Callable[[Any, Any], Any]
 # (predictions, batch) -> losses f32[K], in the order of preferences. A batch
 # is `tasks.multitask.Examples`, or anything else with `inputs`.
 TaskLosses = Callable[[Any, Any], jax.Array]
+
+
+# Parameters that a target has without any preference; the rest generates.
+_TARGETS = ("plain", "head_bias", "scaling")
 
 
 class PreferenceModel(NamedTuple):
@@ -51,6 +57,41 @@ class PreferenceModel(NamedTuple):
   objective: pareto.Objective
   predict: Callable[[Any, jax.Array, Any], Any]
   gradients: pareto.Gradients | None = None
+
+
+def optimizer(
+  config: loop.TrainConfig, share: float
+) -> optax.GradientTransformation:
+  """`loop.optimizer`, at which what follows the preference moves slower.
+
+  A layer that writes many parameters at once moves them all by one step of its
+  own. At the learning rate of an ordinary network the layers before it lose
+  their ReLUs within a few hundred steps, and the preference is ignored from
+  then on.
+
+  Args:
+    config: the schedule of what the target has without any preference: its
+      plain parameters, the biases of the heads that write it (PHN), its gains
+      and offsets (CHN).
+    share: learning rate of all else, as a share of that.
+
+  Raises:
+    ValueError: if the share is not in (0, 1].
+  """
+  if not 0 < share <= 1:
+    raise ValueError(f"share must be in (0, 1], got {share}")
+  if share == 1:
+    return loop.optimizer(config)
+  slow = dataclasses.replace(config, learning_rate=share * config.learning_rate)
+
+  def of(path, _):
+    names = {getattr(entry, "key", None) for entry in path}
+    return "target" if names.intersection(_TARGETS) else "generator"
+
+  return optax.multi_transform(
+    {"target": loop.optimizer(config), "generator": loop.optimizer(slow)},
+    lambda params: jax.tree_util.tree_map_with_path(of, params),
+  )
 
 
 def static(

@@ -63,6 +63,7 @@ class LanguageModelRecipe:
     """
     self.model.validate()
     self.mix.validate()
+    self.train.validate()
     tokenizer = tokenizer_lib.WordTokenizer()
     recipe_parts.check_vocabulary(self.model, tokenizer)
     objective = self._objective()
@@ -188,6 +189,7 @@ class ProcessRewardRecipe:
         raise ValueError(
           f"{name} must be at least 1, got {getattr(self, name)}"
         )
+    self.train.validate()
     policy = bundle.load(self.policy)
     folder = pathlib.Path(workdir)
     trunk = self.trunk.run(str(folder / "trunk"), mesh, ledger)

@@ -67,6 +67,7 @@ class ModularModelRecipe:
     """
     self.model.validate()
     self.task.validate()
+    self.train.validate()
     model = transformer.Transformer(self.model, **self.train.compute())
     tokenizer = tokenizer_lib.WordTokenizer()
     state = loop.fit(

@@ -77,7 +77,16 @@ class Sequences:
     return self._add(self.weights)
 
   def sums(self, values: Float[Array, "B T"]) -> Float[Array, "B S"]:
-    """Sums over the tokens of each sequence that count, f32[B, S]."""
+    """Sums over the tokens of each sequence that count, f32[B, S].
+
+    Raises:
+      ValueError: if the values are not of the mask's shape.
+    """
+    if values.shape != self.mask.shape:
+      raise ValueError(
+        f"values have shape {values.shape}; expected the mask's, "
+        f"{self.mask.shape}"
+      )
     return self._add(_kept(values, self.weights))
 
   def means(self, values: Float[Array, "B T"]) -> Float[Array, "B S"]:
@@ -85,7 +94,21 @@ class Sequences:
     return self.sums(values) / jnp.maximum(self.lengths, 1.0)
 
   def spread(self, of_sequence: Float[Array, "B S"]) -> Float[Array, "B T"]:
-    """What belongs to a sequence, at each of its tokens: f32[B, T]."""
+    """What belongs to a sequence, at each of its tokens: f32[B, T].
+
+    Args:
+      of_sequence: S is 1 where a row is one sequence; else `most` and 1, of
+        which column 0 is the padding's.
+
+    Raises:
+      ValueError: if it has another shape.
+    """
+    own = 1 if self.segments is None else self.most + 1
+    if of_sequence.shape != (self.mask.shape[0], own):
+      raise ValueError(
+        f"figures of sequences have shape {of_sequence.shape}; expected "
+        f"{(self.mask.shape[0], own)}"
+      )
     if self.segments is None:
       return jnp.broadcast_to(of_sequence, self.mask.shape)
     return jnp.take_along_axis(of_sequence, self.segments, axis=1)
@@ -94,7 +117,13 @@ class Sequences:
     """Raises ValueError, on the host, if no token counts or some are lost."""
     if not np.asarray(self.mask).any():
       raise ValueError("the mask has no token that counts")
-    if self.segments is not None and np.max(self.segments) > self.most:
+    self.check_most()
+
+  def check_most(self) -> None:
+    """Raises ValueError if tokens are lost; where they are traced it cannot."""
+    if self.segments is None or isinstance(self.segments, jax.core.Tracer):
+      return
+    if np.max(self.segments) > self.most:
       raise ValueError(
         f"a row has {np.max(self.segments)} sequences, more than "
         f"most={self.most}"
@@ -126,9 +155,11 @@ def aggregate(
     length: of "fixed_length", a constant of the run and not of the batch.
 
   Raises:
-    ValueError: as `check_mode`.
+    ValueError: as `check_mode`; if the values are not of the mask's shape; and,
+      outside of `jit`, if a row has more sequences than `most`.
   """
   check_mode(mode, length)
+  sequences.check_most()
   lengths = sequences.lengths
   count = (lengths > 0).sum().astype(jnp.float32)
   if mode == "seq_mean_token_mean":

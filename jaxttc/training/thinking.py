@@ -143,6 +143,7 @@ class ThinkingModelRecipe:
     """
     self.model.validate()
     self.mix.validate()
+    self.train.validate()
     tokenizer = tokenizer_lib.WordTokenizer()
     recipe_parts.check_vocabulary(self.model, tokenizer)
     model = transformer.Transformer(self.model, **self.train.compute())

@@ -2,12 +2,15 @@
 """A file of demonstrations or pairs, as a model's tokens."""
 
 import dataclasses
+from typing import TypeVar
 
 from absl import logging
 
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.tasks import row_files
 from jaxttc.training import packing, tuning_batches, tuning_rows
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -16,7 +19,8 @@ class DataConfig:
 
   Attributes:
     path: JSON lines, Parquet or a folder, as `tuning_rows` reads them.
-    skip_bad: leave out rows that are not valid, and say how many.
+    skip_bad: leave out rows that cannot be trained on, whatever the reason, and
+      say how many.
     held_out: examples at the file's end that are evaluated on, not trained.
     longest_prompt: tokens; longer prompts lose their beginning.
   """
@@ -36,10 +40,12 @@ class DataConfig:
     if self.held_out < 0:
       raise ValueError(f"data.held_out must not be negative: {self.held_out}")
 
-  def split(
-    self, loaded: row_files.Loaded[tuning_rows.Row]
-  ) -> tuple[list[tuning_rows.Row], list[tuning_rows.Row]]:
-    """(rows to train on, rows held out); says what was skipped."""
+  def split(self, loaded: row_files.Loaded[T]) -> tuple[list[T], list[T]]:
+    """(what to train on, what to hold out); says what was skipped.
+
+    Raises:
+      ValueError: if nothing is left to train on.
+    """
     if loaded.skipped:
       logging.warning(
         "%s: left out %d of %d rows; the first: %s",
@@ -71,12 +77,13 @@ def demonstrations(
     ValueError: naming file and row, if one cannot be used.
   """
   config.validate(length)
-  loaded = tuning_rows.demonstrations(config.path, skip=config.skip_bad)
-  train, held_out = (
-    [_tokenised(config, policy, row, row.answers[0], length) for row in part]
-    for part in config.split(loaded)
+  rows = tuning_rows.demonstrations(config.path, skip=config.skip_bad)
+  return config.split(
+    rows.then(
+      lambda row: _tokenised(config, policy, row, row.answers[0], length),
+      skip=config.skip_bad,
+    )
   )
-  return train, held_out
 
 
 def pairs(
@@ -94,7 +101,7 @@ def pairs(
       the same once they are cut.
   """
   config.validate(length)
-  loaded = tuning_rows.pairs(config.path, skip=config.skip_bad)
+  rows = tuning_rows.pairs(config.path, skip=config.skip_bad)
 
   def tokens(row):
     sides = [
@@ -102,25 +109,19 @@ def pairs(
     ]
     if sides[0].tokens == sides[1].tokens:
       raise ValueError(
-        f"{row.where}: chosen and rejected are equal once cut to {length} "
+        f"chosen and rejected are equal once cut to {length} "
         "tokens; expected a longer train.length"
       )
     return tuning_batches.TokenPair(*sides)
 
-  train, held_out = (
-    [tokens(row) for row in part] for part in config.split(loaded)
-  )
-  return train, held_out
+  return config.split(rows.then(tokens, skip=config.skip_bad))
 
 
 def _tokenised(config, policy, row, answer, length) -> packing.Example:
-  """A row's prompt and an answer to it; errors name its file and line."""
-  try:
-    prompt = tuning_rows.prompt_text(
-      row.prompt, policy.chat if policy.chats else None
-    )
-    return tuning_batches.tokenised(
-      policy.tokenizer, prompt, answer, length, config.longest_prompt
-    )
-  except ValueError as error:
-    raise ValueError(f"{row.where}: {error}") from None
+  """A row's prompt and an answer to it."""
+  prompt = tuning_rows.prompt_text(
+    row.prompt, policy.chat if policy.chats else None
+  )
+  return tuning_batches.tokenised(
+    policy.tokenizer, prompt, answer, length, config.longest_prompt
+  )

@@ -49,6 +49,7 @@ class SupervisedRecipe:
     Raises:
       ValueError: if the recipe cannot be, or a row of the file is not valid.
     """
+    self.train.validate()
     policy = _language_model(self.start)
     train, held_out = tuning_data.demonstrations(
       self.data, policy, self.train.length
@@ -113,6 +114,7 @@ class PreferenceRecipe:
       ValueError: if the recipe cannot be, or a row of the file is not valid.
     """
     self.loss.validate()
+    self.train.validate()
     policy = _language_model(self.start)
     train, held_out = tuning_data.pairs(self.data, policy, self.train.length)
     length = self.train.length
@@ -193,6 +195,7 @@ class RewardRecipe:
     Raises:
       ValueError: if the recipe cannot be, or a row of the file is not valid.
     """
+    self.train.validate()
     policy = _language_model(self.start)
     train, held_out = tuning_data.pairs(self.data, policy, self.train.length)
     model = reward_model.ProcessRewardModel(

@@ -8,7 +8,7 @@ the text of what the assistant answers.
 
 from collections.abc import Callable, Sequence
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxttc.tasks import (
   chat_rows,
@@ -25,12 +25,10 @@ class Row(NamedTuple):
   """A prompt, and one answer to it or two.
 
   Attributes:
-    where: its file and row.
     prompt: text, or the messages before the answer.
     answers: texts: the demonstration, or the chosen and the rejected one.
   """
 
-  where: str
   prompt: str | chat_rows.Messages
   answers: tuple[str, ...]
 
@@ -44,34 +42,36 @@ def demonstrations(
     path: JSON lines or Parquet, with `messages` (the assistant's last one is
       the answer), `prompt` and `completion`, GSM8K's `question` and `answer`,
       or MATH's `problem` and `solution`; or a folder of MATH's.
-    skip: leave out, and count, rows that cannot be used.
+    skip: leave out, and count, rows that cannot be used; the first that is of
+      a known layout tells it.
 
   Raises:
     ValueError: naming file and row, if the layout is another or a row cannot
       be used.
   """
-  if pathlib.Path(path).is_dir():
-    return _all(path, math_rows.load(path, skip=skip), _of_worked)
-  number, first = next(row_files.rows(path))
-  if row_files.get(first, "messages") is not None:
-    loaded = chat_rows.load_chats(path, skip=skip)
-    read = _of_chat
-  elif row_files.get(first, "completion") is not None:
-    loaded = chat_rows.load_completions(path, skip=skip)
-    read = _of_completion
-  elif row_files.get(first, "question") is not None:
-    loaded = jsonl.load_gsm8k(path, skip=skip)
-    read = _of_problem
-  elif math_rows.is_layout(first):
-    loaded = math_rows.load(path, skip=skip)
-    read = _of_worked
-  else:
-    raise ValueError(
-      f"{row_files.where(path, number)}: no demonstration; expected messages, "
-      "prompt and completion, question and answer, or problem, level, type and "
-      f"solution; fields found: {', '.join(map(str, first)) or 'none'}"
+  load, of = math_rows.load, _of_worked
+  if not pathlib.Path(path).is_dir():
+    load, of = row_files.layout(
+      path,
+      _reader,
+      "no demonstration; expected messages, prompt and completion, question "
+      "and answer, or problem, level, type and solution",
+      skip=skip,
     )
-  return _all(path, loaded, read)
+  return load(path, skip=skip).then(lambda row: Row(*of(row)), skip=skip)
+
+
+def _reader(row: row_files.Row) -> tuple[Any, Any] | None:
+  """What reads rows like this one, and makes a demonstration of each."""
+  if row_files.get(row, "messages") is not None:
+    return chat_rows.load_chats, _of_chat
+  if row_files.get(row, "completion") is not None:
+    return chat_rows.load_completions, _of_completion
+  if row_files.get(row, "question") is not None:
+    return jsonl.load_gsm8k, _of_problem
+  if math_rows.is_layout(row):
+    return math_rows.load, _of_worked
+  return None
 
 
 def pairs(path: row_files.Path, *, skip: bool = False) -> row_files.Loaded[Row]:
@@ -84,11 +84,9 @@ def pairs(path: row_files.Path, *, skip: bool = False) -> row_files.Loaded[Row]:
   Raises:
     ValueError: naming file and row, if one cannot be used.
   """
-  loaded = preference_rows.load(path, skip=skip)
-  return _all(
-    path,
-    loaded,
-    lambda row: (row.prompt, (_said(row.chosen), _said(row.rejected))),
+  return preference_rows.load(path, skip=skip).then(
+    lambda row: Row(row.prompt, (_said(row.chosen), _said(row.rejected))),
+    skip=skip,
   )
 
 
@@ -110,24 +108,6 @@ def prompt_text(
   if not isinstance(prompt, str):
     prompt = "\n".join(message["content"] for message in prompt)
   return prompt if prompt.endswith("\n") else prompt + "\n"
-
-
-def _all(path, loaded, read) -> row_files.Loaded[Row]:
-  rows = []
-  for row in loaded:
-    where = _place(path, row.id)
-    try:
-      rows.append(Row(where, *read(row)))
-    except ValueError as error:
-      raise ValueError(f"{where}: {error}") from None
-  return row_files.Loaded(rows, loaded.skipped, loaded.first_skipped)
-
-
-def _place(path, name: str) -> str:
-  """File and row that a reader's id is of; in a folder, its file."""
-  if pathlib.Path(path).is_dir():
-    return str(pathlib.Path(path) / name.split("/", 1)[1])
-  return row_files.where(path, int(name.rsplit("-", 1)[1]))
 
 
 def _of_chat(chat: chat_rows.Chat):

@@ -168,6 +168,19 @@ def test_rows_come_back_as_runs(tmp_path):
   assert assistant["content"].endswith("</think>\ngot2")
 
 
+def test_step_rows_ask_every_step_in_one_mode():
+  run = _run(step_modes.always(True)).value
+  first, _, third = traces.step_rows("p", run, "At once.\n")
+  assert first["prompt"] == "p\n\n1. easy one\nAt once.\n"
+  assert third["prompt"] == (
+    "p\n\n1. easy one\ngot0\n2. hard two\ngot1\n3. easy three\nAt once.\n"
+  )
+  assert [first["completion"], third["completion"]] == [
+    run.texts[0],
+    run.texts[2],
+  ]
+
+
 def test_baseline_asks_once():
   engine = scripted_engine.ScriptedEngine(_script)
   task = two_speed.answer_at_once("The problem.\n", _SLOW)

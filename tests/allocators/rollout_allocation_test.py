@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The knapsack over rollouts: exact, within its bounds, and never short."""
 
+import inspect
 import itertools
 
 import hypothesis
@@ -240,3 +241,11 @@ def test_unknown_rates_are_not_read():
 def test_rules_refuse_what_cannot_be(fields, message):
   with pytest.raises(ValueError, match=message):
     rollout_rules.RolloutRules(**fields)
+
+
+def test_a_total_is_a_whole_number():
+  plain = inspect.unwrap(rollout_rules.check_total)
+  rates = np.array([0.5, 0.5], np.float32)
+  for wrong in (8.5, True):
+    with pytest.raises(ValueError, match=f"total is {wrong} rollouts"):
+      plain(wrong, rates, np.ones(2, bool), _SMALL)

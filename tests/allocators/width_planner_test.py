@@ -400,7 +400,7 @@ def test_budgets_that_cannot_be_are_refused(budget):
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"unit": "bytes"}, "budget unit 'bytes' is not one of macs"),
+    ({"unit": "stones"}, "budget unit 'stones' is not one of macs"),
     ({"rule": "fair"}, "rule 'fair' is not one of proportional, value, two"),
     ({"search": "random"}, "search 'random' is not one of exhaustive, gre"),
   ],
@@ -439,3 +439,22 @@ def test_plans_are_json_with_real_costs():
   found = json.loads(json.dumps(plan.to_dict()))
   assert found["config"] == plan.config.to_dict()
   assert found["price"] == plan.price and found["scores"] == plan.scores
+
+
+@hypothesis.given(seed=_SEEDS)
+@hypothesis.settings(max_examples=10, deadline=None)
+def test_gains_of_width_are_differences_of_single_widths(seed):
+  """Against configurations that are written out."""
+  world = World(seed)
+  top = len(world.space.menu) - 1
+  stages, tasks = len(world.space.encoder), len(_TASKS)
+  gains = width_rules.width_gains(world.space, world.scores)
+  widest = np.full(stages + tasks, top, np.int32)
+  full = world.scores(widest[None])[0]
+  for t in range(tasks):
+    narrow = widest.copy()
+    narrow[stages + t] = 0
+    own = full[t] - world.scores(narrow[None])[0, t]
+    assert gains.own[t] == pytest.approx(own)
+  least = world.scores(np.zeros((1, stages + tasks), np.int32))[0]
+  np.testing.assert_allclose(gains.whole, full - least)

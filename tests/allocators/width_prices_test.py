@@ -60,7 +60,7 @@ def test_latency_is_what_the_table_says():
   [
     ("latency_ms", "needs a table measured on this machine"),
     ("joules", "needs hardware"),
-    ("bytes", "'bytes' is not one of macs, flops, fraction"),
+    ("stones", "'stones' is not one of macs, flops, fraction"),
   ],
 )
 def test_units_that_cannot_be_priced_are_refused(unit, message):
@@ -91,3 +91,56 @@ def test_units_are_checked_before_budgets():
   with pytest.raises(ValueError, match="budget unit 'tokens' is not one of"):
     width_prices.check_budget(-1.0, "tokens")
   assert width_prices.check_budget(0.5, "fraction") == 0.5
+
+
+def test_bytes_are_of_all_numbers_that_are_read_and_written():
+  found = costs.tabulate(_NET, _EVERY)
+  for dtype, size in (("float32", 4), ("bfloat16", 2)):
+    prices = width_prices.WidthPrices(_NET, dtype=dtype)
+    np.testing.assert_array_equal(
+      prices(_EVERY, "bytes"), size * (found.parameters + found.activations)
+    )
+
+
+@pytest.mark.parametrize(
+  ("text", "unit", "expected"),
+  [
+    ("0.5", None, (0.5, "fraction")),
+    ("50%", None, (0.5, "fraction")),
+    ("200M", "flops", (2e8, "flops")),
+    (" 1.5k ", "parameters", (1500.0, "parameters")),
+    ("512MiB", None, (512 * 1024**2, "bytes")),
+    ("512 MB", "bytes", (512e6, "bytes")),
+    ("3", "bytes", (3.0, "bytes")),
+    ("250us", None, (0.25, "latency_ms")),
+    ("2ms", None, (2.0, "latency_ms")),
+    ("1e-3J", None, (1e-3, "joules")),
+    (".5e3", "macs", (500.0, "macs")),
+  ],
+)
+def test_budgets_are_read_from_text(text, unit, expected):
+  budget, found = width_prices.parse_budget(text, unit)
+  assert (budget, found) == (pytest.approx(expected[0]), expected[1])
+
+
+@pytest.mark.parametrize(
+  ("text", "unit", "message"),
+  [
+    ("much", None, "'much' is not a number with a suffix, as 0.5"),
+    ("", None, "'' is not a number"),
+    ("nan", "macs", "'nan' is not a number"),
+    ("1.2.3", "macs", "have no suffix '.3'"),
+    ("200M", None, "'M' may be of macs, flops, parameters, activations; say"),
+    ("3parsecs", None, "no unit has the suffix 'parsecs'; known are k, M"),
+    ("512MiB", "macs", "macs have no suffix 'MiB'.*ends in k, M, G, T"),
+    ("512M", "bytes", "bytes have no suffix 'M'.*ends in B, kB"),
+    ("5m", "latency_ms", "no suffix 'm'.*us, ms, s"),
+    ("1", "stones", "'stones' is not one of"),
+    ("-1", None, "must be a positive number of fraction"),
+    ("0MiB", None, "must be a positive number of bytes"),
+    ("1e999", "macs", "must be a positive number of macs, got inf"),
+  ],
+)
+def test_budgets_that_cannot_be_read_are_refused(text, unit, message):
+  with pytest.raises(ValueError, match=message):
+    width_prices.parse_budget(text, unit)

@@ -15,8 +15,6 @@ from jaxttc.evaluation import (
   policy_report,
   policy_solving,
   problem_sets,
-  routed_models,
-  served_models,
   solving,
 )
 from jaxttc.runtime import search as search_lib
@@ -249,21 +247,3 @@ def test_policies_that_differ_have_other_fingerprints(engine):
   assert one.fingerprint == made({"": engine}, generated_tokens=30).fingerprint
   assert one.fingerprint != made({"": engine}, generated_tokens=31).fingerprint
   assert one.fingerprint != dataclasses.replace(one, sure=0.9).fingerprint
-
-
-def test_names_of_models_with_widths(models):
-  assert routed_models.split("nested_lm@0.5") == ("nested_lm", 0.5)
-  assert routed_models.split("a/b.safetensors") == ("a/b.safetensors", 1.0)
-  with pytest.raises(ValueError, match="has the width 'half'"):
-    routed_models.split("nested_lm@half")
-  with pytest.raises(ValueError, match="at least two"):
-    routed_models.load(["nested_lm"])
-  with pytest.raises(ValueError, match="different"):
-    routed_models.load(["nested_lm", "nested_lm"])
-  nested = str(models / "nested.safetensors")
-  found = routed_models.load(
-    [f"{nested}@0.5", nested], str(models / "verifier.safetensors")
-  )
-  (small, reward), (large, same) = found.values()
-  assert small.config.mlp_width < large.config.mlp_width and reward is same
-  assert not isinstance(found[nested], served_models.Served)

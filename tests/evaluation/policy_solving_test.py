@@ -334,12 +334,22 @@ def test_the_report_shows_arms_and_stages(solved, tmp_path):
     policy_report.draw([], tmp_path / "none.png")
 
 
-def test_the_script_refuses_an_unknown_policy_in_one_line(tmp_path):
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    (["--policy=atuo"], "no policy named 'atuo'"),
+    (["--policy=auto", "--picture=x.xyz"], "x.xyz: expected a picture"),
+    (["--policy=auto", "--decoder=greedy"], "a policy chooses the decoders"),
+    (["--router=nested_lm"], "at least two"),
+    (["--budget=generated_tokens=0"], "generated_tokens=0 nothing can be"),
+  ],
+)
+def test_the_script_refuses_in_one_line(tmp_path, arguments, message):
   done = subprocess.run(
     [
       sys.executable,
       str(_ROOT / "scripts" / "solve.py"),
-      "--policy=atuo",
+      *arguments,
       f"--out={tmp_path / 'answers.jsonl'}",
     ],
     capture_output=True,
@@ -347,5 +357,6 @@ def test_the_script_refuses_an_unknown_policy_in_one_line(tmp_path):
     check=False,
   )
   assert done.returncode == 1
-  assert done.stderr.strip().startswith("solve.py: no policy named 'atuo'")
+  assert done.stderr.strip().startswith("solve.py: ")
+  assert message in done.stderr
   assert len(done.stderr.strip().splitlines()) == 1

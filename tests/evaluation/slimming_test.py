@@ -203,6 +203,28 @@ def test_exported_networks_stand_alone(untrained, tmp_path, norm):
   assert "times smaller" in slimming_tables.told(exported, path)
 
 
+def test_tasks_that_width_does_not_help_are_named(slimmer, monkeypatch):
+  gains = {
+    (0, 0): (0.2, 0.5, 0.5),  # narrowest
+    (1, 0): (0.2, 0.5, 0.7),  # narrow decoders only
+    (1, 1): (0.4, 0.45, 0.705),
+  }
+
+  def predict(indices):
+    stages = len(slimmer.space.encoder)
+    rows = np.asarray(indices) > 0
+    return np.array(
+      [gains[int(row[0]), int(row[stages])] for row in rows], np.float64
+    )
+
+  found = score_files.Scores(predict, "by hand", "")
+  monkeypatch.setitem(slimmer.__dict__, "scores", found)
+  first, second = slimming_tables.unhelped(slimmer)
+  assert first.startswith("task_1: the score falls by 0.050 from the narrowest")
+  assert second.startswith("task_2: the score rises by 0.005 only")
+  assert "preference" in second
+
+
 def test_the_network_itself_is_not_overwritten(slimmer, trained):
   before = trained.read_bytes()
   with pytest.raises(ValueError, match="is the network itself"):

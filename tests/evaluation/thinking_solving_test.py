@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import pytest
 import rich.console
 
+from jaxttc import mesh as mesh_lib
 from jaxttc.cost import costs
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.evaluation import (
@@ -139,6 +141,8 @@ def test_hints_are_in_the_prompt():
     ({"thinking": "hard_cap"}, "needs the argument 'budget', such as hard_cap"),
     ({"thinking": "hard_cup(budget=5)"}, "did you mean 'hard_cap'"),
     ({"budget": "generated_tokens=30"}, "may take up to generated_tokens=40"),
+    ({"budget": "seconds=30"}, "budget.seconds cannot be kept"),
+    ({"budget": "joules=30"}, "budget.joules cannot be kept"),
     ({"budget": "generated_token=30"}, "did you mean 'generated_tokens'"),
     ({"policy": "http://localhost:1/v1"}, "thinking cannot be steered"),
     ({"batch": 0}, "batch must be at least 1"),
@@ -153,6 +157,17 @@ def test_recipes_that_cannot_be(changes, message, tmp_path):
   with pytest.raises(ValueError, match=message) as caught:
     _solve(_recipe(**changes), path)
   assert "\n" not in str(caught.value) and not path.exists()
+
+
+def test_a_budget_that_no_problem_can_exceed_is_kept(tmp_path):
+  recipe = _recipe(budget="generated_tokens=40,flops=1G", batch=7)
+  for row in _solve(recipe, tmp_path / "answers.jsonl"):
+    assert row["cost"]["generated_tokens"] <= 40
+
+
+def test_thinking_is_not_spread(tmp_path):
+  with pytest.raises(ValueError, match="one device of one process"):
+    _solve(_recipe(), tmp_path / "a.jsonl", mesh=mesh_lib.make_mesh())
 
 
 def test_searches_and_policies_do_not_ignore_it(tmp_path):
@@ -185,3 +200,56 @@ def test_the_script_decodes_under_a_thinking_budget(tmp_path):
   )
   assert wrong.returncode == 1
   assert wrong.stderr.count("\n") == 1 and "1..63" in wrong.stderr
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+  """A published model's folder whose vocabulary has the tags."""
+  data = pathlib.Path(__file__).parents[1] / "data" / "hf"
+  folder = tmp_path_factory.mktemp("models") / "qwen3"
+  shutil.copytree(data / "qwen3", folder)
+  for file in (data / "tokenizer").iterdir():
+    text = file.read_text("utf-8")
+    text = text.replace("<|pad|>", "<think>").replace("<|step|>", "</think>")
+    (folder / file.name).write_text(text, "utf-8")
+  shutil.copy(data / "templates" / "qwen.jinja", folder / "chat_template.jinja")
+  questions = folder / "questions.jsonl"
+  rows = [{"question": f"What is {i} + 1?", "answer": i + 1} for i in range(3)]
+  questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  return folder
+
+
+@pytest.mark.parametrize(
+  "thinking", ["hard_cap(budget=6)", "early_exit(budget=12, trial_tokens=4)"]
+)
+def test_published_models_think_within_their_budget(
+  published, thinking, tmp_path
+):
+  recipe = _recipe(
+    policy=str(published),
+    problems=problem_sets.ProblemSource(
+      path=str(published / "questions.jsonl"), chat=str(published), count=0
+    ),
+    thinking=thinking,
+    sampling=solving.SamplingOptions(max_tokens=20),
+  )
+  job = thinking_solving.prepare(recipe)
+  for problem, prompt in zip(job.problems, job.prompts, strict=True):
+    text = job.policy.tokenizer.decode(prompt, specials=True)
+    assert problem.text in text and text.endswith("<think>\n")
+  rows = _solve(recipe, tmp_path / "answers.jsonl")
+  assert len(rows) == 3
+  for row in rows:
+    assert 1 <= row["thinking_tokens"] <= row["thinking_budget"]
+    assert row["completion"] is not None
+    assert "think>" not in row["thinking"] + row["completion"]
+
+
+def test_a_published_model_without_the_tags_is_refused(published, tmp_path):
+  data = pathlib.Path(__file__).parents[1] / "data" / "hf"
+  plain = tmp_path / "plain"
+  shutil.copytree(published, plain)
+  for file in (data / "tokenizer").iterdir():
+    shutil.copy(file, plain / file.name)
+  with pytest.raises(ValueError, match="no token '</think>'"):
+    thinking_solving.prepare(_recipe(policy=str(plain)))

@@ -4,6 +4,7 @@ import pytest
 
 from jaxttc.allocators import solve_or_verify
 from jaxttc.evaluation import verification_curves as curves
+from jaxttc.evaluation import verification_estimators as solved
 from jaxttc.evaluation import verification_pools as pools
 
 _COSTS = solve_or_verify.SplitCosts.of_ratio(1.0)
@@ -32,13 +33,13 @@ def test_a_surface_averages_blocks_of_verifications():
   single = pool.correct.mean(1)
   np.testing.assert_allclose(found.values[:, 0], np.stack([single] * 3, 1))
   by_block = [
-    pools.best_of_n(pool, verified.scores[..., v : v + 2].mean(-1), 4)
+    solved.best_of_n(pool, verified.scores[..., v : v + 2].mean(-1), 4)
     for v in (0, 2)
   ]
   np.testing.assert_allclose(
     found.values[:, 1, 1], np.mean([b.by_problem for b in by_block], 0)
   )
-  whole = pools.best_of_n(pool, verified.scores.mean(-1), 16)
+  whole = solved.best_of_n(pool, verified.scores.mean(-1), 16)
   np.testing.assert_allclose(found.values[:, 2, 2], whole.by_problem)
 
 
@@ -51,7 +52,7 @@ def test_a_weighted_surface_of_constant_scores_is_the_vote():
   )
   found = curves.sr_surface(pool, alike, [1, 4], [1], method="weighted_sc")
   for a, k in enumerate((1, 4)):
-    exact = pools.self_consistency(pool, k).value
+    exact = solved.self_consistency(pool, k).value
     assert found.values[:, a, 0].mean() == pytest.approx(exact, abs=0.03)
 
 

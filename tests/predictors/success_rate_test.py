@@ -139,3 +139,43 @@ def test_names_have_rows_of_their_own():
 def test_bad_settings_are_refused(options, message):
   with pytest.raises(ValueError, match=message):
     success_rate.tracker(**options)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"ids": [2, 2]}, "id 2 comes twice"),
+    ({"ids": [2, 4]}, "id 4 of row 1; expected 0 to 3"),
+    ({"ids": [-1, 2]}, "id -1 of row 0"),
+    ({"task": [0, 3, 1]}, "task 3 of row 1; expected 0 to 2"),
+    ({"task": [0, -1, 1]}, "task -1 of row 1"),
+    ({"rewards": [1.0, 0.3, 0.0]}, "reward of row 1 is 0.3"),
+    ({"rewards": [1.0, 0.0, np.nan]}, "reward of row 2 is nan"),
+    ({"rewards": [1.0, 0.0]}, r"rewards \(2,\); expected .M., and .B."),
+    ({"ids": [[0, 1]]}, r"ids have shape \(1, 2\)"),
+  ],
+)
+def test_updates_that_would_be_counted_wrong(changes, message):
+  made = success_rate.tracker()
+  given = {"ids": [0, 1], "task": [0, 0, 1], "rewards": [1.0, 0.0, 1.0]}
+  given |= changes
+  with pytest.raises(ValueError, match=message):
+    made.update(
+      made.init(_TASKS),
+      jnp.array(given["ids"], jnp.int32),
+      jnp.array(given["task"], jnp.int32),
+      jnp.array([0, 1, 0], jnp.int32),
+      jnp.array(given["rewards"]),
+    )
+
+
+def test_rewards_of_padding_are_not_read():
+  made = success_rate.tracker()
+  found = made.update(
+    made.init(_TASKS),
+    jnp.array([0, 1], jnp.int32),
+    jnp.array([0, 2, 1], jnp.int32),
+    jnp.array([0, 0, 0], jnp.int32),
+    jnp.array([1.0, np.nan, 0.0]),
+  )
+  assert found.seen.tolist() == [1, 1, 0, 0]

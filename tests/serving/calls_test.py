@@ -82,6 +82,12 @@ def test_fields_of_a_search():
     effort="low"
   )
   assert _parse({"reasoning_effort": "none"}).search is None
+  assert _parse({"thinking": {"type": "disabled"}}).search is None
+  anthropic = {"thinking": {"type": "enabled", "budget_tokens": 9}}
+  assert _parse(anthropic).search == calls.SearchFields(max_thinking_tokens=9)
+  assert _parse(anthropic).thinking.max_thinking_tokens == 9
+  assert _parse({"enable_thinking": True}).search == calls.SearchFields()
+  assert _parse({"reasoning": {"exclude": True}}).search is None
 
 
 @pytest.mark.parametrize(
@@ -115,7 +121,7 @@ def test_fields_of_a_search():
     ({"messages": []}, "messages", "unknown field 'messages'"),
     ({"decoder": ""}, "decoder", "expected a string that is not empty"),
     ({"budget": 5}, "budget", "budget is 5; expected an object of limits"),
-    ({"reasoning_effort": "max"}, "reasoning_effort", "none, minimal, low"),
+    ({"reasoning_effort": "all"}, "reasoning_effort", "none, minimal, low"),
     (
       {"reasoning_effort": "low", "budget": {}},
       "reasoning_effort",
@@ -131,7 +137,10 @@ def test_fields_of_a_search():
       "max_thinking_tokens",
       "limit the same",
     ),
-    ({"max_thinking_tokens": -1}, "max_thinking_tokens", "1 or more"),
+    ({"max_thinking_tokens": -2}, "max_thinking_tokens", "-1 for no limit"),
+    ({"thinking": {"type": "on"}}, "thinking.type", "enabled or disabled"),
+    ({"thinking_budget": 4, "think": 5}, "think", "differ; give one"),
+    ({"thnking": {}}, "thnking", "did you mean 'thinking'"),
   ],
 )
 def test_mistakes_are_named(more, param, message):

@@ -7,12 +7,17 @@ import json
 import numpy as np
 import pytest
 
-from jaxttc.studies import plan_report, plan_study
+from jaxttc.studies import (
+  plan_bench,
+  plan_recipe,
+  plan_report,
+  plan_study,
+)
 
 
 @pytest.fixture(scope="module")
 def recipe():
-  return plan_study.StudyRecipe(
+  return plan_recipe.StudyRecipe(
     problems=16,
     additions=(1, 3, 5),
     seeds=(0,),
@@ -63,13 +68,30 @@ def test_caps_hold_and_a_pool_finishes_no_less(data, recipe):
     assert by_rule["pool"]["accuracy"] >= by_rule["none"]["accuracy"]
 
 
+def test_pool_is_compared_with_hard_caps_and_may_lose(data):
+  def claims(**right):
+    caps = [
+      row | {"accuracy": right.get(row["rule"], 0.5)} for row in data["caps"]
+    ]
+    made = plan_report.claims(data | {"caps": caps})
+    return {claim.name: claim for claim in made}
+
+  won = claims(pool=0.9, none=0.1, next=0.6)
+  assert won["points_pool_over_hard_caps_at_1.2"].value == pytest.approx(80)
+  assert won["points_roll_over_over_hard_caps_at_1.2"].holds
+  assert won["points_pool_over_caps_by_length_at_1.2"].holds
+  lost = claims(pool=0.5, none=0.4)
+  assert lost["points_pool_over_hard_caps_at_1.2"].holds is False
+  assert lost["points_pool_over_caps_by_length_at_1.2"].holds is False
+
+
 def test_vote_curve_is_the_vote():
   said = ["4", "4", "7", None, "4", "7"]
-  curve = plan_study._curve(said, "4", 6)
+  curve = plan_bench._curve(said, "4", 6)
   assert curve[0] == 0
   assert curve[1] == pytest.approx(3 / 6)
   assert curve[6] == 1.0  # three against two
-  assert not plan_study._curve(said, "9", 6).any()
+  assert not plan_bench._curve(said, "9", 6).any()
 
 
 def test_report(data, recipe, tmp_path):
@@ -90,6 +112,7 @@ def test_report(data, recipe, tmp_path):
     ("pool", 8, "pool is 8; expected >= 16"),
     ("seeds", (), "at least one"),
     ("additions", (0, 1), "additions"),
+    ("shares", (0.8,), "with 1.2"),
   ],
 )
 def test_refused(recipe, field, value, said):

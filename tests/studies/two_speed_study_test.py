@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 
 from jaxttc import results
-from jaxttc.studies import two_speed_bench, two_speed_report, two_speed_study
+from jaxttc.studies import (
+  two_speed_recipe,
+  two_speed_report,
+  two_speed_study,
+)
 
 
 @pytest.fixture(scope="module")
 def recipe():
-  return two_speed_bench.StudyRecipe(
+  return two_speed_recipe.StudyRecipe(
     chains=12, seeds=(0,), calibration=120, slots=16, resamples=20
   )
 
@@ -38,10 +42,10 @@ def test_arms_pay_for_what_they_think(study):
   arms = {name: by_seed[0] for name, by_seed in found.arms.items()}
   assert arms["slow"].right.mean() > arms["fast"].right.mean() + 0.3
   assert (arms["fast"].hard == 0).all() and (arms["slow"].hard == 1).all()
-  for tau in two_speed_bench.TAUS:
+  for tau in two_speed_recipe.TAUS:
     mine, matched = arms[f"probe-{tau}"], arms[f"random-{tau}"]
     np.testing.assert_allclose(mine.hard, matched.hard)  # chain by chain
-  shares = [arms[f"oracle-{tau}"].hard.mean() for tau in two_speed_bench.TAUS]
+  shares = [arms[f"oracle-{tau}"].hard.mean() for tau in two_speed_recipe.TAUS]
   assert shares == sorted(shares, reverse=True)
   assert (arms["disagreement-0.4"].rating_tokens > 0).all()
   assert (arms["probe-0.4"].rating_tokens == 0).all()
@@ -106,7 +110,7 @@ def test_refused_before_anything_is_decoded(recipe, field, value, tmp_path):
 
 
 def test_two_models_are_priced_in_flops(tmp_path):
-  recipe = two_speed_bench.StudyRecipe(
+  recipe = two_speed_recipe.StudyRecipe(
     fast_model="fast_sums_lm",
     chains=6,
     additions=(1, 6),

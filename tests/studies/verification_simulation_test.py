@@ -6,7 +6,7 @@ import pytest
 
 from configs import solve_or_verify as config
 from jaxttc import simulation
-from jaxttc.evaluation import verification_pools as pools
+from jaxttc.evaluation import verification_estimators as solved
 from jaxttc.studies import verification_simulation as sim
 
 
@@ -50,7 +50,7 @@ def test_a_better_verifier_crosses_earlier_and_a_random_one_never(study):
 
 def test_pools_have_the_planted_rates(recipe):
   drawn = sim.simulate(recipe)
-  single = pools.coverage(drawn.pool, 1).by_problem
+  single = solved.coverage(drawn.pool, 1).by_problem
   error = np.sqrt(drawn.chance * (1 - drawn.chance) / recipe.solutions)
   assert (np.abs(single - drawn.chance) < 5 * error + 0.02).all()
   one = drawn.voted.values[:, 0]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Policy losses: each term by hand, and identities at ratio 1."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -274,3 +276,20 @@ def test_overlong_penalty_by_hand():
   np.testing.assert_allclose(found, [0, 0, -0.5, -1, -1])
   with pytest.raises(ValueError, match="the buffer of 90 tokens"):
     policy_losses.overlong_penalty(jnp.array([1]), 80, 90)
+
+
+@pytest.mark.parametrize(
+  ("place", "shape", "message"),
+  [
+    (3, (3,), r"advantages have shape \(3,\); expected \(3, 3\) or \(3, 1\)"),
+    (3, (1, 3), r"advantages have shape \(1, 3\)"),
+    (2, (3, 1), r"old_log_probs have shape \(3, 1\); expected \(3, 3\)"),
+  ],
+)
+def test_shapes_that_would_be_spread_wrong_are_refused(place, shape, message):
+  """The loss itself says so, where no checker of types is about."""
+  given = [Config(), *[jnp.zeros((3, 3))] * 2, jnp.ones((3, 1))]
+  given[place] = jnp.ones(shape)
+  plain = inspect.unwrap(policy_losses.policy_loss)
+  with pytest.raises(ValueError, match=message):
+    plain(*given, sequences_lib.Sequences(jnp.ones((3, 3))))

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from jaxttc.models import branching, hypernetworks
-from jaxttc.training import pareto, preference_models
+from jaxttc.training import loop, pareto, preference_models
 
 _CORNERS = jnp.eye(2)
 _RAYS = jnp.asarray([[0.1, 0.9], [0.5, 0.5], [0.9, 0.1]])
@@ -227,3 +227,26 @@ def test_a_fixed_anchor_is_no_parameter(branched):
     streams["stage_0"]["stream_1"]["Dense_0"]["kernel"],
   )
   assert "plain" in jax.eval_shape(branched.init, jax.random.key(0))["norms"]
+
+
+def test_generators_move_slower_than_their_targets():
+  """The first step of Adam is the learning rate, whatever the gradient."""
+  network = hypernetworks.NormHypernetwork(_initial, lambda path: True)
+  model = preference_models.hypernetwork(network, _point, _distances, 2)
+  config = loop.TrainConfig(
+    learning_rate=1e-2, warmup_steps=0, weight_decay=0.0, clip_norm=1e9
+  )
+  params = model.init(jax.random.key(0))
+  slopes = jax.tree.map(jnp.ones_like, params)
+  for share in (1.0, 0.1):
+    tx = preference_models.optimizer(config, share)
+    moved, _ = tx.update(slopes, tx.init(params), params)
+    for path, step in jax.tree_util.tree_leaves_with_path(moved):
+      rate = 1e-2 if path[0].key == "plain" else 1e-2 * share
+      np.testing.assert_allclose(step, -rate, rtol=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
+def test_shares_of_learning_rates_that_cannot_be_are_refused(share):
+  with pytest.raises(ValueError, match=r"share must be in \(0, 1\]"):
+    preference_models.optimizer(loop.TrainConfig(), share)

@@ -195,6 +195,15 @@ def test_dtype_and_remat_reach_the_step(name, start, data, steps, tmp_path):
   assert all("remat" in program for program in steps) or name in _FROZEN
 
 
+@pytest.mark.parametrize("name", _recipe(None, "", "", "float32", False))
+def test_a_run_that_cannot_be_is_refused_first(name, steps, tmp_path):
+  """Before a model is loaded, a row read or a solution sampled."""
+  recipe = _recipe(name, "none.safetensors", "none.jsonl", "float8", False)
+  with pytest.raises(ValueError, match="train.dtype must be one of"):
+    recipe.run(str(tmp_path))
+  assert not steps and not list(tmp_path.iterdir())
+
+
 def test_without_them_neither_is_there(start, data, steps, tmp_path):
   _recipe("SupervisedRecipe", start, data, "float32", False).run(str(tmp_path))
   assert "bf16" not in steps[0] and "remat" not in steps[0]

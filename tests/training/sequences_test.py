@@ -3,6 +3,7 @@
 
 import hypothesis
 from hypothesis import strategies as st
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -100,3 +101,22 @@ def test_bad_modes_and_masks_are_refused():
   with pytest.raises(ValueError, match="3 sequences, more than most=1"):
     _, packed = _packed(_VALUES, _MASK)
     packed.replace(most=1).check()
+
+
+def test_shapes_that_do_not_fit_are_refused():
+  sequences = sequences_lib.Sequences(jnp.ones((3, 3)))
+  with pytest.raises(ValueError, match=r"values have shape \(3, 2\)"):
+    sequences.sums(jnp.ones((3, 2)))
+  for wrong in (jnp.ones((3, 3)), jnp.ones((2, 1))):
+    with pytest.raises(ValueError, match=r"expected \(3, 1\)"):
+      sequences.spread(wrong)
+  _, packed = _packed(_VALUES, _MASK)
+  with pytest.raises(ValueError, match="figures of sequences have shape"):
+    packed.spread(jnp.ones((packed.mask.shape[0], packed.most)))
+
+
+def test_lost_sequences_are_refused_where_they_can_be_seen():
+  values, packed = _packed(_VALUES, _MASK)
+  with pytest.raises(ValueError, match="3 sequences, more than most=1"):
+    sequences_lib.aggregate(values, packed.replace(most=1))
+  jax.jit(sequences_lib.aggregate)(values, packed)

@@ -191,6 +191,65 @@ def best_thresholds(
   return found
 
 
+class Chosen(NamedTuple):
+  """A cascade for a price.
+
+  Attributes:
+    models: columns of the models that are asked, in their order.
+    thresholds: f64[K], of these.
+    worth: mean score - price * cost on the calibration sample.
+  """
+
+  models: tuple[int, ...]
+  thresholds: Float[np.ndarray, " K"]
+  worth: float
+
+  def run(self, logged: Logged, *, policy: Policy = "last") -> Outcome:
+    """The cascade on answers of all models; see `run`."""
+    part = Logged(*(each[:, list(self.models)] for each in logged))
+    return run(part, self.thresholds, policy=policy)
+
+
+def best_cascade(
+  logged: Logged,
+  price: float,
+  *,
+  longest: int = 3,
+  grid: int = 11,
+  policy: Policy = "last",
+) -> Chosen:
+  """Which models to ask at all, and their thresholds, for a price.
+
+  All lists of up to so many models are tried, as in FrugalGPT: a model that
+  must be asked before a better one may cost more than it saves.
+
+  Args:
+    logged: answers on questions for calibration, models in order of cost.
+    price: score that a unit of cost is worth.
+    longest: most models of a cascade, at least 1.
+    grid: quantiles a model, as `best_thresholds`.
+    policy: as `run`.
+
+  Raises:
+    ValueError: as `best_thresholds`, or if no model may be asked.
+  """
+  if longest < 1:
+    raise ValueError(f"best_cascade: expected longest >= 1, got {longest}")
+  best: Chosen | None = None
+  models = range(logged.scores.shape[1])
+  for count in range(1, min(longest, len(models)) + 1):
+    for chosen in itertools.combinations(models, count):
+      part = Logged(*(each[:, list(chosen)] for each in logged))
+      found = best_thresholds(part, price, grid=grid, policy=policy)
+      worth = float(
+        _utilities(part, jnp.asarray(found)[None], price, np.inf, policy)[0]
+      )
+      if best is None or worth > best.worth:
+        best = Chosen(chosen, found, worth)
+  assert best is not None  # there is a model
+  return best
+
+
 def noisy_judge(
   correct: Bool[np.ndarray, "n K"], error: float, key: jax.Array
 ) -> Float[np.ndarray, "n K"]:

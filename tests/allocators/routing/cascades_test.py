@@ -131,3 +131,34 @@ def test_bad_input_is_refused():
     cascades.best_thresholds(_logged(), -1.0)
   with pytest.raises(ValueError, match="error in"):
     cascades.noisy_judge(ones == 1, 1.5, jax.random.key(0))
+
+
+def test_the_best_cascade_leaves_out_a_model_that_does_not_pay():
+  rng = np.random.default_rng(3)
+  n = 200
+  right = rng.random((n, 3)) < [0.5, 0.05, 0.95]
+  costs = np.tile([1.0, 5.0, 10.0], (n, 1))
+  trust = np.where(right, 0.6, 0.4) + rng.normal(0, 0.02, (n, 3))
+  logged = cascades.log(right.astype(float), costs, trust)
+  price = 0.03
+  best = cascades.best_cascade(logged, price, grid=5)
+  assert best.models == (0, 2)
+  outcome = best.run(logged)
+  worth = float(np.mean(outcome.score - price * outcome.cost))
+  assert worth == pytest.approx(best.worth, abs=1e-6)
+  # No list does better with any thresholds of the grid.
+  quantiles = np.quantile(trust.astype(np.float32), np.linspace(0, 1, 5), 0)
+  menus = [[-np.inf, *column, np.inf] for column in quantiles.T]
+  for models in [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]:
+    part = cascades.log(
+      right[:, models].astype(float), costs[:, models], trust[:, models]
+    )
+    for limits in itertools.product(*(menus[m] for m in models[:-1])):
+      found = cascades.run(part, np.array([*limits, -np.inf], np.float32))
+      other = float(np.mean(found.score - price * found.cost))
+      assert other <= best.worth + 1e-5
+  dear = cascades.best_cascade(logged, 1.0, grid=5)
+  assert dear.models == (0,)
+  assert cascades.best_cascade(logged, 0.0, longest=1).models == (2,)
+  with pytest.raises(ValueError, match="longest >= 1"):
+    cascades.best_cascade(logged, 0.1, longest=0)
