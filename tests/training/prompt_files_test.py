@@ -91,6 +91,17 @@ def test_every_layout_is_read(files, policy, name, count, text, answer):
   assert asked.startswith("Think.") and asked.endswith(f"{text}\n")
 
 
+@pytest.mark.parametrize("name", ["gsm8k", "verl"])
+def test_bad_rows_are_refused_or_left_out(files, tmp_path, name):
+  good = (files / f"{name}.jsonl").read_text().splitlines()
+  path = tmp_path / "rows.jsonl"
+  path.write_text("\n".join(["{damaged", *good, "{}"]) + "\n")
+  with pytest.raises(ValueError, match="rows.jsonl, line 1"):
+    prompt_files.read(path)
+  found = prompt_files.read(path, skip=True)
+  assert (len(found), found.skipped) == (len(good), 2)
+
+
 def test_answers_are_compared_as_mathematics(files, policy):
   found = _set(files, policy, 1, "math.jsonl", width=40)
   texts = (
