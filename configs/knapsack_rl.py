@@ -22,6 +22,7 @@ from jaxttc.studies import rollout_study
 from jaxttc.tasks import prompt_sets
 from jaxttc.training import (
   loop,
+  modular_model,
   policy_losses,
   policy_variants,
   rollout_config,
@@ -55,7 +56,7 @@ def get_config(
 
 def _arm() -> rollout_recipes.RolloutRecipe:
   return rollout_recipes.RolloutRecipe(
-    base=rollout_recipes.ModularModelRecipe(
+    base=modular_model.ModularModelRecipe(
       model=config_lib.TransformerConfig(
         vocab_size=704,
         width=64,

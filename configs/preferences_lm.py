@@ -11,7 +11,7 @@ CPU core. Any field can be overridden, for example --config.seeds=5.
 from jaxttc.models import config as config_lib
 from jaxttc.studies import split_language_study
 from jaxttc.tasks import prompt_sets
-from jaxttc.training import loop, preference_losses, rollout_recipes
+from jaxttc.training import loop, modular_model, preference_losses
 
 PRIMES = (11, 13, 17)
 
@@ -25,7 +25,7 @@ def get_config() -> split_language_study.LanguageSplitRecipe:
     weight_decay=0.0,
   )
   return split_language_study.LanguageSplitRecipe(
-    base=rollout_recipes.ModularModelRecipe(
+    base=modular_model.ModularModelRecipe(
       model=config_lib.TransformerConfig(
         vocab_size=704,
         width=64,

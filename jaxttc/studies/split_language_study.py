@@ -32,8 +32,8 @@ from jaxttc.tasks import problems as problems_lib
 from jaxttc.training import (
   loop,
   metrics,
+  modular_model,
   preference_losses,
-  rollout_recipes,
   sampled_pairs,
   tuning_batches,
   tuning_data,
@@ -88,7 +88,7 @@ class LanguageSplitRecipe:
     loss: of pairs.
   """
 
-  base: rollout_recipes.ModularModelRecipe
+  base: modular_model.ModularModelRecipe
   task: prompt_sets.ModularTask
   sft_price: float = 2.0
   pair_price: float = 1.0

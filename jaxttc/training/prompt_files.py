@@ -120,9 +120,10 @@ class PromptFile:
         )
       found = kept
     if len(found) < count:
+      field = "problems" if split == "train" else "held_out"
       raise ValueError(
-        f"{path}: {len(found)} problems, expected at least "
-        f"{'problems' if split == 'train' else 'held_out'}={count}"
+        f"{path}: {len(found)} problems{' that fit' * self.skip_long}, "
+        f"expected at least {field}={count}"
       )
     problems, ids = zip(*found[:count], strict=True)
     tokens, length = prompt_sets.lay(problems, ids, width)
@@ -158,7 +159,7 @@ class PromptFile:
 def read(
   path: row_files.Path, *, skip: bool = False
 ) -> row_files.Loaded[problems_lib.Problem]:
-  """Problems with answers; the first row's fields tell the layout.
+  """Problems with answers; the first row that can be read tells the layout.
 
   Args:
     path: JSON lines or Parquet, of verl's columns or as `tasks.jsonl.load`
@@ -171,10 +172,12 @@ def read(
   """
   if pathlib.Path(path).is_dir():
     return jsonl.load(path, skip=skip)
-  _, first = next(row_files.rows(path))
-  if row_files.get(first, "reward_model") is None:
-    return jsonl.load(path, skip=skip)
-  loaded = verl_rows.load(path, skip=skip)
-  return row_files.Loaded(
-    [row.problem() for row in loaded], loaded.skipped, loaded.first_skipped
+  of_verl = row_files.layout(
+    path,
+    lambda row: row_files.get(row, "reward_model") is not None,
+    "no problem",
+    skip=skip,
   )
+  if not of_verl:
+    return jsonl.load(path, skip=skip)
+  return verl_rows.load(path, skip=skip).then(lambda row: row.problem())

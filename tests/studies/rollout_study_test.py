@@ -14,6 +14,7 @@ from jaxttc.studies import rollout_report, rollout_study
 from jaxttc.tasks import prompt_sets
 from jaxttc.training import (
   loop,
+  modular_model,
   policy_losses,
   rollout_config,
   rollout_recipes,
@@ -34,7 +35,7 @@ def _recipe(**changes):
     evaluate_every=1,
   )
   arm = rollout_recipes.RolloutRecipe(
-    base=rollout_recipes.ModularModelRecipe(
+    base=modular_model.ModularModelRecipe(
       model=config_lib.TransformerConfig(
         vocab_size=704,
         width=16,

@@ -3,6 +3,7 @@
 
 import json
 import pathlib
+import shutil
 import sys
 
 from absl import flags
@@ -90,6 +91,17 @@ def test_every_layout_is_read(files, policy, name, count, text, answer):
   assert asked.startswith("Think.") and asked.endswith(f"{text}\n")
 
 
+@pytest.mark.parametrize("name", ["gsm8k", "verl"])
+def test_bad_rows_are_refused_or_left_out(files, tmp_path, name):
+  good = (files / f"{name}.jsonl").read_text().splitlines()
+  path = tmp_path / "rows.jsonl"
+  path.write_text("\n".join(["{damaged", *good, "{}"]) + "\n")
+  with pytest.raises(ValueError, match="rows.jsonl, line 1"):
+    prompt_files.read(path)
+  found = prompt_files.read(path, skip=True)
+  assert (len(found), found.skipped) == (len(good), 2)
+
+
 def test_answers_are_compared_as_mathematics(files, policy):
   found = _set(files, policy, 1, "math.jsonl", width=40)
   texts = (
@@ -110,11 +122,35 @@ def test_answers_are_compared_as_mathematics(files, policy):
   )
 
 
+def test_a_published_model_is_asked_by_its_chat_template(files, tmp_path):
+  data = pathlib.Path(__file__).parents[1] / "data/hf"
+  shutil.copytree(data / "qwen2", tmp_path, dirs_exist_ok=True)
+  shutil.copytree(data / "tokenizer", tmp_path, dirs_exist_ok=True)
+  shutil.copy(data / "templates/qwen.jinja", tmp_path / "chat_template.jinja")
+  policy = bundle.load(str(tmp_path))
+  for name in ("gsm8k.jsonl", "verl.parquet"):
+    found = _set(
+      files, policy, 2, name, width=200, instruction="Put it in a box."
+    )
+    said = found.problems[1].text
+    if name == "gsm8k.jsonl":
+      said = f"Put it in a box.\n\n{said}"
+      messages = [{"role": "user", "content": said}]
+    else:
+      system = {"role": "system", "content": "Put it in a box."}
+      messages = [system, {"role": "user", "content": said}]
+    asked = policy.tokenizer.encode_prompt(policy.chat(messages))
+    assert found.tokens[1][: found.length[1]].tolist() == asked
+    rows = _written(policy.tokenizer, [r"It is \boxed{4}", "I give up"])
+    grades = found.grade(np.array([1, 1]), rows)
+    assert grades.tolist() == [float(found.problems[1].answer == "4"), 0.0]
+
+
 def test_prompts_that_do_not_fit(files, policy):
   short = _set(files, policy, 6).length.max() - 1
   with pytest.raises(ValueError, match="gsm8k-1' has .* expected at most"):
     _set(files, policy, 6, width=int(short))
-  with pytest.raises(ValueError, match="0 problems, expected at least"):
+  with pytest.raises(ValueError, match="0 problems that fit, expected"):
     _set(files, policy, 6, width=int(short), skip_long=True)
 
 

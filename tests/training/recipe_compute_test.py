@@ -20,6 +20,7 @@ from jaxttc.testing import tiny_models
 from jaxttc.training import (
   length_prediction,
   loop,
+  modular_model,
   policy_losses,
   preference_losses,
   rollout_config,
@@ -64,7 +65,7 @@ def _language_model(train, **fields):
 def _recipe(name, start, data, dtype, remat):
   """A recipe over the tiny model."""
   train = _train(dtype, remat)
-  modular = rollout_recipes.ModularModelRecipe(
+  modular = modular_model.ModularModelRecipe(
     model=_MODEL, task=_TASK, train=train
   )
   source = tuning_data.DataConfig(path=data, longest_prompt=8)

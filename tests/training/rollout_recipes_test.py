@@ -19,6 +19,7 @@ from jaxttc.training import (
   loop,
   low_rank,
   metrics,
+  modular_model,
   policy_losses,
   rollout_config,
   rollout_recipes,
@@ -63,7 +64,7 @@ def recipe(start, **changes):
   )
   return rollout_recipes.RolloutRecipe(
     start=start,
-    base=rollout_recipes.ModularModelRecipe(
+    base=modular_model.ModularModelRecipe(
       model=model,
       task=TASK,
       train=dataclasses.replace(train, steps=2, batch_size=2, length=64),
