@@ -81,27 +81,28 @@ def budget_to_match(
 
   Read off the curve of success over the logarithm of the budget, straight
   between the budgets that were run: the least budget at which it reaches what
-  is wanted. Nothing is read beyond its ends.
+  is wanted. Nothing is read beyond the last budget; below the first, what the
+  slope from there says, as far down as the second lies above.
 
   Args:
     budgets: multiples of the rollouts of the arm that is to be matched,
-      ascending from 1.
+      ascending from 1; two or more.
     successes: of uniform groups with each.
     wanted: success that is to be matched.
 
   Returns:
-    Between the first budget, where `wanted` is no better than that, and the
-    last, where no budget reached it.
+    At most the last budget, which is what it is where none reached `wanted`; 1
+    where more rollouts made nothing better and `wanted` is no better either.
   """
   curve = np.maximum.accumulate(np.asarray(successes, float))
-  if wanted <= curve[0]:
-    return float(budgets[0])
   if wanted > curve[-1]:
     return float(budgets[-1])
-  after = int(np.argmax(curve >= wanted))
+  if wanted <= curve[0] == curve[1]:
+    return float(budgets[0])
+  after = max(int(np.argmax(curve >= wanted)), 1)
   share = (wanted - curve[after - 1]) / (curve[after] - curve[after - 1])
   low, high = np.log(budgets[after - 1]), np.log(budgets[after])
-  return float(np.exp(low + share * (high - low)))
+  return float(np.exp(low + max(share, -1.0) * (high - low)))
 
 
 def claims(
