@@ -119,12 +119,8 @@ def claims(
   final = _final(found, "train_success", recipe.last)
   unseen = _final(found, "held_out_success", recipe.last)
   unsolved = _final(found, "train_unsolved", recipe.last)
-  effective = {
-    arm: np.array(
-      [run.steps["effective_gradient_ratio"].mean() for run in runs]
-    )
-    for arm, runs in found.runs.items()
-  }
+  effective = _mean_step(found, "effective_gradient_ratio")
+  prompts = _mean_step(found, "effective_prompt_ratio")
   uniform, ours = rollout_study.UNIFORM, rollout_study.KNAPSACK
   curve = [uniform, *map(rollout_study.budget_arm, recipe.budgets)]
   most = rollout_study.budget_arm(recipe.budgets[-1])
@@ -151,6 +147,7 @@ def claims(
   for arm in found.runs:
     made += [
       results.claim_over(f"{arm}_effective_ratio", effective[arm]),
+      results.claim_over(f"{arm}_effective_prompts", prompts[arm]),
       results.claim_over(f"{arm}_success", final[arm]),
       results.claim_over(f"{arm}_held_out_success", unseen[arm]),
       results.claim_over(f"{arm}_unsolved", unsolved[arm]),
@@ -169,6 +166,14 @@ def _final(found, name, last) -> dict[str, np.ndarray]:
   """Success at the end of each seed's run, by arm."""
   return {
     arm: np.array([run.final(name, last) for run in runs])
+    for arm, runs in found.runs.items()
+  }
+
+
+def _mean_step(found, name) -> dict[str, np.ndarray]:
+  """Mean of a figure over the steps of each seed's run, by arm."""
+  return {
+    arm: np.array([run.steps[name].mean() for run in runs])
     for arm, runs in found.runs.items()
   }
 
