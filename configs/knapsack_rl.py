@@ -63,10 +63,10 @@ def get_config(
       arm=_scarce(_arm()),
       strategies=("uniform", "knapsack"),
       budgets=(2.0,),
-      first_seed=30,
+      first_seed=20,
       seeds=3,
-      rates=(3e-4, 6e-4),
-      tuning_steps=96,
+      rates=(4e-4, 8e-4),
+      tuning_steps=48,
       last=1,
     )
   if what != "train":
