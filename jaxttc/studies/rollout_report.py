@@ -81,27 +81,28 @@ def budget_to_match(
 
   Read off the curve of success over the logarithm of the budget, straight
   between the budgets that were run: the least budget at which it reaches what
-  is wanted. Nothing is read beyond its ends.
+  is wanted. Nothing is read beyond the last budget; below the first, what the
+  slope from there says, as far down as the second lies above.
 
   Args:
     budgets: multiples of the rollouts of the arm that is to be matched,
-      ascending from 1.
+      ascending from 1; two or more.
     successes: of uniform groups with each.
     wanted: success that is to be matched.
 
   Returns:
-    Between the first budget, where `wanted` is no better than that, and the
-    last, where no budget reached it.
+    At most the last budget, which is what it is where none reached `wanted`; 1
+    where more rollouts made nothing better and `wanted` is no better either.
   """
   curve = np.maximum.accumulate(np.asarray(successes, float))
-  if wanted <= curve[0]:
-    return float(budgets[0])
   if wanted > curve[-1]:
     return float(budgets[-1])
-  after = int(np.argmax(curve >= wanted))
+  if wanted <= curve[0] == curve[1]:
+    return float(budgets[0])
+  after = max(int(np.argmax(curve >= wanted)), 1)
   share = (wanted - curve[after - 1]) / (curve[after] - curve[after - 1])
   low, high = np.log(budgets[after - 1]), np.log(budgets[after])
-  return float(np.exp(low + share * (high - low)))
+  return float(np.exp(low + max(share, -1.0) * (high - low)))
 
 
 def claims(
@@ -118,12 +119,8 @@ def claims(
   final = _final(found, "train_success", recipe.last)
   unseen = _final(found, "held_out_success", recipe.last)
   unsolved = _final(found, "train_unsolved", recipe.last)
-  effective = {
-    arm: np.array(
-      [run.steps["effective_gradient_ratio"].mean() for run in runs]
-    )
-    for arm, runs in found.runs.items()
-  }
+  effective = _mean_step(found, "effective_gradient_ratio")
+  prompts = _mean_step(found, "effective_prompt_ratio")
   uniform, ours = rollout_study.UNIFORM, rollout_study.KNAPSACK
   curve = [uniform, *map(rollout_study.budget_arm, recipe.budgets)]
   most = rollout_study.budget_arm(recipe.budgets[-1])
@@ -150,6 +147,7 @@ def claims(
   for arm in found.runs:
     made += [
       results.claim_over(f"{arm}_effective_ratio", effective[arm]),
+      results.claim_over(f"{arm}_effective_prompts", prompts[arm]),
       results.claim_over(f"{arm}_success", final[arm]),
       results.claim_over(f"{arm}_held_out_success", unseen[arm]),
       results.claim_over(f"{arm}_unsolved", unsolved[arm]),
@@ -168,6 +166,14 @@ def _final(found, name, last) -> dict[str, np.ndarray]:
   """Success at the end of each seed's run, by arm."""
   return {
     arm: np.array([run.final(name, last) for run in runs])
+    for arm, runs in found.runs.items()
+  }
+
+
+def _mean_step(found, name) -> dict[str, np.ndarray]:
+  """Mean of a figure over the steps of each seed's run, by arm."""
+  return {
+    arm: np.array([run.steps[name].mean() for run in runs])
     for arm, runs in found.runs.items()
   }
 

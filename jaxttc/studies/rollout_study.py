@@ -38,6 +38,8 @@ class StudyRecipe:
     first_seed: the least of them.
     rates: learning rates to choose from, for each arm.
     tuning_steps: length of the runs that they are chosen by.
+    tuned_on: the success that they are chosen by, "train_success" or
+      "held_out_success".
     last: evaluations at the end of a run whose mean is its final success.
   """
 
@@ -54,6 +56,7 @@ class StudyRecipe:
   first_seed: int = 0
   rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 2e-3)
   tuning_steps: int = 32
+  tuned_on: str = "train_success"
   last: int = 2
 
   def validate(self) -> None:
@@ -74,6 +77,11 @@ class StudyRecipe:
         )
     if not self.rates or not min(self.rates) > 0:
       raise ValueError(f"rates={self.rates}: expected positive numbers")
+    if self.tuned_on not in ("train_success", "held_out_success"):
+      raise ValueError(
+        f"tuned_on={self.tuned_on!r}: expected 'train_success' or "
+        "'held_out_success'"
+      )
     if self.first_seed < 0:
       raise ValueError(f"first_seed must be 0 or more, got {self.first_seed}")
     train = self.arm.train
@@ -135,7 +143,7 @@ class Found(NamedTuple):
     start: success of the policy that all began with, one a seed, by set of
       problems: a seed has problems of its own.
     rates: the learning rate chosen, by arm.
-    tuning: final success on the training problems of each rate, by arm.
+    tuning: final success of each rate, by arm.
     runs: by arm, one a seed.
   """
 
@@ -165,7 +173,7 @@ def run(recipe: StudyRecipe, workdir: str) -> Found:
       steps = recipe.tuning_steps
       tried = _variant(recipe, start, name, _TUNING_SEED, rate, steps)
       logged = _trained(tried, folder / f"rate-{name}-{rate:g}")
-      tuning[name][rate] = logged.final("train_success", recipe.last)
+      tuning[name][rate] = logged.final(recipe.tuned_on, recipe.last)
   rates = {name: max(got, key=lambda r: got[r]) for name, got in tuning.items()}
   runs: dict[str, list[Run]] = {name: [] for name in recipe.arms()}
   # Seed by seed, so that a study cut short has all arms of some seeds.

@@ -121,13 +121,16 @@ def found():
     ((0.5, 0.7, 0.8), 0.7, 2.0),
     ((0.5, 0.7, 0.8), 0.75, 8**0.5),
     ((0.5, 0.7, 0.8), 0.9, 4.0),
-    ((0.5, 0.7, 0.8), 0.4, 1.0),
+    ((0.5, 0.7, 0.8), 0.5, 1.0),
+    ((0.5, 0.7, 0.8), 0.4, 2**-0.5),
+    ((0.5, 0.7, 0.8), 0.1, 0.5),
     # A dip is noise: what a smaller budget reached is reached.
     ((0.5, 0.7, 0.6), 0.7, 2.0),
     ((0.5, 0.4, 0.6), 0.5, 1.0),
     ((0.5, 0.4, 0.6), 0.55, 8**0.5),
     # More rollouts bring nothing, so no budget matches.
     ((0.5, 0.5, 0.5), 0.6, 4.0),
+    ((0.5, 0.5, 0.5), 0.3, 1.0),
   ],
 )
 def test_budget_to_match_is_read_off_the_curve(successes, wanted, times):
@@ -233,6 +236,7 @@ def test_a_study_goes_on_where_it_was(tmp_path, monkeypatch):
     ({"budgets": (3.0,)}, "at most arm.rollouts.n_max=8"),
     ({"strategies": ("uniform", "knapsak")}, "did you mean 'knapsack'"),
     ({"rates": ()}, "rates"),
+    ({"tuned_on": "success"}, "tuned_on='success'"),
     ({"seeds": 0}, "seeds must be at least 1"),
     ({"last": 3}, "last=3"),
   ],
