@@ -4,7 +4,7 @@
     python scripts/study_planted.py --config=configs/verifier_based_lm.py \
       --workdir=runs/verifier_based_lm --out=docs/results/verifier_based_lm
 
-A small model of modular arithmetic, stopped early; about 25 minutes on one CPU
+A small model of modular arithmetic, stopped early; 15 to 25 minutes on one CPU
 core. Any field can be overridden, for example --config.seeds=5.
 """
 
