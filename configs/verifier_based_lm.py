@@ -4,21 +4,21 @@
     python scripts/study_planted.py --config=configs/verifier_based_lm.py \
       --workdir=runs/verifier_based_lm --out=docs/results/verifier_based_lm
 
-A small model of modular arithmetic, stopped early; about 25 minutes on one CPU
+A small model of modular arithmetic, stopped early; 15 to 25 minutes on one CPU
 core. Any field can be overridden, for example --config.seeds=5.
 """
 
 from jaxttc.models import config as config_lib
-from jaxttc.studies import verifier_language_study
+from jaxttc.studies import verifier_language_recipe
 from jaxttc.tasks import modular_mix, prompt_sets
 from jaxttc.training import loop, recipes
 
 _CLONING = (1e-4, 3e-4, 1e-3)
 
 
-def get_config() -> verifier_language_study.LanguageVerifierRecipe:
+def get_config() -> verifier_language_recipe.LanguageVerifierRecipe:
   """The study."""
-  return verifier_language_study.LanguageVerifierRecipe(
+  return verifier_language_recipe.LanguageVerifierRecipe(
     base=recipes.LanguageModelRecipe(
       model=config_lib.TransformerConfig(
         vocab_size=704,

@@ -15,6 +15,7 @@ from jaxttc import script, simulation
 from jaxttc.studies import (
   planted_report,
   planted_study,
+  verifier_language_recipe,
   verifier_language_report,
   verifier_language_study,
 )
@@ -22,11 +23,11 @@ from jaxttc.studies import (
 
 def study(
   recipe: planted_study.StudyRecipe
-  | verifier_language_study.LanguageVerifierRecipe,
+  | verifier_language_recipe.LanguageVerifierRecipe,
   workdir: str,
 ) -> simulation.Study:
   """Runs or resumes the study."""
-  if isinstance(recipe, verifier_language_study.LanguageVerifierRecipe):
+  if isinstance(recipe, verifier_language_recipe.LanguageVerifierRecipe):
     found = verifier_language_study.run(recipe, workdir, print)
     return verifier_language_report.study(recipe, found)
   return planted_report.study(recipe, planted_study.run(recipe, workdir))

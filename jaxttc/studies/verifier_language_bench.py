@@ -6,12 +6,8 @@ all that differs between its methods. Verifier-based training fits a verifier to
 n traces of the base labelled right or wrong (`training.outcome_verifier`), and
 never asks the checker again: it clones what the verifier weighs up within a
 chi-square ball, or goes on by policy gradient on the verifier's rewards.
-
-The reward of a trace is the bi-level one: what is left of the horizon when it
-ends, in tokens, if it is right; else 0.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -22,10 +18,10 @@ import numpy as np
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import rollouts
 from jaxttc.models import transformer
+from jaxttc.studies import verifier_language_traces as traces_lib
 from jaxttc.tasks import problems as problems_lib
 from jaxttc.tasks import prompt_sets
 from jaxttc.training import (
-  chi2_ball,
   group_advantages,
   language_model,
   loop,
@@ -36,36 +32,6 @@ from jaxttc.training import (
   rollout_batches,
   short_runs,
 )
-
-
-class Traces(NamedTuple):
-  """Solutions of P problems, S of each; rank by rank, not problem by problem.
-
-  Row r * P + p is the r-th solution of problem p.
-
-  Attributes:
-    prompts: the problems.
-    rows: `rollouts.Sequences` of P * S rows.
-    length: i32[S, P], sampled tokens.
-    right: f32[S, P], 1 for a right answer, in time; else 0.
-    answers: S lists of the P answers as they were written; None for none,
-      or for one that was cut.
-  """
-
-  prompts: prompt_sets.PromptSet
-  rows: rollouts.Sequences
-  length: Int[np.ndarray, "s p"]
-  right: Float[np.ndarray, "s p"]
-  answers: list[list[str | None]]
-
-  def rewards(self, horizon: int) -> Float[np.ndarray, "s p"]:
-    """Bi-level rewards, in tokens."""
-    return self.right * (horizon + 1 - self.length)
-
-  def take(self, rank: Any, problem: Any) -> rollouts.Sequences:
-    """Rows of some solutions."""
-    at = np.asarray(rank) * self.right.shape[1] + np.asarray(problem)
-    return jax.tree.map(lambda x: x[at], self.rows)
 
 
 class RolloutPlan(NamedTuple):
@@ -117,7 +83,7 @@ class Bench:
 
   def sample(
     self, params: Any, prompts: prompt_sets.PromptSet, samples: int, seed: int
-  ) -> Traces:
+  ) -> traces_lib.Traces:
     """Solutions of a policy; the same seed draws with the same keys."""
     count = len(prompts.problems)
     table = rollouts.Prompts(
@@ -139,17 +105,28 @@ class Bench:
       lengths.append(np.asarray(drawn.length))
       found.append(rollouts.sequences(table, drawn))
     rows = jax.tree.map(lambda *x: np.concatenate(x), *found)
-    return Traces(prompts, rows, np.stack(lengths), np.stack(right), answers)
+    return traces_lib.Traces(
+      prompts, rows, np.stack(lengths), np.stack(right), answers
+    )
 
   def clone(self, rows, most: int, batch: int, epochs: int, rate, seed) -> Any:
     """Supervised finetuning of the base on rows, at most `most` of them."""
     return self._fit(
-      self.clone_loss, self.policy.params, _packed(rows), most, batch, epochs,
-      rate, seed,
-    )  # fmt: skip
+      self.clone_loss,
+      self.policy.params,
+      _packed(rows),
+      most,
+      batch,
+      epochs,
+      rate,
+      seed,
+    )
 
   def features(
-    self, traces: Traces, problems: int | None = None, ranks: int | None = None
+    self,
+    traces: traces_lib.Traces,
+    problems: int | None = None,
+    ranks: int | None = None,
   ) -> Float[np.ndarray, "s p f"]:
     """What a verifier reads of the first solutions of the first problems."""
     most, count = traces.right.shape
@@ -164,7 +141,7 @@ class Bench:
   def chances(
     self,
     verifier: outcome_verifier.Verifier,
-    traces: Traces,
+    traces: traces_lib.Traces,
     pessimism: float,
     problems: int | None = None,
   ) -> Float[np.ndarray, "s p"]:
@@ -201,21 +178,29 @@ class Bench:
         order = np.resize(rng.permutation(count), a_pass * plan.tasks)
       ids = order[place * plan.tasks : (place + 1) * plan.tasks]
       params, state, tokens = self._step(
-        params, state, verifier,
+        params,
+        state,
+        verifier,
         rollouts.Prompts(prompts.tokens[ids], prompts.length[ids]),
         jax.random.fold_in(jax.random.key(seed), step),
         rate * short_runs.pace(step, plan.passes * a_pass),
-        group=plan.group, pessimism=pessimism,
-      )  # fmt: skip
+        group=plan.group,
+        pessimism=pessimism,
+      )
       sampled += tokens
     return params, int(sampled)
 
   def _sample(self, params, table, task, key, rank):
     keys = rollouts.row_keys(key, task, jnp.broadcast_to(rank, task.shape))
     return rollouts.sample(
-      self.policy.model, params, table, task, keys, self.policy.stop_rule,
+      self.policy.model,
+      params,
+      table,
+      task,
+      keys,
+      self.policy.stop_rule,
       columns=self.horizon,
-    )  # fmt: skip
+    )
 
   def _answer(self, tokens: Int[np.ndarray, " s"]) -> str | None:
     text = self.policy.tokenizer.decode(tokens[tokens >= 0])
@@ -244,9 +229,14 @@ class Bench:
     task = jnp.repeat(jnp.arange(tasks), group)
     keys = jax.random.split(key, task.size)
     drawn = rollouts.sample(
-      self.policy.model, params, table, task, keys, self.policy.stop_rule,
+      self.policy.model,
+      params,
+      table,
+      task,
+      keys,
+      self.policy.stop_rule,
       columns=self.horizon,
-    )  # fmt: skip
+    )
     rows = rollouts.sequences(table, drawn)
     left = (self.horizon + 1 - drawn.length) * drawn.finished
     rewards = (
@@ -254,64 +244,22 @@ class Bench:
     )
     advantages = group_advantages.group_advantages(rewards, task, tasks)
     grads, _ = policy_gradient.gradients(
-      self.model, policy_losses.PolicyLossConfig(),
-      columns=self.horizon, chunk=task.size,
-    )(params, rollout_batches.RolloutBatch(rows, advantages), key)  # fmt: skip
+      self.model,
+      policy_losses.PolicyLossConfig(),
+      columns=self.horizon,
+      chunk=task.size,
+    )(params, rollout_batches.RolloutBatch(rows, advantages), key)
     params, state = short_runs.descend(params, state, grads, rate)
     return params, state, drawn.length.sum()
-
-
-def first_right(
-  traces: Traces, problems: int, wanted: int
-) -> tuple[Int[np.ndarray, "2 n"], int]:
-  """The first right solutions of some problems, and what finding them took.
-
-  Args:
-    traces: of the base.
-    problems: how many are looked at, from the first.
-    wanted: solutions, n.
-
-  Returns:
-    (rank, problem) of each, and how many solutions were checked.
-
-  Raises:
-    ValueError: if there are fewer right ones.
-  """
-  found = np.argwhere(traces.right[:, :problems] > 0)[:wanted]
-  if len(found) < wanted:
-    raise ValueError(
-      f"only {len(found)} of {traces.right.shape[0] * problems} solutions are "
-      f"right, {wanted} are to be cloned; raise drawn, or train the base longer"
-    )
-  rank, problem = found[-1]
-  return found.T, int(rank * problems + problem + 1)
-
-
-def tilted(
-  rewards: Float[np.ndarray, "s p"], kappa: float, seed: int
-) -> Int[np.ndarray, " p"]:
-  """One solution a problem, drawn from the best policy of its ball.
-
-  Args:
-    rewards: of the base's solutions, true or expected ones.
-    kappa: radius of the chi-square ball around the base.
-    seed: of the draws.
-  """
-  chances = np.asarray(_weights(jnp.asarray(rewards.T, jnp.float32), kappa))
-  below = np.cumsum(chances / chances.sum(1, keepdims=True), axis=1)
-  drawn = np.random.default_rng(seed).random((len(chances), 1))
-  return (below < drawn).sum(1).clip(max=len(rewards) - 1)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _weights(rewards, kappa):
-  return jax.vmap(lambda row: chi2_ball.chi2_tilt(row, kappa).weights)(rewards)
 
 
 def _packed(rows: rollouts.Sequences) -> packing.Packed:
   """Rows of one example each, whose sampled tokens are targets."""
   return packing.Packed(
-    rows.tokens, rows.segments, rows.positions, rows.targets,
+    rows.tokens,
+    rows.segments,
+    rows.positions,
+    rows.targets,
     np.asarray(rows.mask, np.float32),
     np.full(rows.tokens.shape, -1, np.float32),
-  )  # fmt: skip
+  )

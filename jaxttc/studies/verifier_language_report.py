@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxttc import page, results, simulation
 from jaxttc.evaluation import heterogeneity
+from jaxttc.studies import verifier_language_recipe as recipe_lib
 from jaxttc.studies import verifier_language_study as study_lib
 
 # matplotlib is optional, so its types cannot be named at import time.
@@ -41,7 +42,7 @@ class Table:
   """Figures of all runs, by what they are of."""
 
   def __init__(
-    self, recipe: study_lib.LanguageVerifierRecipe, found: study_lib.Found
+    self, recipe: recipe_lib.LanguageVerifierRecipe, found: study_lib.Found
   ):
     """Takes a study and all its runs."""
     self.recipe, self.found = recipe, found
@@ -103,7 +104,7 @@ class Table:
 
 
 def study(
-  recipe: study_lib.LanguageVerifierRecipe, found: study_lib.Found
+  recipe: recipe_lib.LanguageVerifierRecipe, found: study_lib.Found
 ) -> simulation.Study:
   """Figures, claims and picture of all runs."""
   table = Table(recipe, found)
@@ -177,7 +178,9 @@ def claims(table: Table, said) -> list[results.Claim]:
     made += [
       over(
         f"{family}_best_of_{n}_points_over_clone_vote_{at}",
-        (best - clone)[:, -1], 0.0, ">",
+        (best - clone)[:, -1],
+        0.0,
+        ">",
       ),
       over(
         f"{family}_best_of_{n}_points_over_clone_vote_slope",
@@ -185,7 +188,9 @@ def claims(table: Table, said) -> list[results.Claim]:
       ),
       over(
         f"{family}_weighted_vote_points_over_vote_{at}",
-        (weighed - vote)[:, -1], 0.0, ">",
+        (weighed - vote)[:, -1],
+        0.0,
+        ">",
       ),
       over(f"{family}_verifier_auc_{at}", table.judged("auc", family)[:, -1]),
       over(
@@ -193,13 +198,14 @@ def claims(table: Table, said) -> list[results.Claim]:
         table.judged("error", family)[:, -1],
       ),
       _measured(
-        f"sigma_over_horizon_{family}", said[family][-1].sigma,
+        f"sigma_over_horizon_{family}",
+        said[family][-1].sigma,
         table.longest * table.recipe.tokens_a_step,
       ),
       _measured(
         f"anti_concentration_{family}", said[family][-1].concentration, 1
       ),
-    ]  # fmt: skip
+    ]
   fewest = table.over_traces("policy_gradient") - table.over_traces(FREE)
   made.append(
     over(f"gap_with_{table.recipe.ratios[0]}_traces_a_step_{at}", fewest[:, 0])
@@ -223,13 +229,18 @@ def draw(table: Table, said, path: str | os.PathLike[str]) -> None:
     figure = page.figure(7.2)
     panels = figure.subplots(2, 2)
     gaps, traces, taken, base = panels.ravel()
-    for method in study_lib.VERIFIED:
+    for method in recipe_lib.VERIFIED:
       for family, line in zip(table.families, ("-", "--", ":"), strict=False):
         label, colour, marker = _LOOKS[method]
         _curve(
-          gaps, table.steps, table.gap(method, family), f"{label}, {family}",
-          colour, marker, line,
-        )  # fmt: skip
+          gaps,
+          table.steps,
+          table.gap(method, family),
+          f"{label}, {family}",
+          colour,
+          marker,
+          line,
+        )
     gaps.axhline(0, color="#666666", lw=0.8)
     _dress(gaps, table.steps, "steps of a problem", "gap, tokens of reward")
     gaps.set_title("Over cloning n right traces")
@@ -249,9 +260,11 @@ def draw(table: Table, said, path: str | os.PathLike[str]) -> None:
       sigma = [row.sigma.value for row in rows] / horizon
       base.plot(table.steps, sigma, "o-", ms=4, color=colour, label=family)
       base.plot(
-        table.steps, [row.concentration.value for row in rows], "--",
+        table.steps,
+        [row.concentration.value for row in rows],
+        "--",
         color=colour,
-      )  # fmt: skip
+      )
     base.plot([], [], color="#222222", label="heterogeneity over H")
     base.plot([], [], "--", color="#222222", label="anti-concentration c")
     _dress(base, table.steps, "steps of a problem", "")
@@ -265,8 +278,10 @@ def draw(table: Table, said, path: str | os.PathLike[str]) -> None:
     figure.suptitle(
       f"A learned verifier on a language model, n = {recipe.ratio} a step "
       f"(mean and range of {recipe.seeds} seeds)",
-      x=0.01, ha="left", fontsize=11,
-    )  # fmt: skip
+      x=0.01,
+      ha="left",
+      fontsize=11,
+    )
     page.save(figure, path)
 
 

@@ -11,8 +11,10 @@ from configs import verifier_based_lm
 from jaxttc import results, simulation
 from jaxttc.studies import (
   verifier_language_bench,
+  verifier_language_recipe,
   verifier_language_report,
   verifier_language_study,
+  verifier_language_traces,
 )
 from jaxttc.tasks import prompt_sets
 from jaxttc.training import recipes
@@ -38,7 +40,7 @@ def recipe(**changes):
     "drawn": 4,
     "batch": 4,
     "epochs": 1,
-    "rates": {name: (1e-3,) for name in verifier_language_study.METHODS},
+    "rates": {name: (1e-3,) for name in verifier_language_recipe.METHODS},
     "ridges": (1.0,),
     "members": 2,
     "rollouts": (4, 2, 1),
@@ -78,12 +80,12 @@ def graded(monkeypatch):
 def test_every_method_trains_at_a_point(tmp_path, graded):
   made = recipe()
   runs = verifier_language_study._Runs(made, tmp_path)
-  rates = {name: 1e-3 for name in verifier_language_study.METHODS}
+  rates = {name: 1e-3 for name in verifier_language_recipe.METHODS}
   rates["verifier"] = 1.0
   run = runs.kept("run", ("heterogeneous", 2, 4), 0, rates)
   assert run["traces"] == 8 and run["horizon"] == 8
   methods = run["methods"]
-  assert set(methods) == {"base", *verifier_language_study.METHODS}
+  assert set(methods) == {"base", *verifier_language_recipe.METHODS}
   assert methods["clone_solved"]["labels"] >= 8
   for name in ("clone_charged", "reweight", "policy_gradient"):
     assert methods[name]["labels"] == 8
@@ -110,24 +112,31 @@ def _found(monkeypatch, tmp_path, made):
     family, steps, ratio = point
     trained.append((point, seed))
     methods = {"base": 10.0}
-    for i, name in enumerate(verifier_language_study.METHODS):
+    for i, name in enumerate(verifier_language_recipe.METHODS):
       hetero = 1.0 if family == "heterogeneous" else 0.25
       methods[name] = 10 + hetero * i * steps + 0.01 * seed + rates[name]
     rng = np.random.default_rng(seed)
     return {
-      "family": family, "steps": steps, "ratio": ratio, "seed": seed,
-      "horizon": 4 * steps, "traces": ratio * steps,
+      "family": family,
+      "steps": steps,
+      "ratio": ratio,
+      "seed": seed,
+      "horizon": 4 * steps,
+      "traces": ratio * steps,
       "base_rewards": rng.integers(0, 4, (6, 8)).astype(float).tolist(),
       "methods": {
         name: {"reward": value, "accuracy": value / 100, "tokens": 5.0}
         for name, value in methods.items()
       },
-      "clone_vote": 0.5, "verifier": {"auc": 0.9, "brier": 0.1, "error": 0.05},
+      "clone_vote": 0.5,
+      "verifier": {"auc": 0.9, "brier": 0.1, "error": 0.05},
       "selected": {
-        "vote": 0.4, "best_of_n": 0.5 + 0.05 * steps, "weighted_vote": 0.45,
+        "vote": 0.4,
+        "best_of_n": 0.5 + 0.05 * steps,
+        "weighted_vote": 0.45,
         "any": 1.0,
       },
-    }  # fmt: skip
+    }
 
   def tuned(self, point, seed, rates, name):
     trained.append((name, point))
@@ -142,7 +151,7 @@ def test_rates_order_resumption_and_report(tmp_path, monkeypatch):
   rates = verifier_based_lm.get_config().rates
   made = recipe(rates=rates, ridges=(0.3, 3.0, 30.0))
   found, trained = _found(monkeypatch, tmp_path, made)
-  chosen = {found.rates[name] for name in verifier_language_study.CLONES}
+  chosen = {found.rates[name] for name in verifier_language_recipe.CLONES}
   assert chosen == {3e-4}
   assert found.rates["verifier"] == 0.3
   assert len(trained) == 6 * 3 + 5 * made.seeds
@@ -181,7 +190,7 @@ def test_a_base_that_is_never_right_has_nothing_to_clone(tmp_path):
 
 
 def _traces(right, length, answers):
-  return verifier_language_bench.Traces(
+  return verifier_language_traces.Traces(
     None, None, np.array(length), np.array(right, float), answers
   )
 
@@ -189,11 +198,11 @@ def _traces(right, length, answers):
 def test_right_solutions_are_found_rank_by_rank():
   right = [[1, 0, 0, 1], [0, 1, 0, 1]]
   traces = _traces(right, np.ones((2, 4), int), [])
-  found, checked = verifier_language_bench.first_right(traces, 3, 2)
+  found, checked = verifier_language_traces.first_right(traces, 3, 2)
   np.testing.assert_array_equal(found, [[0, 1], [0, 1]])
   assert checked == 3 + 2
   with pytest.raises(ValueError, match="only 2 of 6 solutions are right, 3"):
-    verifier_language_bench.first_right(traces, 3, 3)
+    verifier_language_traces.first_right(traces, 3, 3)
 
 
 def test_one_answer_out_of_many():
@@ -201,21 +210,24 @@ def test_one_answer_out_of_many():
   answers = [["4", "1"], ["5", "1"], ["5", "2"]]
   traces = _traces(right, np.ones((3, 2), int), answers)
   chance = np.array([[0.9, 0.1], [0.3, 0.2], [0.4, 0.9]])
-  found = verifier_language_study._accuracy(traces, chance)
+  found = verifier_language_traces.accuracy(traces, chance)
   assert found == {
-    "vote": 0.0, "best_of_n": 1.0, "weighted_vote": 1.0, "any": 1.0
-  }  # fmt: skip
+    "vote": 0.0,
+    "best_of_n": 1.0,
+    "weighted_vote": 1.0,
+    "any": 1.0,
+  }
   nobody = _traces(np.zeros((3, 2)), np.ones((3, 2), int), [[None] * 2] * 3)
-  silent = verifier_language_study._accuracy(nobody, chance)
+  silent = verifier_language_traces.accuracy(nobody, chance)
   assert silent["vote"] == silent["weighted_vote"] == 0
 
 
 def test_draws_of_the_ball_follow_its_weights():
   """Radius S - 1 allows all weight on the best; radius 0 none at all."""
   rewards = np.tile(np.array([[0.0], [2.0], [5.0], [1.0]]), (1, 400))
-  best = verifier_language_bench.tilted(rewards, 3.0, 0)
+  best = verifier_language_traces.tilted(rewards, 3.0, 0)
   assert (best == 2).all()
-  same = verifier_language_bench.tilted(rewards, 0.0, 0)
+  same = verifier_language_traces.tilted(rewards, 0.0, 0)
   np.testing.assert_allclose(np.bincount(same) / 400, 0.25, atol=0.07)
 
 

@@ -98,10 +98,14 @@ def test_features_are_those_of_the_model_that_sampled():
   )
   task = jnp.array([0, 1, 1])
   drawn = rollouts.sample(
-    policy.model, policy.params, prompts, task,
+    policy.model,
+    policy.params,
+    prompts,
+    task,
     rollouts.row_keys(jax.random.key(0), task, jnp.arange(3)),
-    policy.stop_rule, columns=6,
-  )  # fmt: skip
+    policy.stop_rule,
+    columns=6,
+  )
   rows = rollouts.sequences(prompts, drawn)
   model = transformer.Transformer(policy.config)
   found = outcome_verifier.features(model, policy.params, rows)
