@@ -63,13 +63,13 @@ def get_config(
   return slimming_study.StudyRecipe(
     recipe=recipe,
     hypernetworks=(
-      ("norms", 0.5, None, "linear"),
-      ("ray", 0.5, None, "linear"),
+      ("norms", 0.5, 1e-2, "linear"),
+      ("ray", 0.5, 1e-2, "linear"),
     ),
+    branching=(0.5,),
     # Textures are learned after some hundred steps on a plateau, which random
-    # preferences make longer than the training.
+    # preferences make longer than the training. Tried on seeds 100 and 1000.
     rivals_training=slimming_cells.RivalTraining(share=0.1, alike=0.5),
-    rates=(3e-3, 1e-2),
     ablations=False,
     separate=False,
     ray_step=1 / 4,
