@@ -68,7 +68,7 @@ def get_config(
     ),
     branching=(0.5,),
     # Textures are learned after some hundred steps on a plateau, which random
-    # preferences make longer than the training. Tried on seeds 100 and 1000.
+    # preferences make longer than the training. This does not help every seed.
     rivals_training=slimming_cells.RivalTraining(share=0.1, alike=0.5),
     ablations=False,
     separate=False,
