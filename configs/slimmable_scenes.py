@@ -14,7 +14,7 @@ the first command trains a dilated ResNet with atrous decoders, in little.
 
 import dataclasses
 
-from jaxttc.studies import slimming_cells, slimming_study
+from jaxttc.studies import slimming_study
 from jaxttc.training import loop, multitask_recipes, slimmable
 
 
@@ -63,13 +63,11 @@ def get_config(
   return slimming_study.StudyRecipe(
     recipe=recipe,
     hypernetworks=(
-      ("norms", 0.5, None, "linear"),
-      ("ray", 0.5, None, "linear"),
+      ("norms", 0.5, 1e-2, "linear"),
+      ("ray", 0.5, 1e-3, "linear"),
+      ("ray", 0.5, 3e-3, "linear"),
     ),
-    # Textures are learned after some hundred steps on a plateau, which random
-    # preferences make longer than the training.
-    rivals_training=slimming_cells.RivalTraining(share=0.1, alike=0.5),
-    rates=(3e-3, 1e-2),
+    branching=(0.5,),
     ablations=False,
     separate=False,
     ray_step=1 / 4,

@@ -9,9 +9,11 @@ Trains what the study names, a folder a model and seed, then writes figures,
 claims and a picture. Run the same command again after a stop, or a kill, and it
 goes on. Seeds can be trained beside each other: give each its own --only_seed
 (the tuning seed first), then run once without it. --recorded=FILE.json trains
-the rivals anew, and takes our own networks' figures from an earlier run.
+the rivals anew, and takes our own networks' figures from an earlier run; with
+--report_only it takes everything from there.
 """
 
+import functools
 import pathlib
 
 from absl import app, flags, logging
@@ -20,6 +22,7 @@ from jaxttc import arguments, results, script
 from jaxttc.studies import (
   slimming_analysis,
   slimming_report,
+  slimming_study,
   slimming_training,
 )
 
@@ -42,6 +45,61 @@ _RECORDED = flags.DEFINE_string(
   "Train the rivals only, and take the figures of our networks from this "
   "results file of the same study.",
 )
+_REPORT_ONLY = flags.DEFINE_bool(
+  "report_only",
+  False,
+  "Train nothing: write the figures of --recorded again, and those that follow "
+  "from them and that it lacks.",
+)
+
+
+def study(
+  recipe: slimming_study.StudyRecipe, workdir: str
+) -> list[results.Claim] | None:
+  """Does what the flags say; the claims, if any were written.
+
+  Raises:
+    ValueError: in one line, for anything in them that cannot be.
+    FloatingPointError: if a training diverges.
+  """
+  recorded, seed = None, _ONLY_SEED.value
+  if _RECORDED.value is not None:
+    recorded = slimming_report.Recorded(_RECORDED.value, recipe)
+  if _REPORT_ONLY.value:
+    if recorded is None:
+      raise ValueError("--report_only needs --recorded")
+    tuned = recorded.tuning
+    found = {seed: recorded.figures(seed) for seed in recipe.seeds}
+  else:
+    tuning = slimming_training.tune(recipe, workdir)
+    tuned = tuning.describe(recipe)
+    train = functools.partial(
+      slimming_training.train,
+      recipe,
+      workdir=workdir,
+      tuning=tuning,
+      own=recorded is None,
+    )
+    if seed is not None:
+      if seed != recipe.tuning_seed:
+        train(seed)
+      return None
+    found = {}
+    for seed in recipe.seeds:
+      analysis = slimming_analysis.SeedAnalysis(recipe, train(seed))
+      if recorded is None:
+        own = slimming_report.own_figures(recipe, analysis)
+      else:
+        own = recorded.own_figures(seed)
+      found[seed] = slimming_report.seed_figures(recipe, own, analysis)
+  return slimming_report.write(
+    recipe,
+    found,
+    _OUT.value or str(pathlib.Path(workdir) / "study"),
+    results.command_line(),
+    tuning=tuned,
+    recorded=recorded.source if recorded else None,
+  )
 
 
 def main(argv: list[str]) -> None:
@@ -51,42 +109,13 @@ def main(argv: list[str]) -> None:
   if _CONFIG.value is None or _WORKDIR.value is None:
     raise app.UsageError("--config and --workdir are required")
   logging.set_verbosity(logging.WARNING)  # orbax is talkative
-  recipe, workdir = _CONFIG.value, _WORKDIR.value
   try:
-    recorded = None
-    if _RECORDED.value is not None:
-      recorded = slimming_report.Recorded(_RECORDED.value, recipe)
-    tuning = slimming_training.tune(recipe, workdir)
-    own = recorded is None
-    if _ONLY_SEED.value is not None:
-      if _ONLY_SEED.value != recipe.tuning_seed:
-        slimming_training.train(
-          recipe, _ONLY_SEED.value, workdir, tuning, own=own
-        )
-      return
-    found = {}
-    for seed in recipe.seeds:
-      analysis = slimming_analysis.SeedAnalysis(
-        recipe,
-        slimming_training.train(recipe, seed, workdir, tuning, own=own),
-      )
-      ours = (
-        slimming_report.own_figures(recipe, analysis)
-        if recorded is None
-        else recorded.own_figures(seed)
-      )
-      found[seed] = slimming_report.seed_figures(recipe, ours, analysis)
-    out = _OUT.value or str(pathlib.Path(workdir) / "study")
-    claims = slimming_report.write(
-      recipe,
-      found,
-      tuning,
-      out,
-      results.command_line(),
-      recorded=recorded and recorded.source,
-    )
+    claims = study(_CONFIG.value, _WORKDIR.value)
   except (ValueError, FloatingPointError) as error:
     raise SystemExit(f"study_slimming.py: {error}") from None
+  if claims is None:
+    return
+  out = _OUT.value or str(pathlib.Path(_WORKDIR.value) / "study")
   file = f"{pathlib.Path(out).name}.json"
   results.show({file: claims})
   print(f"{out}.json\n{out}.png")

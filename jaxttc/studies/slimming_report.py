@@ -18,7 +18,6 @@ from jaxttc.studies import (
 )
 from jaxttc.studies.slimming_analysis import SeedAnalysis
 from jaxttc.studies.slimming_study import OURS, StudyRecipe
-from jaxttc.studies.slimming_training import Tuning
 
 _BARS = {
   "preference_rank_correlation": 0.85,
@@ -34,9 +33,10 @@ _OTHER_RULES = {"proportional": "proportion", "value": "value"}
 def write(
   recipe: StudyRecipe,
   figures: Mapping[int, Mapping[str, Any]],
-  tuning: Tuning,
   out: str | os.PathLike[str],
   command: str,
+  *,
+  tuning: Mapping[str, Any] | None = None,
   recorded: Mapping[str, Any] | None = None,
 ) -> list[results.Claim]:
   """Writes <out>.json and <out>.png.
@@ -44,9 +44,9 @@ def write(
   Args:
     recipe: the study.
     figures: of each seed, see `seed_figures`.
-    tuning: how the rivals' learning rates were found.
     out: path without its suffix.
     command: that was run.
+    tuning: how the rivals' learning rates were found, if they were tuned.
     recorded: where our networks' figures come from, if this run did not train
       them; see `Recorded.source`.
 
@@ -58,15 +58,8 @@ def write(
   data: dict[str, Any] = {"recipe": recipe.recipe.describe()}
   if recorded:
     data["recorded"] = dict(recorded)
-  if tuning.chosen:
-    data["tuning"] = {
-      "seed": recipe.tuning_seed,
-      "volumes": {
-        name: {f"{rate:g}": volume for rate, volume in tried.items()}
-        for name, tried in tuning.volumes.items()
-      },
-      "chosen": tuning.chosen,
-    }
+  if tuning:
+    data["tuning"] = dict(tuning)
   results.write(
     path.with_suffix(".json"),
     command=command,
@@ -88,6 +81,7 @@ class Recorded:
 
   Attributes:
     source: the command and the environment of the run that trained ours.
+    tuning: how rivals were tuned then; None if they were not.
   """
 
   def __init__(self, path: str | os.PathLike[str], recipe: StudyRecipe):
@@ -108,6 +102,8 @@ class Recorded:
     missing = [s for s in recipe.seeds if str(s) not in data["seeds"]]
     if missing:
       raise ValueError(f"{path}: holds no figures of seed {missing[0]}")
+    self._recipe = recipe
+    self.tuning = data.get("tuning")
     self._seeds = {seed: data["seeds"][str(seed)] for seed in recipe.seeds}
     points = len(recipe.rays()) * len(slimming_study.feasible(recipe))
     for seed, found in self._seeds.items():
@@ -121,10 +117,21 @@ class Recorded:
       "environment": file.environment,
     }
 
+  def figures(self, seed: int) -> dict[str, Any]:
+    """What was found then, rivals included, and ranges, which may be new."""
+    found = self._seeds[seed]
+    planned = np.asarray(found["planned"]["scores"])
+    models = found["models_without_widths"]
+    return found | {
+      "figures": found["figures"] | _ranges(self._recipe, planned),
+      "uniform": _arrays(found["uniform"]),
+      "planned": _arrays(found["planned"]),
+      "models_without_widths": {k: _arrays(v) for k, v in models.items()},
+    }
+
   def own_figures(self, seed: int) -> dict[str, Any]:
     """What `own_figures` found then."""
-    found = self._seeds[seed]
-    points = lambda p: {k: np.asarray(v) for k, v in p.items()}  # noqa: E731
+    found = self.figures(seed)
     own = lambda part: {  # noqa: E731
       k: v for k, v in found[part].items() if _is_own(k)
     }
@@ -133,11 +140,7 @@ class Recorded:
         k: v for k, v in found["figures"].items() if not _is_rivals(k)
       },
       "hypervolumes": own("hypervolumes"),
-      "uniform": points(found["uniform"]),
-      "planned": points(found["planned"]),
-      "models_without_widths": {
-        k: points(v) for k, v in own("models_without_widths").items()
-      },
+      "models_without_widths": own("models_without_widths"),
     }
 
 
@@ -314,6 +317,10 @@ def _ratio(ours: float, other: float, name: str) -> float:
       f"the hypervolume of {name} is zero: a task scores nothing; train longer"
     )
   return ours / other
+
+
+def _arrays(points: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  return {name: np.asarray(values) for name, values in points.items()}
 
 
 def _points(points: slimming_analysis.Points) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 
 import dataclasses
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,20 @@ class Tuning(NamedTuple):
 
   volumes: dict[str, dict[float, float]]
   chosen: dict[str, float]
+
+  def describe(self, recipe: StudyRecipe) -> dict[str, Any] | None:
+    """JSON-ready; None if nothing was tuned."""
+    if not self.chosen:
+      return None
+    volumes = {
+      name: {f"{rate:g}": volume for rate, volume in tried.items()}
+      for name, tried in self.volumes.items()
+    }
+    return {
+      "seed": recipe.tuning_seed,
+      "volumes": volumes,
+      "chosen": self.chosen,
+    }
 
 
 def tune(recipe: StudyRecipe, workdir: str) -> Tuning:

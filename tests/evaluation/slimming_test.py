@@ -385,7 +385,7 @@ def test_the_script_says_what_it_chose(trained, tmp_path):
 
   small = tmp_path / "small.safetensors"
   preference = "--preference=task_0:2,task_1:1,task_2:1"
-  done = run("--budget=0.5", preference, f"--export={small}", "--batch=4")
+  done = run("--budget=50%", preference, f"--export={small}", "--batch=4")
   assert done.returncode == 0, done.stderr
   for words in ("decoder task_0", "multiply-adds", "ms a batch of 4", "times"):
     assert words in done.stdout
@@ -393,3 +393,6 @@ def test_the_script_says_what_it_chose(trained, tmp_path):
   failed = run("--budget=0.001")
   assert failed.returncode == 1 and "Traceback" not in failed.stderr
   assert "the smallest costs" in failed.stderr.splitlines()[-1]
+  failed = run("--budget=512M", "--unit=bytes")
+  assert failed.returncode == 1 and "Traceback" not in failed.stderr
+  assert "bytes have no suffix 'M'" in failed.stderr.splitlines()[-1]

@@ -213,7 +213,7 @@ def test_the_report_holds_claims_and_draws(recipe, analysis, tmp_path):
   out = tmp_path / "study"
   own = slimming_report.own_figures(recipe, analysis)
   figures = {0: slimming_report.seed_figures(recipe, own, analysis)}
-  claims = slimming_report.write(recipe, figures, _UNTUNED, out, "a command")
+  claims = slimming_report.write(recipe, figures, out, "a command")
   read = results.read(out.with_suffix(".json"))
   assert list(read.claims) == claims
   names = {claim.name for claim in claims if claim.bar is not None}
@@ -244,7 +244,7 @@ def test_rivals_alone_are_trained_beside_recorded_figures(
   whole, again = tmp_path / "whole", tmp_path / "again"
   own = slimming_report.own_figures(recipe, analysis)
   figures = {0: slimming_report.seed_figures(recipe, own, analysis)}
-  claims = slimming_report.write(recipe, figures, _UNTUNED, whole, "first")
+  claims = slimming_report.write(recipe, figures, whole, "first")
   recorded = slimming_report.Recorded(whole.with_suffix(".json"), recipe)
   measured = slimming_training.train(recipe, 0, workdir, _UNTUNED, own=False)
   assert set(measured) == {cell.name for cell in recipe.rivals({})}
@@ -253,11 +253,13 @@ def test_rivals_alone_are_trained_beside_recorded_figures(
     0: slimming_report.seed_figures(recipe, recorded.own_figures(0), rivals)
   }
   found = slimming_report.write(
-    recipe, figures, _UNTUNED, again, "second", recorded.source
+    recipe, figures, again, "second", recorded=recorded.source
   )
   for claim in claims:
     (same,) = (c for c in found if c.name == claim.name)
     assert same.value == pytest.approx(claim.value, abs=1e-4)
+  report = recorded.figures(0)  # without any training
+  assert report["figures"] == {claim.name: claim.value for claim in claims}
   data = results.read(again.with_suffix(".json")).data
   assert data["recorded"]["command"] == "first"
 
@@ -265,7 +267,7 @@ def test_rivals_alone_are_trained_beside_recorded_figures(
 def test_figures_of_another_study_are_not_taken(recipe, analysis, tmp_path):
   own = slimming_report.own_figures(recipe, analysis)
   figures = {0: slimming_report.seed_figures(recipe, own, analysis)}
-  slimming_report.write(recipe, figures, _UNTUNED, tmp_path / "a", "first")
+  slimming_report.write(recipe, figures, tmp_path / "a", "first")
   longer = dataclasses.replace(recipe.recipe, held_out=32)
   for change, message in (
     ({"recipe": longer}, "of another recipe"),
