@@ -4,8 +4,8 @@
     python scripts/study_planted.py --config=configs/verifier_based_lm.py \
       --workdir=runs/verifier_based_lm --out=docs/results/verifier_based_lm
 
-A small model of modular arithmetic, stopped early; 15 to 25 minutes on one CPU
-core. Any field can be overridden, for example --config.seeds=5.
+A small model of modular arithmetic, stopped early; under half an hour on one
+CPU core. Any field can be overridden, for example --config.seeds=5.
 """
 
 from jaxttc.models import config as config_lib
