@@ -27,6 +27,9 @@ _BARS = {
   "planner_over_brute_force": 0.99,
 }
 
+# Figures that should be at most this.
+_CEILINGS = {"rivals_with_a_collapsed_task": 0.0}
+
 _OTHER_RULES = {"proportional": "proportion", "value": "value"}
 
 
@@ -122,8 +125,14 @@ class Recorded:
     found = self._seeds[seed]
     planned = np.asarray(found["planned"]["scores"])
     models = found["models_without_widths"]
+    rivals = [_arrays(v)["scores"] for k, v in models.items() if not _is_own(k)]
+    told = _ranges(self._recipe, planned)
+    if rivals:
+      told["rivals_with_a_collapsed_task"] = collapsed(
+        _arrays(found["uniform"])["scores"], rivals
+      )
     return found | {
-      "figures": found["figures"] | _ranges(self._recipe, planned),
+      "figures": found["figures"] | told,
       "uniform": _arrays(found["uniform"]),
       "planned": _arrays(found["planned"]),
       "models_without_widths": {k: _arrays(v) for k, v in models.items()},
@@ -156,7 +165,8 @@ def claims(figures: Sequence[Mapping[str, Any]]) -> list[results.Claim]:
         float(np.mean(values)),
         low=min(values),
         high=max(values),
-        bar=_BARS.get(name),
+        bar=_CEILINGS.get(name, _BARS.get(name)),
+        comparison="<=" if name in _CEILINGS else ">=",
       )
     )
   return found
@@ -190,12 +200,29 @@ def seed_figures(
       )
     joint = seed.joined(rivals).volume()
     figures["hypervolume_over_all_hypernetworks_together"] = ours / joint
+    figures["rivals_with_a_collapsed_task"] = collapsed(
+      own["uniform"]["scores"], [points[name].scores for name in rivals]
+    )
   return dict(own) | {
     "figures": figures,
     "hypervolumes": own["hypervolumes"] | volumes,
     "models_without_widths": own["models_without_widths"]
     | {name: _points(found) for name, found in points.items()},
   }
+
+
+def collapsed(uniform: np.ndarray, rivals: Sequence[np.ndarray]) -> int:
+  """How many rivals leave a task unlearnt: a ratio to them says nothing.
+
+  A task is unlearnt if no preference brings it to half of what our narrowest
+  network scores.
+
+  Args:
+    uniform: f64[widths, tasks], of our network at all uniform widths.
+    rivals: f64[points, tasks] of each rival.
+  """
+  least = np.asarray(uniform).min(0)
+  return sum(bool((np.max(x, axis=0) < least / 2).any()) for x in rivals)
 
 
 def _ranges(recipe: StudyRecipe, planned: np.ndarray) -> dict[str, float]:
@@ -303,7 +330,7 @@ def _is_own(name: str) -> bool:
 
 
 def _is_rivals(figure: str) -> bool:
-  return "hypernetwork" in figure
+  return "hypernetwork" in figure or "rivals" in figure
 
 
 def _least(control_at: Callable[[float], np.ndarray]) -> float:

@@ -223,8 +223,17 @@ def test_the_report_holds_claims_and_draws(recipe, analysis, tmp_path):
     "hypervolume_over_hypernetwork",
     "configuration_variance_cut",
     "planner_over_brute_force",
+    "rivals_with_a_collapsed_task",
   }
   assert out.with_suffix(".png").stat().st_size > 10_000
+
+
+def test_a_rival_collapsed_if_a_task_never_got_half_as_far_as_ours():
+  """By hand: two tasks, two rivals, preferences that ask for each task."""
+  ours = np.array([[0.4, 0.8], [0.6, 0.9]])
+  trained = np.array([[0.5, 0.1], [0.1, 0.5]])
+  collapsed = np.array([[0.19, 0.8], [0.03, 0.9]])
+  assert slimming_report.collapsed(ours, [trained, collapsed]) == 1
 
 
 def test_ranges_are_those_of_the_weaker_budget(recipe, analysis):
