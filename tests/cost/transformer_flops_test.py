@@ -8,6 +8,7 @@ import pytest
 from jaxttc.cost import jaxpr_flops
 from jaxttc.cost import transformer_flops as tf
 from jaxttc.models import config as config_lib
+from jaxttc.models import key_values, reward_model
 from jaxttc.models import transformer as transformer_lib
 
 # Meta-Llama-3-8B and Llama-3.2-1B: sizes whose parameter counts are published.
@@ -131,10 +132,10 @@ def test_decoding_equals_the_traced_transformer():
   """One token a row over an arena of C slots and a scratch of S columns."""
   groups, rows, slots, columns = 2, 3, 16, 8
   model, params = built(CONFIG)
-  empty = transformer_lib.empty_key_values
+  empty = key_values.empty_key_values
 
   def step(p, tokens):
-    context = transformer_lib.Context(
+    context = key_values.Context(
       arena=empty(CONFIG, (groups,), slots),
       arena_mask=jnp.ones((groups, rows, slots), bool),
       scratch=empty(CONFIG, (groups, rows), columns),
@@ -161,7 +162,7 @@ def test_reward_models_cost_their_heads(reading, tied):
   config = dataclasses.replace(
     CONFIG, reading_layers=reading, tie_embeddings=tied
   )
-  model, params = built(config, transformer_lib.ProcessRewardModel)
+  model, params = built(config, reward_model.ProcessRewardModel)
   mask = jax.ShapeDtypeStruct((1, 1, 5, 5), bool)
   traced = jaxpr_flops.count_flops(
     lambda p, t, m: model.apply({"params": p}, t, t, m)[0].logits,
