@@ -136,7 +136,7 @@ def main(argv: list[str]) -> None:
     run = thinking_solving.solve_to_file if thinks else solving.solve_to_file
     if policy:
       for argument in sys.argv:
-        if argument.startswith("--config.decoder="):
+        if argument.lstrip("-").partition("=")[0] == "config.decoder":
           raise ValueError(f"{argument}: a policy chooses the decoders")
       run = functools.partial(
         policy_solving.solve_to_file, policy=policy, router=_ROUTER.value

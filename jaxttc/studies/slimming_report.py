@@ -215,7 +215,8 @@ def collapsed(uniform: np.ndarray, rivals: Sequence[np.ndarray]) -> int:
   """How many rivals leave a task unlearnt: a ratio to them says nothing.
 
   A task is unlearnt if no preference brings it to half of what our narrowest
-  network scores.
+  network scores. One that stays at chance may be above that, and is not
+  counted.
 
   Args:
     uniform: f64[widths, tasks], of our network at all uniform widths.
