@@ -46,11 +46,11 @@ def load(
     ValueError: if there are fewer than two names, one comes twice or has a
       width that is no number, or as `solving.load_models`.
   """
-  if len(names) < 2 or len(set(names)) < len(names):
+  parsed = [split(name) for name in names]  # all before any is read
+  if len(names) < 2 or len(set(parsed)) < len(parsed):
     raise ValueError(
       f"router: expected different models, at least two, got {list(names)}"
     )
-  parsed = [split(name) for name in names]  # all before any is read
   found, reward = {}, None
   for name, (file, width) in zip(names, parsed, strict=True):
     language, reward_of_this = solving.load_models(
