@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Width x decoder x cap, chosen per problem at equal FLOPs.
+r"""Width x decoder x cap, chosen per problem at equal FLOPs.
 
     python scripts/study_model_arms.py --config=configs/model_arms.py \
       --workdir=runs/model_arms --out=docs/results/model_arms

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model trained on what SCALE wrote with it, beside its own right answers.
+r"""A model trained on what SCALE wrote with it, beside its own right answers.
 
     python scripts/study_traces.py --config=configs/scale_sft.py \
       --workdir=runs/scale_sft --out=docs/results/scale_sft

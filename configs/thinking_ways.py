@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All ways to think within a budget, on the embedded model that thinks.
+r"""All ways to think within a budget, on the embedded model that thinks.
 
 About a minute on one CPU core.
 

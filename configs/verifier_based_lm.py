@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training with and without a learned verifier: a language model.
+r"""Training with and without a learned verifier: a language model.
 
     python scripts/study_planted.py --config=configs/verifier_based_lm.py \
       --workdir=runs/verifier_based_lm --out=docs/results/verifier_based_lm

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fits budget policies to arms of several models or widths, and judges them.
+r"""Fits budget policies to arms of several models or widths, and judges them.
 
     python scripts/study_model_arms.py --config=configs/model_arms.py \
       --workdir=runs/model_arms --out=docs/results/model_arms

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures what training on SCALE's traces is worth.
+r"""Measures what training on SCALE's traces is worth.
 
     python scripts/study_traces.py --config=configs/scale_sft.py \
       --workdir=runs/scale_sft --out=docs/results/scale_sft

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares all ways to think within a budget, as their defaults have them.
+r"""Compares all ways to think within a budget, as their defaults have them.
 
     python scripts/study_ways.py --config=configs/thinking_ways.py \
       --out=docs/results/thinking_ways
