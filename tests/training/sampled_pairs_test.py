@@ -28,7 +28,7 @@ def test_demonstrations_are_right_and_pairs_have_both(tmp_path):
   ]
   path = tmp_path / "pairs.jsonl"
   assert sampled_pairs.write(path, sampled_pairs.pairs(_SOLUTIONS)) == 2
-  assert [row[1:] for row in tuning_rows.pairs(path)] == [
+  assert [tuple(row) for row in tuning_rows.pairs(path)] == [
     ("a\n", ("right", "wrong step")),
     ("d\n", ("right", "no step")),
   ]
