@@ -212,7 +212,7 @@ class CompiledWidths:
     def predict(params, variables, inputs):
       return self._net.apply({"params": params} | variables, inputs, counts)[0]
 
-    with windows.neighbours_together(self._on_cpu):
+    with windows.form_for_cpus(self._on_cpu):
       lowered = jax.jit(predict).lower(self._params, variables, inputs)
     run = lowered.compile()
     # Counting compiles as well, once a network: now, not when a call snaps.

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutions; and how programs for CPUs do those of few channels.
+"""Convolutions; and how programs for CPUs do those of few channels, or many.
 
 XLA's convolutions on CPUs gather a window's inputs, once a place, and multiply
-them with as many columns as there are outputs. Where these are few, gathering
-takes longer than multiplying. So several neighbouring places become one: a
+them with as many columns as there are outputs. Where these are many, products
+can be saved (`winograd`). Where they are few, gathering takes longer than
+multiplying. So several neighbouring places become one: a
 window that covers those of n neighbours, moved n places at a time, has n times
 as many outputs, of which each uses its own part of the window and zeros
 elsewhere. That multiplies (2 + n) / 3 times as much, and gathers (2 + n) / 3n
@@ -19,7 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_WANTED = contextvars.ContextVar("neighbours_together", default=False)
+from jaxttc.models.slimmable import winograd
+
+_WANTED = contextvars.ContextVar("form_for_cpus", default=False)
 _MOST = 4  # neighbours
 # Outputs, of all neighbours, from which on multiplying takes longest: for
 # images with their few channels, and for features.
@@ -28,7 +31,7 @@ _FEW_INPUTS = 8
 
 
 @contextlib.contextmanager
-def neighbours_together(wanted: bool = True) -> Iterator[None]:
+def form_for_cpus(wanted: bool = True) -> Iterator[None]:
   """Within it, convolutions are traced in the form that suits CPUs.
 
   JAX keeps what it has traced of a function: trace a new one.
@@ -62,6 +65,9 @@ def convolve(
   kernel = kernel.astype(values.dtype)
   plain = stride == dilation == groups == 1 and kernel.shape[:2] == (3, 3)
   if plain and _WANTED.get():
+    at_once = winograd.images_at_once(*values.shape, kernel.shape[-1])
+    if at_once:
+      return winograd.convolve(values, kernel, at_once)
     count = neighbours(values.shape[2], *kernel.shape[2:])
     if count > 1:
       return _together(values, kernel, count)

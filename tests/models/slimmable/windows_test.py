@@ -37,7 +37,7 @@ def test_neighbours_together_are_the_convolution(shape, outputs, count):
   values, kernel = _drawn(*shape), _drawn(3, 3, shape[-1], outputs)
   assert windows.neighbours(shape[2], shape[3], outputs) == count
   expected = windows.convolve(values, kernel)
-  with windows.neighbours_together():
+  with windows.form_for_cpus():
     found = windows.convolve(values, kernel)
     text = _traced(values, kernel)
   assert f"window_strides=(1, {count})" in text
@@ -53,15 +53,15 @@ def test_other_windows_stay_as_they_are(size, options):
   inputs = 1 if "groups" in options else 8
   values, kernel = _drawn(1, 8, 8, 8), _drawn(size, size, inputs, 8)
   before = _traced(values, kernel, **options)
-  with windows.neighbours_together():
+  with windows.form_for_cpus():
     assert _traced(values, kernel, **options) == before
 
 
 def test_the_form_is_wanted_within_its_context_only():
   values, kernel = _drawn(1, 4, 4, 8), _drawn(3, 3, 8, 8)
   plain = _traced(values, kernel)
-  with windows.neighbours_together():
+  with windows.form_for_cpus():
     assert _traced(values, kernel) != plain
-    with windows.neighbours_together(False):
+    with windows.form_for_cpus(False):
       assert _traced(values, kernel) == plain
   assert _traced(values, kernel) == plain
