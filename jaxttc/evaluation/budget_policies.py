@@ -29,9 +29,10 @@ from jaxttc.decoders import base as decoders_base
 from jaxttc.evaluation import (
   cost_laws,
   decoder_text,
+  loading,
   looks,
   policy_cascades,
-  solving,
+  solve_recipe,
 )
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.predictors import routing
@@ -109,7 +110,7 @@ class BudgetPolicy:
   success: routing.Head
   share: routing.Head
   style: str
-  sampling: solving.SamplingOptions
+  sampling: solve_recipe.SamplingOptions
   models: Mapping[str, tuple[str, str]]
   origin: str = ""
   laws: cost_laws.CostLaws | None = None
@@ -265,7 +266,7 @@ class BudgetPolicy:
       for what, one, bundle in zip(
         ("language model", "reward model"), fitted, engines[name], strict=True
       ):
-        found = solving.weights_fingerprint(bundle)
+        found = loading.weights_fingerprint(bundle)
         if one and found != one:
           raise ValueError(
             f"policy: fitted for the {what} {one}"
@@ -417,7 +418,7 @@ def _policy(
     success=unpack(about["success"], part("success")),
     share=unpack(about["share"], part("share")),
     style=str(about["style"]),
-    sampling=solving.SamplingOptions(**about["sampling"]),
+    sampling=solve_recipe.SamplingOptions(**about["sampling"]),
     models={
       str(name): (str(language), str(reward))
       for name, (language, reward) in models.items()

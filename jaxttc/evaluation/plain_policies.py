@@ -36,7 +36,7 @@ from jaxttc.evaluation import (
   decoder_text,
   looks,
   served_models,
-  solving,
+  solve_recipe,
 )
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.runtime import search as search_lib
@@ -74,7 +74,7 @@ class PlainPolicy:
   each: budget_lib.Budget
   flops: tuple[float, ...]
   style: str
-  sampling: solving.SamplingOptions
+  sampling: solve_recipe.SamplingOptions
   sure: float = 0.95
   settled: float = 0.8
   tries: int = 8
@@ -222,7 +222,7 @@ def make(
   each: budget_lib.Budget,
   *,
   style: str,
-  sampling: solving.SamplingOptions,
+  sampling: solve_recipe.SamplingOptions,
 ) -> PlainPolicy:
   """The plain policy of some models under a budget.
 

@@ -14,12 +14,12 @@ from jaxttc.allocators import policies
 from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
 from jaxttc.evaluation import (
+  answer_rows,
   budget_policies,
   looks,
   plain_policies,
   problem_sets,
   served_models,
-  solving,
 )
 from jaxttc.runtime import search as search_lib
 from jaxttc.tasks import problems as problems_lib
@@ -66,7 +66,7 @@ def row(work: Work, question: int) -> dict[str, Any]:
   if best is None:
     return _untried(problem) | _routed(work, question)
   tried = work.run.tried[question]
-  row = solving.answer_row(problem, best.outcome.result)
+  row = answer_rows.answer_row(problem, best.outcome.result)
   total = costs.Cost.sum(one.outcome.cost for one in tried)
   row["cost"] = total.as_dict()
   engine = job.engines[job.policy.arms[best.attempt.arm].model]

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 
 from jaxttc.allocators import policies
-from jaxttc.evaluation import policy_rows, served_models, solving
+from jaxttc.evaluation import loading, policy_rows, served_models
 from jaxttc.runtime import compiled
 from jaxttc.runtime import search as search_lib
 
@@ -63,7 +63,7 @@ def _searcher(job: policy_rows.Job, model: str, text: str):
       decoder,
       settings,
       slots=job.batch,
-      shown=solving.shown_prompts(used, problems, prompts),
+      shown=loading.shown_prompts(used, problems, prompts),
     )
     return functools.partial(hosted.solve, decoder, settings=settings)
   longest = max(map(len, search_lib.encode(language, job.prompts, settings)))
@@ -74,7 +74,7 @@ def _searcher(job: policy_rows.Job, model: str, text: str):
     policy=language,
     verifier=reward,
     decoder=decoder,
-    settings=solving.fit_slots(settings, decoder, most),
+    settings=loading.fit_slots(settings, decoder, most),
     batch=job.batch,
     mesh=job.mesh,
   )

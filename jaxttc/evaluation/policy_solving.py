@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Problems and one budget in, answers out: route, plan, decode, verify.
 
-    engine = solving.load_models("arithmetic_lm", "arithmetic_prm")
+    engine = loading.load_models("arithmetic_lm", "arithmetic_prm")
     budget = cost.Budget(generated_tokens=80)
     rows = policy_solving.solve(problems, engine, budget, policy="auto")
 
@@ -41,13 +41,15 @@ from jaxttc.cost import costs
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.evaluation import (
   answer_file,
+  answer_rows,
   budget_policies,
+  loading,
   plain_policies,
   policy_rows,
   policy_searches,
   routed_models,
   served_models,
-  solving,
+  solve_recipe,
 )
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.runtime import search as search_lib
@@ -64,7 +66,7 @@ def solve(
   policy: str | policy_rows.Policy = budget_policies.AUTO,
   per: str = "problem",
   style: str = "free",
-  sampling: solving.SamplingOptions | None = None,
+  sampling: solve_recipe.SamplingOptions | None = None,
   seed: int = 0,
   batch: int = 16,
 ) -> list[dict[str, Any]]:
@@ -72,7 +74,7 @@ def solve(
 
   Args:
     problems: with unique ids.
-    engine: the language model and the reward model, as `solving.load_models`
+    engine: the language model and the reward model, as `loading.load_models`
       returns them, or connected elsewhere (`served_models.Served`); or several
       of these, by the names that the policy's arms call them, the cheapest
       first.
@@ -123,7 +125,7 @@ def solve(
     engines,
     each,
     style=style,
-    sampling=sampling or solving.SamplingOptions(),
+    sampling=sampling or solve_recipe.SamplingOptions(),
   )
   prompts = [problems_lib.prompt(p, policy.style) for p in problems]
   job = policy_rows.Job(
@@ -135,7 +137,7 @@ def solve(
 
 
 def solve_to_file(
-  recipe: solving.SolveRecipe,
+  recipe: solve_recipe.SolveRecipe,
   path: str | os.PathLike[str],
   *,
   policy: str | policy_rows.Policy = budget_policies.AUTO,
@@ -198,7 +200,7 @@ def _written(job, recipe, path, progress, ledger) -> list[dict[str, Any]]:
     if not offset:
       lines.append(header)
     try:
-      rows.extend(solving.bar(written(lines), kept, len(ids), progress))
+      rows.extend(answer_rows.bar(written(lines), kept, len(ids), progress))
     finally:
       if ledger is not None and rows[kept:]:
         ledger.add_cost(
@@ -216,7 +218,7 @@ def resolved(
   each: budget_lib.Budget,
   *,
   style: str,
-  sampling: solving.SamplingOptions,
+  sampling: solve_recipe.SamplingOptions,
 ) -> policy_rows.Policy:
   """The policy that a name means for some models; says when "auto" is plain.
 
@@ -290,7 +292,7 @@ def _prepared(
       f"thinking={recipe.thinking!r} and a budget policy both say how to "
       "decode; give one"
     )
-  each = solving.parsed_budget(recipe.budget)
+  each = solve_recipe.parsed_budget(recipe.budget)
   if isinstance(policy, str):  # an unknown one is told before models are read
     if policy != plain_policies.PLAIN:
       known = budget_policies.load(policy)
@@ -354,7 +356,7 @@ def _check(job: policy_rows.Job) -> None:
     ):
       # Elsewhere a cheaper arm may do; here there is none.
       language, reward = engine
-      solving.check_prompts(
+      loading.check_prompts(
         job.problems,
         job.prompts,
         language,
@@ -365,11 +367,11 @@ def _check(job: policy_rows.Job) -> None:
 
 
 def _header(
-  recipe: solving.SolveRecipe, job: policy_rows.Job
+  recipe: solve_recipe.SolveRecipe, job: policy_rows.Job
 ) -> dict[str, Any]:
   problems = json.loads(json.dumps(dataclasses.asdict(recipe.problems)))
   models = {
-    name: list(map(solving.weights_fingerprint, each))
+    name: list(map(loading.weights_fingerprint, each))
     for name, each in _bundles(job.engines).items()
   }
   one = models.get("", ["", ""])

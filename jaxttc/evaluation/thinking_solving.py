@@ -24,10 +24,12 @@ from jaxttc.cost import costs
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.evaluation import (
   answer_file,
+  answer_rows,
   length_control,
+  loading,
   problem_sets,
   served_models,
-  solving,
+  solve_recipe,
   thinking_text,
 )
 from jaxttc.inference import bundle as bundle_lib
@@ -62,7 +64,7 @@ class Job:
 
 
 def solve_to_file(
-  recipe: solving.SolveRecipe,
+  recipe: solve_recipe.SolveRecipe,
   path: str | os.PathLike[str],
   *,
   progress: bool = True,
@@ -104,7 +106,7 @@ def solve_to_file(
     )
   job = prepare(recipe)
   header = {
-    "recipe": solving.described(recipe),
+    "recipe": solve_recipe.described(recipe),
     "policy": job.policy.weights_fingerprint,
     "predictor": job.way.mark,
   }
@@ -117,7 +119,7 @@ def solve_to_file(
     if not offset:
       lines.append(header)
     try:
-      for row in solving.bar(solved, kept, len(ids), progress):
+      for row in answer_rows.bar(solved, kept, len(ids), progress):
         lines.append(row)
         rows.append(row)
     finally:
@@ -131,7 +133,7 @@ def solve_to_file(
   return rows
 
 
-def prepare(recipe: solving.SolveRecipe) -> Job:
+def prepare(recipe: solve_recipe.SolveRecipe) -> Job:
   """Loads what a recipe names, and refuses what could never run.
 
   Raises:
@@ -148,7 +150,7 @@ def prepare(recipe: solving.SolveRecipe) -> Job:
     recipe.sampling, step_tokens=1, last_tokens=0, slots=0
   ).build()
   limits = budget_lib.Budget.parse(recipe.budget)
-  policy, _ = solving.load_models(
+  policy, _ = loading.load_models(
     recipe.policy,
     "",
     dtype=recipe.dtype,

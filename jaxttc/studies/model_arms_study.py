@@ -21,11 +21,11 @@ from jaxttc.evaluation import (
   arm_tables,
   budget_policies,
   comparing,
+  loading,
   policy_fitting,
   policy_replay,
   routed_models,
   routing_curves,
-  solving,
   statistics,
 )
 from jaxttc.simulation import study as study_lib
@@ -170,7 +170,7 @@ def policy_of(
     style=compare.problems.style,
     sampling=compare.sampling,
     models={
-      name: tuple(map(solving.weights_fingerprint, engines[name]))
+      name: tuple(map(loading.weights_fingerprint, engines[name]))
       for name in recipe.models
       if any(arm.model == name for arm in arms)
     },
@@ -232,7 +232,7 @@ def report(recipe: StudyRecipe, found: Found) -> study_lib.Study:
     "arms": [arm._asdict() for arm in found.policy.arms],
   }
   return study_lib.Study(
-    [recipe.seed], data, claims, lambda path: _draw(data, path)
+    list(found.table.seeds), data, claims, lambda path: _draw(data, path)
   )
 
 

@@ -11,10 +11,12 @@ from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
 from jaxttc.decoders import tree as tree_lib
 from jaxttc.evaluation import (
+  loading,
   plain_policies,
   policy_report,
   policy_solving,
   problem_sets,
+  solve_recipe,
   solving,
 )
 from jaxttc.runtime import search as search_lib
@@ -23,12 +25,12 @@ from jaxttc.testing import fault_server
 _SOURCE = problem_sets.ProblemSource(
   count=8, family="modular", steps=(2, 3), style="terse"
 )
-_SAMPLING = solving.SamplingOptions(step_tokens=8, max_tokens=16)
+_SAMPLING = solve_recipe.SamplingOptions(step_tokens=8, max_tokens=16)
 
 
 @pytest.fixture(scope="module")
 def engine(models):
-  return solving.load_models(
+  return loading.load_models(
     str(models / "policy.safetensors"), str(models / "verifier.safetensors")
   )
 
@@ -168,7 +170,7 @@ def test_models_that_no_policy_knows_get_the_plain_one(
 def test_a_cascade_escalates_what_is_doubtful(models, tmp_path):
   verifier = str(models / "verifier.safetensors")
   nested = str(models / "nested.safetensors")
-  recipe = solving.SolveRecipe(
+  recipe = solve_recipe.SolveRecipe(
     problems=_SOURCE,
     verifier=verifier,
     budget="flops=2M",
@@ -204,14 +206,14 @@ def test_a_served_model_is_asked_plainly(tmp_path):
     "".join(json.dumps(x | {"answer": "1"}) + "\n" for x in lines)
   )
   with fault_server.FaultServer() as server:
-    recipe = solving.SolveRecipe(
+    recipe = solve_recipe.SolveRecipe(
       problems=problem_sets.ProblemSource(path=str(path), count=0),
       policy=server.url,
       verifier=server.url,
       model="tiny",
       verifier_model="tiny",
       budget="generated_tokens=60",
-      sampling=solving.SamplingOptions(step_tokens=12, max_tokens=36),
+      sampling=solve_recipe.SamplingOptions(step_tokens=12, max_tokens=36),
       batch=3,
     )
     rows = policy_solving.solve_to_file(
@@ -238,7 +240,7 @@ def test_what_cannot_be_is_refused(engine, models, tmp_path):
     )
   with pytest.raises(ValueError, match="generated_tokens=0 nothing can"):
     solving.prepare(
-      solving.SolveRecipe(problems=_SOURCE, budget="generated_tokens=0")
+      solve_recipe.SolveRecipe(problems=_SOURCE, budget="generated_tokens=0")
     )
 
 
