@@ -27,6 +27,8 @@ from jaxttc.allocators import policies
 from jaxttc.cost import budget as budget_lib
 from jaxttc.decoders import base as decoders_base
 from jaxttc.evaluation import (
+  arm_text,
+  call_text,
   cost_laws,
   decoder_text,
   loading,
@@ -50,7 +52,8 @@ class Arm(NamedTuple):
   """One way to answer a question.
 
   Attributes:
-    decoder: e.g. "astar(children=4)"; see `decoder_text`.
+    decoder: how, e.g. "astar(children=4)" or "guided(budget=14)"; see
+      `arm_text`.
     cap: generated tokens that it can never exceed.
     model: name of the model that is asked; "" where there is but one.
   """
@@ -67,7 +70,8 @@ class Arm(NamedTuple):
   @property
   def label(self) -> str:
     """A short name, such as "astar, 240"; not unique."""
-    name = f"{decoder_text.parse(self.decoder).name}, {self.cap}"
+    called, _ = call_text.parse(self.decoder, "arm", "astar(children=4)")
+    name = f"{called}, {self.cap}"
     return f"{self.model}: {name}" if self.model else name
 
 
@@ -129,7 +133,7 @@ class BudgetPolicy:
           f"policy: arm {arm.label!r} asks the model {arm.model!r}; known: "
           f"{sorted(self.models)}"
         )
-      decoder_text.cached(arm.decoder)
+      arm_text.check(arm.decoder)
     if self.success is None or self.share is None:
       raise ValueError("policy: its arms have no predictor")
     for name, known in (
@@ -188,6 +192,7 @@ class BudgetPolicy:
     problems: Sequence[problems_lib.Problem],
     fields: Sequence[str],
     decode: policies.Decode,
+    engines: Mapping[str, Any] | None = None,
   ) -> tuple[Predicted, policies.Policy]:
     """What is expected of each arm, and the policy for `policies.Run`.
 
@@ -195,7 +200,9 @@ class BudgetPolicy:
       problems: those to be asked, at least one.
       fields: that the budget limits.
       decode: carries a wave out; its results are `runtime.SearchResult`s.
+      engines: not read; the cascade asks no model.
     """
+    del engines
     caps = self.caps
     predicted = self.predict([problem.text for problem in problems])
 

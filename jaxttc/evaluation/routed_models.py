@@ -16,7 +16,6 @@ import jax
 from jaxttc.evaluation import (
   decoder_text,
   loading,
-  plain_policies,
   served_models,
   solve_recipe,
 )
@@ -29,7 +28,7 @@ def load(
   mesh: jax.sharding.Mesh | None = None,
   dtype: str = "float32",
   attention: str = "auto",
-) -> dict[str, plain_policies.Engine]:
+) -> dict[str, served_models.Engine]:
   """Reads language models that share a reward model.
 
   Args:

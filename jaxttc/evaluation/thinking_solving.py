@@ -7,7 +7,7 @@ problem's tokens depend on its name and the seed, not on its batch.
 """
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import os
@@ -170,7 +170,10 @@ def prepare(recipe: solve_recipe.SolveRecipe) -> Job:
     )
   budget = way.budget or settings.max_tokens
   problems = recipe.problems.load()
-  prompts = _prompts(recipe.problems, problems, policy, way, budget)
+  source = recipe.problems
+  if way.style != "free":
+    source = dataclasses.replace(source, style=way.style)
+  prompts = way_prompts(way, policy, budget, problems, source.prompts)
   job = Job(
     problems=problems,
     prompts=prompts,
@@ -184,10 +187,23 @@ def prepare(recipe: solve_recipe.SolveRecipe) -> Job:
   return job
 
 
-def _prompts(source, problems, policy, way, budget) -> list[list[int]]:
-  if way.style != "free":
-    source = dataclasses.replace(source, style=way.style)
-  asked = problems
+def way_prompts(
+  way: thinking_text.Way,
+  policy: bundle_lib.Bundle,
+  budget: int,
+  problems: Sequence[problems_lib.Problem],
+  put: Callable[[list[problems_lib.Problem]], list[str]],
+) -> list[list[int]]:
+  """Token ids up to where the model thinks, or answers.
+
+  Args:
+    way: how it thinks; its words stand behind the question.
+    policy: the model.
+    budget: tokens of a span, as words tell it.
+    problems: to ask.
+    put: problems -> how they are asked, in the way's style.
+  """
+  asked = list(problems)
   if way.words:
     words = way.words.replace("{budget}", str(budget))
     asked = [
@@ -196,13 +212,30 @@ def _prompts(source, problems, policy, way, budget) -> list[list[int]]:
     ]
   return [
     thinking_span.prompt(policy.tokenizer, text, thinks=way.thinks)
-    for text in source.prompts(asked)
+    for text in put(asked)
   ]
+
+
+def check_room(job: Job) -> None:
+  """Refuses problems that do not fit the model.
+
+  Raises:
+    ValueError: naming the first of them.
+  """
+  think, most = job.way.think, job.policy.config.max_length
+  for problem, prompt in zip(job.problems, job.prompts, strict=True):
+    if len(prompt) + think.limit + think.beside > most:
+      trial = f", trials of {think.beside}" if think.beside else ""
+      raise ValueError(
+        f"problem {problem.id!r}: its prompt of {len(prompt)} tokens{trial} "
+        f"and sampling.max_tokens={think.limit} exceed the model's {most}"
+      )
 
 
 def _check(job: Job, limits: budget_lib.Budget) -> None:
   """Refuses problems that do not fit the model, or might exceed a budget."""
-  think, most = job.way.think, job.policy.config.max_length
+  check_room(job)
+  think = job.way.think
   _, known = local_prices.local_tariff(job.policy, job.hardware, "policy")
   for name in limits.as_dict():
     if name not in known - {"seconds"}:
@@ -212,12 +245,6 @@ def _check(job: Job, limits: budget_lib.Budget) -> None:
       )
   meter = budget_lib.Meter.start(limits)
   for problem, prompt in zip(job.problems, job.prompts, strict=True):
-    if len(prompt) + think.limit + think.beside > most:
-      trial = f", trials of {think.beside}" if think.beside else ""
-      raise ValueError(
-        f"problem {problem.id!r}: its prompt of {len(prompt)} tokens{trial} "
-        f"and sampling.max_tokens={think.limit} exceed the model's {most}"
-      )
     bound = price(job, think.most(len(prompt)))
     field = meter.exhausted_by(bound)
     if field is not None:

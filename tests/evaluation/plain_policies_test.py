@@ -18,6 +18,7 @@ from jaxttc.evaluation import (
   problem_sets,
   solve_recipe,
   solving,
+  verify_stages,
 )
 from jaxttc.runtime import search as search_lib
 from jaxttc.testing import fault_server
@@ -71,13 +72,13 @@ def test_votes_are_trusted_by_the_chance_that_they_lead(votes):
 
   above, _ = scipy.integrate.quad(likelihood, 0.5, 1)
   whole, _ = scipy.integrate.quad(likelihood, 0, 1)
-  assert plain_policies.trusted(found, False) == pytest.approx(above / whole)
-  assert plain_policies.trusted(found, True) == pytest.approx(0.4)
+  assert verify_stages.trusted(found, False) == pytest.approx(above / whole)
+  assert verify_stages.trusted(found, True) == pytest.approx(0.4)
 
 
 def test_no_answer_is_not_trusted():
-  assert plain_policies.trusted(result([], -1), False) == 0.0
-  assert plain_policies.trusted(result([], -1), True) == 0.0
+  assert verify_stages.trusted(result([], -1), False) == 0.0
+  assert verify_stages.trusted(result([], -1), True) == 0.0
 
 
 def made(engines, **limits):
@@ -116,8 +117,8 @@ def test_what_another_try_is_worth(engine):
   # Cut off: twice the share, or the next model.
   lost = verdict(policy, [0], [result([], -1)])
   np.testing.assert_allclose(lost.gains, [0, 0.25, 0.5, 0], rtol=1e-6)
-  many = [doubtful] * policy.tries
-  assert not verdict(policy, [0] * policy.tries, many).gains.any()
+  many = [doubtful] * 8
+  assert not verdict(policy, [0] * 8, many).gains.any()
 
 
 def test_without_a_reward_model_tries_vote(engine):
@@ -248,4 +249,6 @@ def test_policies_that_differ_have_other_fingerprints(engine):
   one = made({"": engine}, generated_tokens=30)
   assert one.fingerprint == made({"": engine}, generated_tokens=30).fingerprint
   assert one.fingerprint != made({"": engine}, generated_tokens=31).fingerprint
-  assert one.fingerprint != dataclasses.replace(one, sure=0.9).fingerprint
+  assert (
+    one.fingerprint != dataclasses.replace(one, verify="accept").fingerprint
+  )
