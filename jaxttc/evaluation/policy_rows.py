@@ -62,6 +62,11 @@ class Job(NamedTuple):
     return self.put(list(self.problems), self.policy.style)
 
 
+def put_plainly(problems: list[problems_lib.Problem], style: str) -> list[str]:
+  """Questions, and the line that asks for a style."""
+  return [problems_lib.prompt(problem, style) for problem in problems]
+
+
 class Work(NamedTuple):
   """A job under way.
 

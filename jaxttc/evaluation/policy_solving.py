@@ -127,7 +127,7 @@ def solve(
     sampling=sampling or solve_recipe.SamplingOptions(),
   )
   job = policy_rows.Job(
-    problems, _put_plainly, engines, policy, total, seed, batch, None
+    problems, policy_rows.put_plainly, engines, policy, total, seed, batch, None
   )
   answered_by = _checked(job)
   rows = {row["id"]: row for row in _rows(job, answered_by, [])}
@@ -171,10 +171,6 @@ def solve_to_file(
   with contextlib.ExitStack() as stack:
     job = _prepared(recipe, policy, router, mesh, stack)
     return _written(job, recipe, path, progress, ledger)
-
-
-def _put_plainly(problems: list[problems_lib.Problem], style: str) -> list[str]:
-  return [problems_lib.prompt(problem, style) for problem in problems]
 
 
 def _written(job, recipe, path, progress, ledger) -> list[dict[str, Any]]:

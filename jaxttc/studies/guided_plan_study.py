@@ -53,11 +53,11 @@ class StudyRecipe:
   """
 
   model: str = "thinking_lm"
-  ways: tuple[str, ...] = ("guided", "hard_cap", "budget_forcing", "soft_close")
-  problems: int = 100
+  ways: tuple[str, ...] = ("guided", "hard_cap", "budget_forcing")
+  problems: int = 60
   sums: int = 4
   digits: tuple[int, ...] = (2, 3, 4)
-  shares: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 1.0, 1.2)
+  shares: tuple[float, ...] = (0.6, 0.8, 1.0)
   judged: tuple[float, ...] = (0.6, 0.8, 1.0)
   answer_tokens: int = 4
   limit: int = 64
