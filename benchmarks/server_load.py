@@ -27,7 +27,7 @@ import httpx
 
 from benchmarks import timing
 from jaxttc import results, script, serving
-from jaxttc.evaluation import problem_sets, solving
+from jaxttc.evaluation import problem_sets, solve_recipe
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.serving import server
 
@@ -157,7 +157,9 @@ def _service(policy: bundle_lib.Bundle, slots: int) -> serving.Service:
   recipe = serving.ServeRecipe(
     verifier="",
     slots=slots,
-    sampling=solving.SamplingOptions(step_tokens=12, max_tokens=_MAX_TOKENS),
+    sampling=solve_recipe.SamplingOptions(
+      step_tokens=12, max_tokens=_MAX_TOKENS
+    ),
   )
   return serving.Service(recipe, policy, None)
 

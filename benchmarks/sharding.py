@@ -31,7 +31,7 @@ import numpy as np
 from jaxttc import mesh as mesh_lib
 from jaxttc import results, script
 from jaxttc.cost import budget as budget_lib
-from jaxttc.evaluation import decoder_text, problem_sets, solving
+from jaxttc.evaluation import decoder_text, loading, problem_sets, solve_recipe
 from jaxttc.runtime import search as search_lib
 from jaxttc.testing import processes
 
@@ -75,14 +75,14 @@ def across_devices(
     count=problems, steps=(4, 6, 8), style="terse"
   )
   found = source.load()
-  models = solving.load_models(policy, verifier)
-  sampling = solving.SamplingOptions(
+  models = loading.load_models(policy, verifier)
+  sampling = solve_recipe.SamplingOptions(
     temperature=0.8, step_tokens=12, last_tokens=12, max_tokens=64
   ).build()
   rows = []
   for text in decoders:
     decoder = decoder_text.build(text)
-    settings = solving.fit_slots(sampling, decoder, _TOKENS)
+    settings = loading.fit_slots(sampling, decoder, _TOKENS)
 
     def search(mesh, decoder=decoder, settings=settings):
       return list(

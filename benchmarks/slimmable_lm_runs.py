@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks import slimmable_lm_models
 from configs import nested_lm
 from jaxttc.cost import budget as budget_lib
-from jaxttc.evaluation import decoder_text, problem_sets, solving
+from jaxttc.evaluation import decoder_text, problem_sets, solve_recipe
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.runtime import search as search_lib
 from jaxttc.tasks import arithmetic
@@ -84,7 +84,7 @@ def solve(
 ) -> Solved:
   """Solves problems, each under a budget of FLOPs or none."""
   said = decoder_text.parse(decoder)
-  sampling = solving.SamplingOptions(
+  sampling = solve_recipe.SamplingOptions(
     temperature=0.8, step_tokens=12, last_tokens=12, max_tokens=80, slots=320
   )
   settings = dataclasses.replace(

@@ -9,7 +9,7 @@ settings, so that each enters at its best; claims are at equal accuracy. About
 two hours on two CPU cores; a run that is stopped goes on where it was.
 """
 
-from jaxttc.evaluation import comparing, problem_sets, solving
+from jaxttc.evaluation import comparing, problem_sets, solve_recipe
 
 
 def get_config() -> comparing.CompareRecipe:
@@ -68,7 +68,7 @@ def get_config() -> comparing.CompareRecipe:
       comparing.MethodSpec(label=label, decoder=decoder, settings=settings)
       for label, (decoder, settings) in methods.items()
     ),
-    sampling=solving.SamplingOptions(
+    sampling=solve_recipe.SamplingOptions(
       temperature=0.8, step_tokens=12, last_tokens=12, max_tokens=80
     ),
     batch=100,

@@ -8,9 +8,9 @@ The models are Hugging Face directories or URLs. Methods by name, as in
 --config=configs/gsm8k.py:particle_filter: see `evaluation.protocols`.
 """
 
-from jaxttc.evaluation import protocols, solving
+from jaxttc.evaluation import protocols, solve_recipe
 
 
-def get_config(method: str = "") -> solving.SolveRecipe:
+def get_config(method: str = "") -> solve_recipe.SolveRecipe:
   """The recipe; every field can be overridden with `--config.a.b=value`."""
   return protocols.recipe("gsm8k", method)

@@ -12,7 +12,7 @@ traces are kept in runs/loop, so that a second run begins there. Needs
 splitwise-sim's table of measured times; see docs/serving_clusters.md.
 """
 
-from jaxttc.evaluation import comparing, problem_sets, solving
+from jaxttc.evaluation import comparing, problem_sets, solve_recipe
 from jaxttc.studies import loop_study
 
 
@@ -39,7 +39,7 @@ def get_config() -> loop_study.LoopRecipe:
       comparing.MethodSpec(label=label, decoder=decoder)
       for label, decoder in methods.items()
     ),
-    sampling=solving.SamplingOptions(
+    sampling=solve_recipe.SamplingOptions(
       temperature=0.8, step_tokens=12, last_tokens=12, max_tokens=80
     ),
   )

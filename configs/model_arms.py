@@ -12,7 +12,7 @@ from jaxttc.evaluation import (
   comparing,
   policy_fitting,
   problem_sets,
-  solving,
+  solve_recipe,
 )
 from jaxttc.studies import model_arms_study
 
@@ -41,7 +41,7 @@ def get_config() -> model_arms_study.StudyRecipe:
           ),
         ),
       ),
-      sampling=solving.SamplingOptions(
+      sampling=solve_recipe.SamplingOptions(
         step_tokens=12, last_tokens=12, max_tokens=48
       ),
       batch=32,

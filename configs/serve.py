@@ -5,7 +5,7 @@ python scripts/serve.py
 """
 
 from jaxttc import serving
-from jaxttc.evaluation import solving
+from jaxttc.evaluation import solve_recipe
 
 
 def get_config() -> serving.ServeRecipe:
@@ -14,7 +14,7 @@ def get_config() -> serving.ServeRecipe:
     decoder="astar(children=1, nodes=128, f_tolerance=0.2, reopen_penalty=0.4)",
     budget="generated_tokens=1k",
     # A terse step has six tokens, the longest answer line twelve.
-    sampling=solving.SamplingOptions(
+    sampling=solve_recipe.SamplingOptions(
       temperature=0.8, step_tokens=12, last_tokens=12, max_tokens=64
     ),
   )

@@ -5,7 +5,7 @@ python scripts/serve.py --config=configs/serve_thinking.py
 """
 
 from jaxttc import serving
-from jaxttc.evaluation import solving
+from jaxttc.evaluation import solve_recipe
 
 
 def get_config() -> serving.ServeRecipe:
@@ -18,6 +18,6 @@ def get_config() -> serving.ServeRecipe:
     thinking="guided()",
     # Guidance favours the closing token: what is hardly ever written comes out
     # before anything is bent.
-    sampling=solving.SamplingOptions(min_p=0.01, max_tokens=64),
+    sampling=solve_recipe.SamplingOptions(min_p=0.01, max_tokens=64),
     warm_tokens=32,
   )

@@ -8,7 +8,7 @@ One setting a method, two budgets, one seed. `configs/compare.py` is the
 experiment behind the figures of this project.
 """
 
-from jaxttc.evaluation import comparing, problem_sets, solving
+from jaxttc.evaluation import comparing, problem_sets, solve_recipe
 
 
 def get_config() -> comparing.CompareRecipe:
@@ -42,7 +42,7 @@ def get_config() -> comparing.CompareRecipe:
       comparing.MethodSpec(label=label, decoder=decoder)
       for label, decoder in methods.items()
     ),
-    sampling=solving.SamplingOptions(
+    sampling=solve_recipe.SamplingOptions(
       temperature=0.8, step_tokens=12, last_tokens=12, max_tokens=64
     ),
     batch=60,

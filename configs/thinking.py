@@ -4,12 +4,12 @@
 python scripts/solve.py --thinking="guided(budget=14)"
 """
 
-from jaxttc.evaluation import problem_sets, solving
+from jaxttc.evaluation import problem_sets, solve_recipe
 
 
-def get_config() -> solving.SolveRecipe:
+def get_config() -> solve_recipe.SolveRecipe:
   """The recipe; every field can be overridden with `--config.a.b=value`."""
-  return solving.SolveRecipe(
+  return solve_recipe.SolveRecipe(
     problems=problem_sets.ProblemSource(
       family="digit_sums", steps=(2, 3, 4), count=48
     ),
@@ -19,6 +19,6 @@ def get_config() -> solving.SolveRecipe:
     budget="",
     # Guidance favours the closing token: what is hardly ever written comes out
     # before anything is bent.
-    sampling=solving.SamplingOptions(min_p=0.01, max_tokens=64),
+    sampling=solve_recipe.SamplingOptions(min_p=0.01, max_tokens=64),
     batch=48,
   )

@@ -70,6 +70,7 @@ from jaxttc import arguments, page, script
 from jaxttc import mesh as mesh_lib
 from jaxttc.cost import ledger_file
 from jaxttc.evaluation import (
+  answer_rows,
   policy_report,
   policy_solving,
   short_arguments,
@@ -158,7 +159,7 @@ def main(argv: list[str]) -> None:
     )
     raise SystemExit(130) from None
   if mesh_lib.is_first():
-    rich.print(solving.summary(rows))
+    rich.print(answer_rows.summary(rows))
     if thinks:
       rich.print(thinking_solving.table(rows))
     if policy:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxttc import mesh as mesh_lib
-from jaxttc.evaluation import problem_sets, solving
+from jaxttc.evaluation import problem_sets, solve_recipe, solving
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.testing import processes, tiny_models
 from jaxttc.training import loop, metrics
@@ -56,12 +56,12 @@ _PROGRAM = """
 
 def recipe(folder):
   """A search of more problems than one batch, whose model is split in two."""
-  return solving.SolveRecipe(
+  return solve_recipe.SolveRecipe(
     problems=problem_sets.ProblemSource(count=6, family="modular", steps=(2,)),
     policy=f"{folder}/policy.safetensors",
     decoder="sample",
     budget="generated_tokens=40",
-    sampling=solving.SamplingOptions(step_tokens=8, max_tokens=16),
+    sampling=solve_recipe.SamplingOptions(step_tokens=8, max_tokens=16),
     batch=4,
   )
 

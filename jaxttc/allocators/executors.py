@@ -6,7 +6,7 @@ sent the `StepOutcome` when the step was decoded. It never touches a model, so
 any engine serves it, and many can be served at once.
 
 *  sequential: a decode a step, under a hard cap, with a rule for what is left
-   over (`local_budgets`),
+   over (`local_budgets`); `thought_steps` keeps the cap by guidance,
 *  prompt_hint: one decode, the shares only written into its prompt, which
    models follow loosely; the cap is on the whole,
 *  vote_samples: tokens buy samples of each step, for a vote.
@@ -231,6 +231,30 @@ def carry_out(
       request = executor.send(decode(request))
   except StopIteration as done:
     return done.value
+
+
+def carry_out_together(
+  executors: Sequence[Executor],
+  decode: Callable[[Sequence[int], Sequence[StepRequest]], list[StepOutcome]],
+) -> list[Execution]:
+  """Runs many executors step by step, so that an engine can batch them.
+
+  Args:
+    executors: that have not begun.
+    decode: places of the executors that ask, and what they ask -> outcomes.
+  """
+  asked = {place: next(one) for place, one in enumerate(executors)}
+  found: dict[int, Execution] = {}
+  while asked:
+    places, requests = list(asked), list(asked.values())
+    asked = {}
+    outcomes = decode(places, requests)
+    for place, outcome in zip(places, outcomes, strict=True):
+      try:
+        asked[place] = executors[place].send(outcome)
+      except StopIteration as done:
+        found[place] = done.value
+  return [found[place] for place in range(len(executors))]
 
 
 def _step_prompt(question, plan, at, outcomes):

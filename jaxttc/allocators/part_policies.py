@@ -104,7 +104,7 @@ def decode(
     tasks, names, limits = [], [], []
     for attempt in attempts:
       text = questions[attempt.question]
-      tasks.append(_task(text, planner(text), attempt, prompt, roll_over))
+      tasks.append(task(text, planner(text), attempt, prompt, roll_over))
       names.append(f"question {attempt.question}, try {attempt.number}")
       limits.append(budget_lib.Budget(generated_tokens=sum(attempt.shares)))
     for done in programs.serve(tasks, engines, names, budget=limits, seed=seed):
@@ -143,8 +143,25 @@ def unfinished(score: Float[np.ndarray, "n K"]) -> policies.Verify:
   return decide
 
 
-def _task(question, made, attempt, prompt, roll_over) -> programs.Program:
-  """Carries an executor out: its requests become asks."""
+def task(
+  question: str,
+  made: plans.Plan,
+  attempt: policies.Attempt,
+  prompt: Prompt | None,
+  roll_over: str,
+) -> programs.Program:
+  """A program that carries a plan out, each step held to the attempt's share.
+
+  Args:
+    question: to answer.
+    made: its plan.
+    attempt: whose shares.
+    prompt: what a step is asked; None as `decode`.
+    roll_over: one of `local_budgets.ROLL_OVERS`.
+
+  Returns:
+    An `executors.Execution`.
+  """
   ask = None
   if prompt is not None:
     ask = lambda at, before: prompt(made, at, before)  # noqa: E731

@@ -18,7 +18,8 @@
    would add to it. Where that is worth its price, the question is asked again:
    a cascade.
 
-All but decode are pure, so a policy is replayed on recorded searches by giving
+All but decode are pure, but for a verify stage that asks a model, whose price
+is part of its verdict; so a policy is replayed on recorded searches by giving
 it another decode. Whatever the functions say, the questions together never
 spend more than the budget, on any field that it limits.
 """
@@ -86,11 +87,14 @@ class Verdict(NamedTuple):
     gains: f64[K], what asking again of each arm would add to the best answer
       so far; None to let it be.
     cost: f64[K, F], what the arms would cost then; None if as before.
+    spent: what looking cost, charged to the question; with the attempt at most
+      the arm's caps.
   """
 
   trust: float
   gains: Float[np.ndarray, " K"] | None = None
   cost: Float[np.ndarray, "K F"] | None = None
+  spent: costs.Cost = costs.Cost()
 
 
 class Tried(NamedTuple):
@@ -266,6 +270,7 @@ class Run:
     question = attempt.question
     before = self.tried[question]
     verdict = self._policy.verify(question, attempt, outcome, before)
-    self.pool.tell(question, outcome.cost, verdict.gains, verdict.cost)
+    spent = outcome.cost + verdict.spent
+    self.pool.tell(question, spent, verdict.gains, verdict.cost)
     before.append(Tried(attempt, outcome, verdict))
     return question

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 import numpy as np
 
+from jaxttc.allocators.routing import rungs
 from jaxttc.evaluation import budget_policies, comparing, decoder_text, looks
 from jaxttc.tasks import routing as tasks
 
@@ -172,6 +173,31 @@ def arm_table(
     stack(2),
     stack(3),
   )
+
+
+def best_single(
+  table: ArmTable, budget: float | int, field: str = _TOKENS
+) -> Float[np.ndarray, " N"]:
+  """Expected scores by the best one model and decoder, in hindsight.
+
+  It may draw its caps with any odds, and leave questions out, so that it spends
+  the budget exactly: a baseline that is hard to beat.
+
+  Args:
+    table: what arms did.
+    budget: mean of a question.
+    field: of the cost that it limits.
+
+  Raises:
+    ValueError: as `ArmTable.spent`.
+  """
+  right = table.right.mean((0, 1))
+  spent = np.maximum(table.spent(field).mean((0, 1)), 1e-9)
+  odds = [
+    rungs.mixture(right, spent, table.groups == group, budget)
+    for group in np.unique(table.groups)
+  ]
+  return table.right.mean(0) @ max(odds, key=lambda one: float(one @ right))
 
 
 def question_groups(questions: Sequence[str]) -> Int[np.ndarray, " N"]:

@@ -27,11 +27,14 @@ from jaxttc.allocators import policies
 from jaxttc.cost import budget as budget_lib
 from jaxttc.decoders import base as decoders_base
 from jaxttc.evaluation import (
+  arm_text,
+  call_text,
   cost_laws,
   decoder_text,
+  loading,
   looks,
   policy_cascades,
-  solving,
+  solve_recipe,
 )
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.predictors import routing
@@ -49,7 +52,8 @@ class Arm(NamedTuple):
   """One way to answer a question.
 
   Attributes:
-    decoder: e.g. "astar(children=4)"; see `decoder_text`.
+    decoder: how, e.g. "astar(children=4)" or "guided(budget=14)"; see
+      `arm_text`.
     cap: generated tokens that it can never exceed.
     model: name of the model that is asked; "" where there is but one.
   """
@@ -66,7 +70,8 @@ class Arm(NamedTuple):
   @property
   def label(self) -> str:
     """A short name, such as "astar, 240"; not unique."""
-    name = f"{decoder_text.parse(self.decoder).name}, {self.cap}"
+    called, _ = call_text.parse(self.decoder, "arm", "astar(children=4)")
+    name = f"{called}, {self.cap}"
     return f"{self.model}: {name}" if self.model else name
 
 
@@ -109,7 +114,7 @@ class BudgetPolicy:
   success: routing.Head
   share: routing.Head
   style: str
-  sampling: solving.SamplingOptions
+  sampling: solve_recipe.SamplingOptions
   models: Mapping[str, tuple[str, str]]
   origin: str = ""
   laws: cost_laws.CostLaws | None = None
@@ -128,7 +133,7 @@ class BudgetPolicy:
           f"policy: arm {arm.label!r} asks the model {arm.model!r}; known: "
           f"{sorted(self.models)}"
         )
-      decoder_text.cached(arm.decoder)
+      arm_text.check(arm.decoder)
     if self.success is None or self.share is None:
       raise ValueError("policy: its arms have no predictor")
     for name, known in (
@@ -187,6 +192,7 @@ class BudgetPolicy:
     problems: Sequence[problems_lib.Problem],
     fields: Sequence[str],
     decode: policies.Decode,
+    engines: Mapping[str, Any] | None = None,
   ) -> tuple[Predicted, policies.Policy]:
     """What is expected of each arm, and the policy for `policies.Run`.
 
@@ -194,7 +200,9 @@ class BudgetPolicy:
       problems: those to be asked, at least one.
       fields: that the budget limits.
       decode: carries a wave out; its results are `runtime.SearchResult`s.
+      engines: not read; the cascade asks no model.
     """
+    del engines
     caps = self.caps
     predicted = self.predict([problem.text for problem in problems])
 
@@ -265,7 +273,7 @@ class BudgetPolicy:
       for what, one, bundle in zip(
         ("language model", "reward model"), fitted, engines[name], strict=True
       ):
-        found = solving.weights_fingerprint(bundle)
+        found = loading.weights_fingerprint(bundle)
         if one and found != one:
           raise ValueError(
             f"policy: fitted for the {what} {one}"
@@ -417,7 +425,7 @@ def _policy(
     success=unpack(about["success"], part("success")),
     share=unpack(about["share"], part("share")),
     style=str(about["style"]),
-    sampling=solving.SamplingOptions(**about["sampling"]),
+    sampling=solve_recipe.SamplingOptions(**about["sampling"]),
     models={
       str(name): (str(language), str(reward))
       for name, (language, reward) in models.items()

@@ -29,9 +29,10 @@ from jaxttc.evaluation import cells as cells_lib
 from jaxttc.evaluation import controls as controls_lib
 from jaxttc.evaluation import (
   decoder_text,
+  loading,
   looks,
   problem_sets,
-  solving,
+  solve_recipe,
   tables,
 )
 from jaxttc.evaluation import samples as samples_lib
@@ -76,7 +77,7 @@ class CompareRecipe:
     seeds: of all sampling.
     policy: a model file, or the name of one that ships.
     verifier: likewise.
-    width: of the policy, as in `solving.SolveRecipe`; cells of different
+    width: of the policy, as in `solve_recipe.SolveRecipe`; cells of different
       widths are kept apart by the weights.
     sampling: how tokens are drawn.
     batch: problems searched at once.
@@ -98,8 +99,8 @@ class CompareRecipe:
   policy: str = "arithmetic_lm"
   verifier: str = "arithmetic_prm"
   width: float = 1.0
-  sampling: solving.SamplingOptions = dataclasses.field(
-    default_factory=solving.SamplingOptions
+  sampling: solve_recipe.SamplingOptions = dataclasses.field(
+    default_factory=solve_recipe.SamplingOptions
   )
   batch: int = 32
   samples: int = 16
@@ -297,7 +298,7 @@ class _Bench:
     needed = recipe.samples or any(d.needs_reward for d in decoders)
     if needed and not recipe.verifier:
       raise ValueError("verifier: some decoder needs rewards; expected a model")
-    self.policy, self.verifier = solving.load_models(
+    self.policy, self.verifier = loading.load_models(
       recipe.policy,
       recipe.verifier if needed else "",
       mesh,
@@ -319,8 +320,8 @@ class _Bench:
       [[p.id, p.text, p.answer] for p in self.problems],
       self.recipe.problems.style,
       dataclasses.asdict(self.recipe.sampling) | {"temperature": None},
-      solving.weights_fingerprint(self.policy),
-      solving.weights_fingerprint(self.verifier),
+      loading.weights_fingerprint(self.policy),
+      loading.weights_fingerprint(self.verifier),
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
@@ -367,7 +368,7 @@ class _Bench:
     settings = dataclasses.replace(
       self.recipe.sampling_of(method, setting), prompt_tokens=self._longest
     )
-    return solving.fit_slots(
+    return loading.fit_slots(
       settings, _built(method.decoder, setting), max(self.recipe.budgets)
     )
 

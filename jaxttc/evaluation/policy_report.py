@@ -13,6 +13,8 @@ from jaxttc.evaluation import budget_policies, policy_rows
 
 _COLOURS = {
   "prompt": "#BBBBBB",
+  "plan": "#CC79A7",
+  "think": "#F0E442",
   "answer": "#0072B2",
   "search": "#56B4E9",
   "tries": "#009E73",
@@ -20,10 +22,12 @@ _COLOURS = {
 }
 _LABELS = {
   "prompt": "read: prompt",
+  "plan": "plan: outlines, ratings",
+  "think": "decode: the thought before it",
   "answer": "decode: the answer returned",
-  "search": "decode: rest of its search",
+  "search": "decode: rest of its search, steps before",
   "tries": "decode: other tries",
-  "verify": "verify: read by the reward model",
+  "verify": "verify: read, or written to judge",
 }
 _TOKENS = "generated_tokens"
 
@@ -110,6 +114,8 @@ def _draw_stages(axes: Any, rows: Rows) -> None:
   bottom = np.zeros(len(rows))
   for stage in policy_rows.STAGES:
     height = np.array([row["stages"][stage] for row in rows], float)
+    if not height.any():
+      continue
     axes.bar(
       x,
       height,

@@ -14,33 +14,57 @@ from jaxttc.allocators import policies
 from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
 from jaxttc.evaluation import (
+  answer_rows,
   budget_policies,
+  composed_policies,
   looks,
-  plain_policies,
   problem_sets,
   served_models,
-  solving,
+  told_answers,
 )
 from jaxttc.runtime import search as search_lib
 from jaxttc.tasks import problems as problems_lib
 
 NOT_TRIED = "not tried"  # the `stop` of problems that the budget left out
-STAGES = ("prompt", "answer", "search", "tries", "verify")
-Engine = plain_policies.Engine
-Policy = budget_policies.BudgetPolicy | plain_policies.PlainPolicy
+STAGES = ("prompt", "plan", "think", "answer", "search", "tries", "verify")
+"""Where tokens go: those of prompts, read; outlines and ratings; the thought
+before the answer returned; that answer; the rest of its search, or the steps
+before it; other tries; and what verifiers read, or wrote to judge."""
+Policy = budget_policies.BudgetPolicy | composed_policies.ComposedPolicy
 
 
 class Job(NamedTuple):
-  """Everything that a run needs, checked; engines by the names of arms."""
+  """Everything that a run needs, checked.
+
+  Attributes:
+    problems: the problems.
+    put: problems and a style -> what is asked.
+    engines: by the names of arms.
+    policy: the policy.
+    budget: of all problems.
+    seed: of all sampling.
+    batch: problems answered at once.
+    mesh: devices to spread searches over; None for one device.
+  """
 
   problems: Sequence[problems_lib.Problem]
-  prompts: Sequence[str]
-  engines: Mapping[str, Engine]
+  put: Callable[[list[problems_lib.Problem], str], list[str]]
+  engines: Mapping[str, served_models.Engine]
   policy: Policy
   budget: budget_lib.Budget
   seed: int
   batch: int
   mesh: jax.sharding.Mesh | None
+
+  @property
+  def prompts(self) -> list[str]:
+    """What is asked of each problem by a search."""
+    return self.put(list(self.problems), self.policy.style)
+
+
+def put_plainly(problems: list[problems_lib.Problem], style: str) -> list[str]:
+  """Questions, and the line that asks for a style."""
+  return [problems_lib.prompt(problem, style) for problem in problems]
 
 
 class Work(NamedTuple):
@@ -66,11 +90,12 @@ def row(work: Work, question: int) -> dict[str, Any]:
   if best is None:
     return _untried(problem) | _routed(work, question)
   tried = work.run.tried[question]
-  row = solving.answer_row(problem, best.outcome.result)
-  total = costs.Cost.sum(one.outcome.cost for one in tried)
+  row = answer_rows.answer_row(problem, best.outcome.result)
+  looked = costs.Cost.sum(one.verdict.spent for one in tried)
+  total = costs.Cost.sum(one.outcome.cost for one in tried) + looked
   row["cost"] = total.as_dict()
   engine = job.engines[job.policy.arms[best.attempt.arm].model]
-  row["stages"] = _stages(engine, best.outcome.result, total)
+  row["stages"] = _stages(engine, best.outcome.result, total, looked)
   row["tries"] = [
     {
       "arm": job.policy.arms[one.attempt.arm]._asdict(),
@@ -84,23 +109,33 @@ def row(work: Work, question: int) -> dict[str, Any]:
 
 
 def _stages(
-  engine: Engine, result: search_lib.SearchResult, total: costs.Cost
+  engine: served_models.Engine,
+  result: search_lib.SearchResult,
+  total: costs.Cost,
+  looked: costs.Cost,
 ) -> dict[str, int]:
   generated = int(result.cost.generated_tokens)
-  answer = 0
-  if result.completion:
-    answer = len(_encode(engine)(result.completion))
-  answer = min(answer, generated)
-  return {
-    "prompt": int(total.prompt_tokens),
-    "answer": answer,
-    "search": generated - answer,
-    "tries": int(total.generated_tokens) - generated,
-    "verify": int(total.verifier_tokens),
-  }
+  if isinstance(result, told_answers.Told):
+    own = dict(result.stages)
+  else:
+    answer = 0
+    if result.completion:
+      answer = len(_encode(engine)(result.completion))
+    answer = min(answer, generated)
+    own = {"answer": answer, "search": generated - answer}
+  rest = total.generated_tokens - looked.generated_tokens - generated
+  return (
+    dict.fromkeys(STAGES, 0)
+    | own
+    | {
+      "prompt": int(total.prompt_tokens),
+      "tries": int(rest),
+      "verify": int(total.verifier_tokens + looked.generated_tokens),
+    }
+  )
 
 
-def _encode(engine: Engine) -> Callable[[str], Sequence[int]]:
+def _encode(engine: served_models.Engine) -> Callable[[str], Sequence[int]]:
   if isinstance(engine, served_models.Served):
     return engine.engine.encode
   return engine[0].tokenizer.encode

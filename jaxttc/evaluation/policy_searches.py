@@ -1,80 +1,93 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The decode stage of budget policies: waves of searches."""
+"""The decode stage of arms that search; each decoder is compiled once."""
 
 from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
 
-from jaxttc.allocators import policies
-from jaxttc.evaluation import policy_rows, served_models, solving
+from jaxttc.cost import budget as budget_lib
+from jaxttc.evaluation import (
+  budget_policies,
+  loading,
+  policy_rows,
+  served_models,
+)
+from jaxttc.inference import bundle as bundle_lib
 from jaxttc.runtime import compiled
 from jaxttc.runtime import search as search_lib
 
 
 class Searches:
-  """Runs arms of one model and decoder at a time; each is compiled once."""
-
-  def __init__(
-    self, job: policy_rows.Job, left: Sequence[int], fields: Sequence[str]
-  ):
-    self._job, self._left, self._fields = job, left, fields
-    self._built = {
-      arm.search: _searcher(job, *arm.search) for arm in job.policy.arms
-    }
-
-  def run(
-    self, attempts: Sequence[policies.Attempt]
-  ) -> Iterator[policies.Outcome]:
-    """Searches a wave; a further try at a problem has another seed."""
-    for number in sorted({attempt.number for attempt in attempts}):
-      places = [i for i, a in enumerate(attempts) if a.number == number]
-      for result in self._search([attempts[i] for i in places], number):
-        yield policies.Outcome(places[result.problem], result.cost, result)
-
-  def _search(
-    self, attempts: Sequence[policies.Attempt], number: int
-  ) -> Iterator[search_lib.SearchResult]:
-    job = self._job
-    which = [self._left[attempt.question] for attempt in attempts]
-    search = self._built[job.policy.arms[attempts[0].arm].search]
-    return search(
-      prompts=[job.prompts[i] for i in which],
-      names=[job.problems[i].id for i in which],
-      budget=[
-        job.policy.limits(attempt.arm, self._fields) for attempt in attempts
-      ],
-      seed=job.seed + number,
-    )
-
-
-def _searcher(job: policy_rows.Job, model: str, text: str):
   """Searches of one model by one decoder, wherever the model is."""
-  decoder, settings = job.policy.build(text)
-  engine = job.engines[model]
-  if isinstance(engine, served_models.Served):
-    return functools.partial(engine.solve, decoder, settings=settings)
-  language, reward = engine
-  used = reward if decoder.needs_reward else None
-  if compiled.why_host_driven(language, used, decoder):
-    problems, prompts = list(job.problems), list(job.prompts)
-    hosted = served_models.hosted(
-      language,
-      used,
-      decoder,
-      settings,
-      slots=job.batch,
-      shown=solving.shown_prompts(used, problems, prompts),
+
+  def __init__(self, job: policy_rows.Job, arm: budget_policies.Arm):
+    """Refuses what would only fail when something has been spent.
+
+    Args:
+      job: whose problems.
+      arm: any that asks this model by this decoder.
+
+    Raises:
+      ValueError: if the models do not fit each other, or a prompt; or the
+        decoder needs rewards, and there is no reward model.
+    """
+    self._job, self._prompts = job, job.prompts
+    decoder, settings = job.policy.build(arm.decoder)
+    engine = job.engines[arm.model]
+    if isinstance(engine, served_models.Served):
+      missing = engine.verifier is None
+    else:
+      bundle_lib.check_pair(*engine)
+      missing = engine[1] is None
+    if decoder.needs_reward and missing:
+      raise ValueError(
+        f"decoder {arm.decoder!r} needs rewards: give a reward model"
+      )
+    if isinstance(engine, served_models.Served):
+      self._search = functools.partial(engine.solve, decoder, settings=settings)
+      return
+    longest = max(
+      map(len, search_lib.encode(engine[0], self._prompts, settings))
     )
-    return functools.partial(hosted.solve, decoder, settings=settings)
-  longest = max(map(len, search_lib.encode(language, job.prompts, settings)))
-  settings = dataclasses.replace(settings, prompt_tokens=longest)
-  most = max(a.cap for a in job.policy.arms if a.search == (model, text))
-  return functools.partial(
-    search_lib.solve,
-    policy=language,
-    verifier=reward,
-    decoder=decoder,
-    settings=solving.fit_slots(settings, decoder, most),
-    batch=job.batch,
-    mesh=job.mesh,
-  )
+    language, reward = engine
+    used = reward if decoder.needs_reward else None
+    if compiled.why_host_driven(language, used, decoder):
+      problems, prompts = list(job.problems), self._prompts
+      hosted = served_models.hosted(
+        language,
+        used,
+        decoder,
+        settings,
+        slots=job.batch,
+        shown=loading.shown_prompts(used, problems, prompts),
+      )
+      self._search = functools.partial(hosted.solve, decoder, settings=settings)
+      return
+    settings = dataclasses.replace(settings, prompt_tokens=longest)
+    most = max(a.cap for a in job.policy.arms if a.search == arm.search)
+    settings = loading.fit_slots(settings, decoder, most)
+    self._search = lambda **asked: search_lib.solve(
+      policy=language,
+      verifier=reward,
+      decoder=decoder,
+      settings=settings,
+      batch=job.batch,
+      mesh=job.mesh,
+      **asked,
+    )
+
+  def solve(
+    self,
+    which: Sequence[int],
+    budgets: Sequence[budget_lib.Budget],
+    seed: int,
+    shares: Sequence[Sequence[int]],
+  ) -> Iterator[search_lib.SearchResult]:
+    """Searches some problems; see `policy_decoding.Answerer`."""
+    del shares  # a search works its steps out as it goes
+    return self._search(
+      prompts=[self._prompts[place] for place in which],
+      names=[self._job.problems[place].id for place in which],
+      budget=list(budgets),
+      seed=seed,
+    )

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Problems and one budget in, answers out: route, plan, decode, verify.
 
-    engine = solving.load_models("arithmetic_lm", "arithmetic_prm")
+    engine = loading.load_models("arithmetic_lm", "arithmetic_prm")
     budget = cost.Budget(generated_tokens=80)
     rows = policy_solving.solve(problems, engine, budget, policy="auto")
 
 A budget policy forecasts, for every problem at once, what each of its arms
 would achieve and take; the budget of all problems together then buys arms
 where a token brings most (`allocators.routing.Pool`), wave by wave. An arm is a
-search whose steps the reward model verifies, under a cap of its own. A policy
+search whose steps the reward model verifies, a way to think, or a program that
+takes the problem apart (`arm_text`), under a cap of its own. A policy
 with a cascade looks at what came back, and asks again where that is worth its
 price. Whatever the forecasts say, the problems together never spend more than
 their budget, on any field: the last ones get cheaper arms, or none, and their
@@ -18,9 +19,8 @@ Arms may be of several models, of any price or width: the policy is then a
 router among them. Models that no policy was fitted to get the plain one
 (`plain_policies`).
 
-A search works a problem's steps out itself, and nothing here knows them
-beforehand, so a problem's plan is its arm's whole cap; for questions that a
-planner takes apart see `allocators.part_policies`.
+A policy is fitted (`budget_policies`), plain, or put together from named stages
+(`composed_policies`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,16 +41,19 @@ from jaxttc.cost import costs
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.evaluation import (
   answer_file,
+  answer_rows,
+  arm_text,
   budget_policies,
+  composed_policies,
+  loading,
   plain_policies,
+  policy_decoding,
   policy_rows,
-  policy_searches,
   routed_models,
   served_models,
-  solving,
+  solve_recipe,
+  stage_text,
 )
-from jaxttc.inference import bundle as bundle_lib
-from jaxttc.runtime import search as search_lib
 from jaxttc.tasks import problems as problems_lib
 
 NOT_TRIED = policy_rows.NOT_TRIED
@@ -58,13 +61,13 @@ NOT_TRIED = policy_rows.NOT_TRIED
 
 def solve(
   problems: Sequence[problems_lib.Problem],
-  engine: policy_rows.Engine | Mapping[str, policy_rows.Engine],
+  engine: served_models.Engine | Mapping[str, served_models.Engine],
   budget: budget_lib.Budget,
   *,
   policy: str | policy_rows.Policy = budget_policies.AUTO,
   per: str = "problem",
   style: str = "free",
-  sampling: solving.SamplingOptions | None = None,
+  sampling: solve_recipe.SamplingOptions | None = None,
   seed: int = 0,
   batch: int = 16,
 ) -> list[dict[str, Any]]:
@@ -72,15 +75,15 @@ def solve(
 
   Args:
     problems: with unique ids.
-    engine: the language model and the reward model, as `solving.load_models`
+    engine: the language model and the reward model, as `loading.load_models`
       returns them, or connected elsewhere (`served_models.Served`); or several
       of these, by the names that the policy's arms call them, the cheapest
       first.
     budget: of generated tokens, or whatever fields the policy knows the cost
       of (`cost_laws`), or several at once.
-    policy: a policy, its file, the name of one that ships, or "plain"
-      (`plain_policies`). "auto" is the one that ships, and plain for models
-      that it was not fitted to.
+    policy: a policy, its file, the name of one that ships, the text of a
+      composed one (`composed_policies`), or "plain" (`plain_policies`). "auto"
+      is the one that ships, and plain for models that it was not fitted to.
     per: whether the budget is the mean of a "problem" or that of the whole
       "set".
     style: how a plain policy asks, one of `tasks.problems.STYLES`; others have
@@ -95,9 +98,7 @@ def solve(
       arm: decoder and cap; None if the problem was not tried.
       predicted: success and tokens that the policy expected; the success is
         None of a plain policy, which forecasts nothing.
-      stages: tokens by stage: of the prompts, of the answer returned, of the
-        rest of its search, of tries whose answers were not returned, and those
-        that the reward model read.
+      stages: tokens by stage; see `policy_rows.STAGES`.
       tries: of each try its arm, its cost, what it showed and how far its
         answer is trusted (only policies with a cascade look).
       next: what more would buy: the next arm, its gain of predicted success,
@@ -123,19 +124,18 @@ def solve(
     engines,
     each,
     style=style,
-    sampling=sampling or solving.SamplingOptions(),
+    sampling=sampling or solve_recipe.SamplingOptions(),
   )
-  prompts = [problems_lib.prompt(p, policy.style) for p in problems]
   job = policy_rows.Job(
-    problems, prompts, engines, policy, total, seed, batch, None
+    problems, policy_rows.put_plainly, engines, policy, total, seed, batch, None
   )
-  _check(job)
-  rows = {row["id"]: row for row in _rows(job, [])}
+  answered_by = _checked(job)
+  rows = {row["id"]: row for row in _rows(job, answered_by, [])}
   return [rows[problem.id] for problem in problems]
 
 
 def solve_to_file(
-  recipe: solving.SolveRecipe,
+  recipe: solve_recipe.SolveRecipe,
   path: str | os.PathLike[str],
   *,
   policy: str | policy_rows.Policy = budget_policies.AUTO,
@@ -175,6 +175,7 @@ def solve_to_file(
 
 def _written(job, recipe, path, progress, ledger) -> list[dict[str, Any]]:
   """The rows of a job, each on disk as it is done."""
+  answered_by = _checked(job)
   header = _header(recipe, job)
   path = pathlib.Path(path)
   ids = [problem.id for problem in job.problems]
@@ -183,7 +184,7 @@ def _written(job, recipe, path, progress, ledger) -> list[dict[str, Any]]:
       path, header, ids, in_order=False, provisional=_is_open
     )
   )
-  solved = _rows(job, list(rows))
+  solved = _rows(job, answered_by, list(rows))
   if not mesh_lib.is_first():
     return rows + [row for row in solved if not _is_open(row)]
   kept = len(rows)
@@ -198,7 +199,7 @@ def _written(job, recipe, path, progress, ledger) -> list[dict[str, Any]]:
     if not offset:
       lines.append(header)
     try:
-      rows.extend(solving.bar(written(lines), kept, len(ids), progress))
+      rows.extend(answer_rows.bar(written(lines), kept, len(ids), progress))
     finally:
       if ledger is not None and rows[kept:]:
         ledger.add_cost(
@@ -212,11 +213,11 @@ def _written(job, recipe, path, progress, ledger) -> list[dict[str, Any]]:
 
 def resolved(
   policy: str | policy_rows.Policy,
-  engines: Mapping[str, policy_rows.Engine],
+  engines: Mapping[str, served_models.Engine],
   each: budget_lib.Budget,
   *,
   style: str,
-  sampling: solving.SamplingOptions,
+  sampling: solve_recipe.SamplingOptions,
 ) -> policy_rows.Policy:
   """The policy that a name means for some models; says when "auto" is plain.
 
@@ -232,6 +233,10 @@ def resolved(
   """
   if not isinstance(policy, str):
     return policy
+  if stage_text.is_composed(policy):
+    return composed_policies.parse(
+      policy, list(engines), each, style=style, sampling=sampling
+    )
   if policy not in (budget_policies.AUTO, plain_policies.PLAIN):
     return budget_policies.load(policy)
   if policy == budget_policies.AUTO:
@@ -290,9 +295,11 @@ def _prepared(
       f"thinking={recipe.thinking!r} and a budget policy both say how to "
       "decode; give one"
     )
-  each = solving.parsed_budget(recipe.budget)
+  each = solve_recipe.parsed_budget(recipe.budget)
   if isinstance(policy, str):  # an unknown one is told before models are read
-    if policy != plain_policies.PLAIN:
+    if stage_text.is_composed(policy):
+      stage_text.parts(policy)
+    elif policy != plain_policies.PLAIN:
       known = budget_policies.load(policy)
       if policy != budget_policies.AUTO:
         policy = known
@@ -313,7 +320,9 @@ def _prepared(
     )
   job = policy_rows.Job(
     problems,
-    recipe.problems.prompts(problems),
+    lambda asked, style: dataclasses.replace(
+      recipe.problems, style=style
+    ).prompts(asked),
     engines,
     policy,
     total,
@@ -321,12 +330,11 @@ def _prepared(
     recipe.batch,
     mesh,
   )
-  _check(job)
   return job
 
 
-def _check(job: policy_rows.Job) -> None:
-  """Refuses what would only fail when something has been spent."""
+def _checked(job: policy_rows.Job) -> policy_decoding.Answerers:
+  """Who answers; refuses what would only fail when something has been spent."""
   names = [problem.id for problem in job.problems]
   if len(set(names)) < len(names):
     raise ValueError("two problems have one id; ids decide the random keys")
@@ -336,40 +344,39 @@ def _check(job: policy_rows.Job) -> None:
   fields = tuple(job.budget.as_dict())
   policy.check_fields(fields)
   policy.check_models(_bundles(job.engines))
-  for place, arm in enumerate(policy.arms):
+  answered_by = policy_decoding.answerers(job)
+  if isinstance(policy, composed_policies.ComposedPolicy):
+    _check_prompts(job, fields)
+  return answered_by
+
+
+def _check_prompts(job: policy_rows.Job, fields: Sequence[str]) -> None:
+  """Refuses budgets that some prompt alone exceeds: nothing is cheaper here."""
+  prompts = job.prompts
+  for place, arm in enumerate(job.policy.arms):
     engine = job.engines[arm.model]
-    decoder, settings = policy.build(arm.decoder)
-    if isinstance(engine, served_models.Served):
-      missing = engine.verifier is None
-    else:
-      bundle_lib.check_pair(*engine)
-      missing = engine[1] is None
-      search_lib.encode(engine[0], job.prompts, settings)
-    if decoder.needs_reward and missing:
-      raise ValueError(
-        f"decoder {arm.decoder!r} needs rewards: give a reward model"
-      )
-    if isinstance(policy, plain_policies.PlainPolicy) and not isinstance(
-      engine, served_models.Served
+    if isinstance(engine, served_models.Served) or (
+      arm_text.kind(arm.decoder) != arm_text.SEARCH
     ):
-      # Elsewhere a cheaper arm may do; here there is none.
-      language, reward = engine
-      solving.check_prompts(
-        job.problems,
-        job.prompts,
-        language,
-        reward if decoder.needs_reward else None,
-        policy.limits(place, fields),
-        settings,
-      )
+      continue
+    decoder, settings = job.policy.build(arm.decoder)
+    language, reward = engine
+    loading.check_prompts(
+      list(job.problems),
+      prompts,
+      language,
+      reward if decoder.needs_reward else None,
+      job.policy.limits(place, fields),
+      settings,
+    )
 
 
 def _header(
-  recipe: solving.SolveRecipe, job: policy_rows.Job
+  recipe: solve_recipe.SolveRecipe, job: policy_rows.Job
 ) -> dict[str, Any]:
   problems = json.loads(json.dumps(dataclasses.asdict(recipe.problems)))
   models = {
-    name: list(map(solving.weights_fingerprint, each))
+    name: list(map(loading.weights_fingerprint, each))
     for name, each in _bundles(job.engines).items()
   }
   one = models.get("", ["", ""])
@@ -385,7 +392,9 @@ def _header(
 
 
 def _rows(
-  job: policy_rows.Job, done: Sequence[Mapping[str, Any]]
+  job: policy_rows.Job,
+  answered_by: policy_decoding.Answerers,
+  done: Sequence[Mapping[str, Any]],
 ) -> Iterator[dict[str, Any]]:
   """Rows of the problems that are not done, as they come.
 
@@ -396,7 +405,7 @@ def _rows(
   left = [i for i, p in enumerate(job.problems) if p.id not in names]
   if not left:
     return
-  work = _begun(job, left, done)
+  work = _begun(job, answered_by, left, done)
   waiting = dict.fromkeys(range(len(left)))  # in the order of the problems
   for question in work.run:
     row = policy_rows.row(work, question)
@@ -414,7 +423,10 @@ def _is_open(row: Mapping[str, Any]) -> bool:
 
 
 def _begun(
-  job: policy_rows.Job, left: Sequence[int], done: Sequence[Mapping[str, Any]]
+  job: policy_rows.Job,
+  answered_by: policy_decoding.Answerers,
+  left: Sequence[int],
+  done: Sequence[Mapping[str, Any]],
 ) -> policy_rows.Work:
   """The problems that are left, with what is left of the budget."""
   used = costs.Cost.sum(costs.Cost.from_dict(row["cost"]) for row in done)
@@ -423,7 +435,9 @@ def _begun(
   predicted, composed = job.policy.compose(
     [job.problems[i] for i in left],
     fields,
-    policy_searches.Searches(job, left, fields).run,
+    policy_decoding.Decoding(job, answered_by, left, fields).run,
+    job.engines,
   )
-  run = policies.Run(composed, left, budget, wave=2 * job.batch)
+  places = range(len(left))
+  run = policies.Run(composed, places, budget, wave=2 * job.batch)
   return policy_rows.Work(job, left, predicted, run)

@@ -11,11 +11,23 @@ import pathlib
 import random
 from typing import Any
 
-from jaxttc.tasks import arithmetic, digit_sums, jsonl, pretrained_tokenizer
+from jaxttc.tasks import (
+  arithmetic,
+  digit_chains,
+  digit_sums,
+  jsonl,
+  pretrained_tokenizer,
+)
 from jaxttc.tasks import problems as problems_lib
 from jaxttc.verifiers import answers
 
-_DIGITS = (2, 3, 4)  # what the shipped thinker was trained on
+# Families that have no held-out questions: how one is drawn, and the
+# difficulties that the model that ships for it was trained on.
+_DRAWN = {
+  digit_sums.NAME: (digit_sums.generate, (2, 3, 4)),
+  digit_chains.NAME: (digit_chains.generate, (3, 4, 5)),
+}
+_MARKED = (*arithmetic.FAMILIES, *_DRAWN)  # whose answers stand behind a mark
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -25,8 +37,9 @@ class ProblemSource:
   Attributes:
     path: a JSON-lines file (see `tasks.jsonl.load`); "" generates problems.
     family: of generated problems; "" draws from all of `arithmetic`. The
-      family "digit_sums" is for models that think; it has no held-out
-      questions.
+      families "digit_sums", for models that think, and "digit_chains", for
+      those of two speeds, have no held-out questions. Several, with commas
+      between, are drawn in turn.
     steps: difficulties of generated problems, taken in turn; () draws from
       all.
     split: of generated problems, "train" or "test".
@@ -77,21 +90,31 @@ class ProblemSource:
     return rows[: self.count] if self.count else rows
 
   def _generate(self) -> list[problems_lib.Problem]:
-    if self.family == digit_sums.NAME:
-      return [
-        _digit_sum(self.split, self.seed, index, self.steps or _DIGITS)
-        for index in range(self.start, self.start + self.count)
-      ]
+    families = [name.strip() for name in self.family.split(",")]
     return [
-      arithmetic.problem(
-        index,
-        family=self.family or None,
-        steps=self.steps[index % len(self.steps)] if self.steps else None,
-        split=self.split,
-        seed=self.seed,
+      # Every family has every difficulty.
+      self._drawn(
+        families[index % len(families)], index, index // len(families)
       )
       for index in range(self.start, self.start + self.count)
     ]
+
+  def _drawn(self, family: str, index: int, turn: int) -> problems_lib.Problem:
+    steps = self.steps
+    if family not in _DRAWN:
+      return arithmetic.problem(
+        index,
+        family=family or None,
+        steps=steps[turn % len(steps)] if steps else None,
+        split=self.split,
+        seed=self.seed,
+      )
+    generate, known = _DRAWN[family]
+    steps = steps or known
+    size = steps[turn % len(steps)]
+    name = f"{self.split}-{self.seed}-{family}-{size}-{index}"
+    drawn = generate(random.Random(f"problem-{name}"), size)
+    return dataclasses.replace(drawn, id=name)
 
   def prompts(self, problems: list[problems_lib.Problem]) -> list[str]:
     """What the policy is given for each problem.
@@ -111,15 +134,6 @@ class ProblemSource:
       ),
       asked,
     )
-
-
-def _digit_sum(
-  split: str, seed: int, index: int, steps: tuple[int, ...]
-) -> problems_lib.Problem:
-  digits = steps[index % len(steps)]
-  name = f"{split}-{seed}-{digit_sums.NAME}-{digits}-{index}"
-  drawn = digit_sums.generate(random.Random(f"problem-{name}"), digits)
-  return dataclasses.replace(drawn, id=name)
 
 
 def chats(
@@ -142,7 +156,7 @@ def answer_of(
   """The final answer of a solution as written; None if there is none."""
   if completion is None:
     return None
-  if problem.family in (*arithmetic.FAMILIES, digit_sums.NAME):
+  if problem.family in _MARKED:
     return problems_lib.find_answer(completion)
   return answers.extract_answer(completion)
 

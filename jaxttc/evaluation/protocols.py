@@ -14,7 +14,7 @@ a Qwen3 model; how many children it samples we do not know, and ours is 4.
 
 import dataclasses
 
-from jaxttc.evaluation import problem_sets, solving
+from jaxttc.evaluation import problem_sets, solve_recipe
 from jaxttc.tasks import problems as problems_lib
 
 _INSTRUCTION = (
@@ -59,7 +59,7 @@ METHODS = {
 }
 
 
-def recipe(task: str, method: str = "astar") -> solving.SolveRecipe:
+def recipe(task: str, method: str = "astar") -> solve_recipe.SolveRecipe:
   """The recipe of a benchmark and a method, without models and problems.
 
   Args:
@@ -77,7 +77,7 @@ def recipe(task: str, method: str = "astar") -> solving.SolveRecipe:
   problems_lib.require_name(task, tuple(TASKS), "task")
   problems_lib.require_name(method, tuple(METHODS), "method")
   setup = TASKS[task]
-  return solving.SolveRecipe(
+  return solve_recipe.SolveRecipe(
     problems=problem_sets.ProblemSource(
       path="PROBLEMS", count=0, instruction=setup.instruction
     ),
@@ -85,7 +85,7 @@ def recipe(task: str, method: str = "astar") -> solving.SolveRecipe:
     verifier="VERIFIER",
     decoder=METHODS[method],
     budget=setup.budget if method == "astar" else "",
-    sampling=solving.SamplingOptions(
+    sampling=solve_recipe.SamplingOptions(
       temperature=0.8, step_tokens=256, max_tokens=setup.max_tokens
     ),
     batch=8,

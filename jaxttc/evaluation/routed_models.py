@@ -15,9 +15,9 @@ import jax
 
 from jaxttc.evaluation import (
   decoder_text,
-  plain_policies,
+  loading,
   served_models,
-  solving,
+  solve_recipe,
 )
 
 
@@ -28,7 +28,7 @@ def load(
   mesh: jax.sharding.Mesh | None = None,
   dtype: str = "float32",
   attention: str = "auto",
-) -> dict[str, plain_policies.Engine]:
+) -> dict[str, served_models.Engine]:
   """Reads language models that share a reward model.
 
   Args:
@@ -44,7 +44,7 @@ def load(
 
   Raises:
     ValueError: if there are fewer than two names, one comes twice or has a
-      width that is no number, or as `solving.load_models`.
+      width that is no number, or as `loading.load_models`.
   """
   parsed = [split(name) for name in names]  # all before any is read
   if len(names) < 2 or len(set(parsed)) < len(parsed):
@@ -53,7 +53,7 @@ def load(
     )
   found, reward = {}, None
   for name, (file, width) in zip(names, parsed, strict=True):
-    language, reward_of_this = solving.load_models(
+    language, reward_of_this = loading.load_models(
       file, verifier, mesh, dtype, attention, width=width
     )
     reward = reward or reward_of_this  # one, so that it is compiled once
@@ -80,7 +80,7 @@ def split(name: str) -> tuple[str, float]:
 
 
 def engines(
-  recipe: solving.SolveRecipe,
+  recipe: solve_recipe.SolveRecipe,
   router: Sequence[str],
   mesh: jax.sharding.Mesh | None,
   stack: contextlib.ExitStack,
@@ -94,7 +94,7 @@ def engines(
     stack: hangs up when it is closed.
 
   Raises:
-    ValueError: as `load`, `solving.load_models` or `served_models.connect`.
+    ValueError: as `load`, `loading.load_models` or `served_models.connect`.
   """
   names = (recipe.policy, recipe.verifier, *router)
   served = [name for name in names if served_models.is_url(name)]
@@ -116,7 +116,7 @@ def engines(
   if served:
     return {"": _connected(recipe, mesh, stack)}
   return {
-    "": solving.load_models(
+    "": loading.load_models(
       recipe.policy,
       recipe.verifier,
       mesh,

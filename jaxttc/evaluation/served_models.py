@@ -166,6 +166,10 @@ class Served:
         model.shutdown()
 
 
+# A language model and a reward model in this process, or wherever they are.
+Engine = tuple[bundle_lib.Bundle, bundle_lib.Bundle | None] | Served
+
+
 def hosted(
   policy: bundle_lib.Bundle,
   verifier: bundle_lib.Bundle | None,

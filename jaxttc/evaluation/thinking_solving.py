@@ -7,7 +7,7 @@ problem's tokens depend on its name and the seed, not on its batch.
 """
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import os
@@ -24,10 +24,12 @@ from jaxttc.cost import costs
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.evaluation import (
   answer_file,
+  answer_rows,
   length_control,
+  loading,
   problem_sets,
   served_models,
-  solving,
+  solve_recipe,
   thinking_text,
 )
 from jaxttc.inference import bundle as bundle_lib
@@ -62,7 +64,7 @@ class Job:
 
 
 def solve_to_file(
-  recipe: solving.SolveRecipe,
+  recipe: solve_recipe.SolveRecipe,
   path: str | os.PathLike[str],
   *,
   progress: bool = True,
@@ -104,7 +106,7 @@ def solve_to_file(
     )
   job = prepare(recipe)
   header = {
-    "recipe": solving.described(recipe),
+    "recipe": solve_recipe.described(recipe),
     "policy": job.policy.weights_fingerprint,
     "predictor": job.way.mark,
   }
@@ -117,7 +119,7 @@ def solve_to_file(
     if not offset:
       lines.append(header)
     try:
-      for row in solving.bar(solved, kept, len(ids), progress):
+      for row in answer_rows.bar(solved, kept, len(ids), progress):
         lines.append(row)
         rows.append(row)
     finally:
@@ -131,7 +133,7 @@ def solve_to_file(
   return rows
 
 
-def prepare(recipe: solving.SolveRecipe) -> Job:
+def prepare(recipe: solve_recipe.SolveRecipe) -> Job:
   """Loads what a recipe names, and refuses what could never run.
 
   Raises:
@@ -148,7 +150,7 @@ def prepare(recipe: solving.SolveRecipe) -> Job:
     recipe.sampling, step_tokens=1, last_tokens=0, slots=0
   ).build()
   limits = budget_lib.Budget.parse(recipe.budget)
-  policy, _ = solving.load_models(
+  policy, _ = loading.load_models(
     recipe.policy,
     "",
     dtype=recipe.dtype,
@@ -168,7 +170,10 @@ def prepare(recipe: solving.SolveRecipe) -> Job:
     )
   budget = way.budget or settings.max_tokens
   problems = recipe.problems.load()
-  prompts = _prompts(recipe.problems, problems, policy, way, budget)
+  source = recipe.problems
+  if way.style != "free":
+    source = dataclasses.replace(source, style=way.style)
+  prompts = way_prompts(way, policy, budget, problems, source.prompts)
   job = Job(
     problems=problems,
     prompts=prompts,
@@ -182,10 +187,23 @@ def prepare(recipe: solving.SolveRecipe) -> Job:
   return job
 
 
-def _prompts(source, problems, policy, way, budget) -> list[list[int]]:
-  if way.style != "free":
-    source = dataclasses.replace(source, style=way.style)
-  asked = problems
+def way_prompts(
+  way: thinking_text.Way,
+  policy: bundle_lib.Bundle,
+  budget: int,
+  problems: Sequence[problems_lib.Problem],
+  put: Callable[[list[problems_lib.Problem]], list[str]],
+) -> list[list[int]]:
+  """Token ids up to where the model thinks, or answers.
+
+  Args:
+    way: how it thinks; its words stand behind the question.
+    policy: the model.
+    budget: tokens of a span, as words tell it.
+    problems: to ask.
+    put: problems -> how they are asked, in the way's style.
+  """
+  asked = list(problems)
   if way.words:
     words = way.words.replace("{budget}", str(budget))
     asked = [
@@ -194,13 +212,30 @@ def _prompts(source, problems, policy, way, budget) -> list[list[int]]:
     ]
   return [
     thinking_span.prompt(policy.tokenizer, text, thinks=way.thinks)
-    for text in source.prompts(asked)
+    for text in put(asked)
   ]
+
+
+def check_room(job: Job) -> None:
+  """Refuses problems that do not fit the model.
+
+  Raises:
+    ValueError: naming the first of them.
+  """
+  think, most = job.way.think, job.policy.config.max_length
+  for problem, prompt in zip(job.problems, job.prompts, strict=True):
+    if len(prompt) + think.limit + think.beside > most:
+      trial = f", trials of {think.beside}" if think.beside else ""
+      raise ValueError(
+        f"problem {problem.id!r}: its prompt of {len(prompt)} tokens{trial} "
+        f"and sampling.max_tokens={think.limit} exceed the model's {most}"
+      )
 
 
 def _check(job: Job, limits: budget_lib.Budget) -> None:
   """Refuses problems that do not fit the model, or might exceed a budget."""
-  think, most = job.way.think, job.policy.config.max_length
+  check_room(job)
+  think = job.way.think
   _, known = local_prices.local_tariff(job.policy, job.hardware, "policy")
   for name in limits.as_dict():
     if name not in known - {"seconds"}:
@@ -210,12 +245,6 @@ def _check(job: Job, limits: budget_lib.Budget) -> None:
       )
   meter = budget_lib.Meter.start(limits)
   for problem, prompt in zip(job.problems, job.prompts, strict=True):
-    if len(prompt) + think.limit + think.beside > most:
-      trial = f", trials of {think.beside}" if think.beside else ""
-      raise ValueError(
-        f"problem {problem.id!r}: its prompt of {len(prompt)} tokens{trial} "
-        f"and sampling.max_tokens={think.limit} exceed the model's {most}"
-      )
     bound = price(job, think.most(len(prompt)))
     field = meter.exhausted_by(bound)
     if field is not None:

@@ -25,6 +25,7 @@ A budget counts the tokens of the thinking span, its closing one included.
 
 from collections.abc import Callable
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +47,7 @@ from jaxttc.inference import thinker as thinker_lib
 from jaxttc.predictors import length_predictor, remaining_length
 from jaxttc.tasks import problems as problems_lib
 
-_UNLIMITED = ("full", "no_thinking")
+UNLIMITED = ("full", "no_thinking")
 _EXAMPLE = "guided(budget=120)"
 
 
@@ -81,7 +82,7 @@ class Way:
   @property
   def limited(self) -> bool:
     """Whether it keeps a budget."""
-    return self.name not in _UNLIMITED
+    return self.name not in UNLIMITED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +118,24 @@ class _Kit:
     )
 
 
+def parse(text: str) -> tuple[str, dict[str, Any], int | None]:
+  """What a text says: the way's name, its arguments, and its budget, if any.
+
+  Raises:
+    ValueError: if the text is malformed, or the name or an argument is unknown
+      or of another type.
+  """
+  name, said = call_text.parse(text, "thinking", _EXAMPLE)
+  arguments = call_text.checked(
+    name,
+    said,
+    _WAYS,
+    "way of thinking",
+    shared={} if name in UNLIMITED else {"budget": int},
+  )
+  return name, arguments, arguments.pop("budget", None)
+
+
 def build(
   text: str,
   policy: bundle_lib.Bundle,
@@ -137,15 +156,7 @@ def build(
       is unknown (the nearest is named), a value is refused, the budget leaves
       no token for the answer, or the model does not think.
   """
-  name, said = call_text.parse(text, "thinking", _EXAMPLE)
-  arguments = call_text.checked(
-    name,
-    said,
-    _WAYS,
-    "way of thinking",
-    shared={} if name in _UNLIMITED else {"budget": int},
-  )
-  budget = arguments.pop("budget", None)
+  name, arguments, budget = parse(text)
   if budget is not None:
     check_budget(budget, limit, f"thinking {text!r}: budget")
   made = _WAYS[name](_Kit(policy, limit, sampler), **arguments)

@@ -42,9 +42,9 @@ class RepeatedThinker:
     self.limit, self.beside = thinker.limit, thinker.beside
     self.tries, self._thinker = tries, thinker
 
-  def most(self, prompt: int) -> thoughts.Work:
-    """The most that a row with a prompt of so many tokens can take."""
-    once = self._thinker.most(prompt)
+  def most(self, prompt: int, limit: int | None = None) -> thoughts.Work:
+    """The most that a row can take; see `thoughts.Think`."""
+    once = self._thinker.most(prompt, limit)
     return thoughts.Work(*(self.tries * amount for amount in once))
 
   def __call__(

@@ -148,14 +148,15 @@ class Thinker:
       guided=found.guided,
     )
 
-  def most(self, prompt: int) -> thoughts.Work:
-    """The most that a row with a prompt of so many tokens can take."""
+  def most(self, prompt: int, limit: int | None = None) -> thoughts.Work:
+    """The most that a row can take; see `thoughts.Think`."""
+    limit = self.limit if limit is None else limit
     return thoughts.Work(
       runs=1,
       read=prompt,
-      sampled=self.limit,
-      attended=thoughts.attended(prompt + self.limit - 1),
-      guided=self.limit,
+      sampled=limit,
+      attended=thoughts.attended(prompt + limit - 1),
+      guided=limit,
     )
 
   def scores(

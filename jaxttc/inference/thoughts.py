@@ -100,8 +100,13 @@ class Think(Protocol):
   limit: int
   beside: int
 
-  def most(self, prompt: int) -> Work:
-    """The most that a row with a prompt of so many tokens can take."""
+  def most(self, prompt: int, limit: int | None = None) -> Work:
+    """The most that a row with a prompt of so many tokens can take.
+
+    Args:
+      prompt: its tokens.
+      limit: most tokens of the row; None for the thinker's own.
+    """
     ...
 
   def __call__(

@@ -87,17 +87,18 @@ class TrialExit:
     self._asked = thinking_span.trial(policy.tokenizer)
     self.beside = len(self._asked) + trial_tokens
 
-  def most(self, prompt: int) -> thoughts.Work:
-    """The most that a row with a prompt of so many tokens can take.
+  def most(self, prompt: int, limit: int | None = None) -> thoughts.Work:
+    """The most that a row can take; see `thoughts.Think`.
 
     A bound, and far off: a trial after every token.
     """
-    longest = prompt + self.limit + self.beside
-    runs = 2 * self.limit + 1
+    limit = self.limit if limit is None else limit
+    longest = prompt + limit + self.beside
+    runs = 2 * limit + 1
     return thoughts.Work(
       runs=runs,
       read=runs * longest,
-      sampled=self.limit * (1 + self.trial_tokens),
+      sampled=limit * (1 + self.trial_tokens),
       attended=runs * thoughts.attended(longest),
       guided=0,
     )

@@ -3,7 +3,7 @@
 
 import dataclasses
 
-from jaxttc.evaluation import solving
+from jaxttc.evaluation import solve_recipe
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -77,8 +77,8 @@ class ServeRecipe:
   decoder: str = "astar(children=4)"
   budget: str = "generated_tokens=2k"
   thinking: str = ""
-  sampling: solving.SamplingOptions = dataclasses.field(
-    default_factory=solving.SamplingOptions
+  sampling: solve_recipe.SamplingOptions = dataclasses.field(
+    default_factory=solve_recipe.SamplingOptions
   )
   slots: int = 32
   steps: int = 8

@@ -18,7 +18,7 @@ import jax
 from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
 from jaxttc.decoders import base
-from jaxttc.evaluation import decoder_text, solving, thinking_text
+from jaxttc.evaluation import decoder_text, loading, thinking_text
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import (
   controllers,
@@ -109,7 +109,7 @@ class Service:
     recipe.validate()
     bundle_lib.check_pair(policy, verifier)
     self.name = recipe.name or pathlib.Path(recipe.policy).stem
-    self.fingerprint = solving.weights_fingerprint(policy)
+    self.fingerprint = loading.weights_fingerprint(policy)
     self.policy, self.verifier = policy, verifier
     self.limits, self._recipe = recipe.limits, recipe
     self.settings = recipe.sampling.build()
@@ -146,7 +146,7 @@ class Service:
       ValueError: if a file is missing or damaged; or as the constructor.
     """
     recipe.validate()
-    models = solving.load_models(
+    models = loading.load_models(
       recipe.policy,
       recipe.verifier,
       dtype=recipe.dtype,

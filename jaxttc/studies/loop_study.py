@@ -22,10 +22,11 @@ from jaxttc.evaluation import (
   comparing,
   decoder_text,
   decoder_traces,
+  loading,
   machine_room,
   problem_sets,
   search_rows,
-  solving,
+  solve_recipe,
 )
 from jaxttc.runtime import driver
 from jaxttc.simulation import study as study_lib
@@ -68,7 +69,7 @@ class LoopRecipe:
 
   problems: problem_sets.ProblemSource
   methods: tuple[comparing.MethodSpec, ...]
-  sampling: solving.SamplingOptions
+  sampling: solve_recipe.SamplingOptions
   policy: str = "arithmetic_lm"
   verifier: str = "arithmetic_prm"
   budget: str = "generated_tokens=480"
@@ -169,7 +170,7 @@ class LoopRecipe:
     settings = self.sampling.build(
       decoder_text.parse(method.decoder).temperature
     )
-    policy, verifier = solving.load_models(self.policy, self.verifier)
+    policy, verifier = loading.load_models(self.policy, self.verifier)
     problems = self.problems.load()
     pairs = decoder_traces.record(
       *driver.local_engines(policy, verifier, decoder, settings, slots=16),

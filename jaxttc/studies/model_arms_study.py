@@ -16,16 +16,15 @@ from jaxtyping import Float
 import numpy as np
 
 from jaxttc import page, results
-from jaxttc.allocators.routing import rungs
 from jaxttc.evaluation import (
   arm_tables,
   budget_policies,
   comparing,
+  loading,
   policy_fitting,
   policy_replay,
   routed_models,
   routing_curves,
-  solving,
   statistics,
 )
 from jaxttc.simulation import study as study_lib
@@ -170,7 +169,7 @@ def policy_of(
     style=compare.problems.style,
     sampling=compare.sampling,
     models={
-      name: tuple(map(solving.weights_fingerprint, engines[name]))
+      name: tuple(map(loading.weights_fingerprint, engines[name]))
       for name in recipe.models
       if any(arm.model == name for arm in arms)
     },
@@ -185,7 +184,10 @@ def report(recipe: StudyRecipe, found: Found) -> study_lib.Study:
   table, field = found.table, recipe.fit.field
   ours = found.replays[ALL].right.mean(1)  # [B, N]
   single = np.stack(
-    [_single(table, field, budget) for budget in recipe.fit.budgets]
+    [
+      arm_tables.best_single(table, budget, field)
+      for budget in recipe.fit.budgets
+    ]
   )
   weights = routing_curves.group_weights(
     found.groups, recipe.resamples, np.random.default_rng(recipe.seed)
@@ -232,20 +234,8 @@ def report(recipe: StudyRecipe, found: Found) -> study_lib.Study:
     "arms": [arm._asdict() for arm in found.policy.arms],
   }
   return study_lib.Study(
-    [recipe.seed], data, claims, lambda path: _draw(data, path)
+    list(found.table.seeds), data, claims, lambda path: _draw(data, path)
   )
-
-
-def _single(table, field, budget) -> Float[np.ndarray, " N"]:
-  """Expected scores by the best one model and decoder, in hindsight."""
-  right = table.right.mean((0, 1))
-  spent = np.maximum(table.spent(field).mean((0, 1)), 1e-9)
-  odds = [
-    rungs.mixture(right, spent, table.groups == group, budget)
-    for group in np.unique(table.groups)
-  ]
-  best = max(odds, key=lambda one: float(one @ right))
-  return table.right.mean(0) @ best
 
 
 def _points(

@@ -23,11 +23,12 @@ from jaxttc.evaluation import (
   arm_tables,
   budget_policies,
   comparing,
+  loading,
   policy_fitting,
   policy_replay,
   policy_solving,
   problem_sets,
-  solving,
+  solve_recipe,
 )
 from jaxttc.studies import policy_folds
 from jaxttc.tasks import routing as tasks
@@ -279,7 +280,7 @@ def fitted_policy(
     ValueError: as `policy_fitting.fit`, or if a model cannot be read.
   """
   fitted = policy_fitting.fit(table, groups, options)
-  language, reward = solving.load_models(
+  language, reward = loading.load_models(
     compare.policy, compare.verifier, width=compare.width
   )
   rows, seeds = len(table.questions), len(table.seeds)
@@ -292,8 +293,8 @@ def fitted_policy(
     sampling=compare.sampling,
     models={
       "": (
-        solving.weights_fingerprint(language),
-        solving.weights_fingerprint(reward),
+        loading.weights_fingerprint(language),
+        loading.weights_fingerprint(reward),
       )
     },
     origin=f"{rows} problems, {seeds} seeds, {fitted.head}",
@@ -306,7 +307,7 @@ def _fresh(recipe, compare, policy, workdir, progress) -> list[dict]:
   """Rows of the problems that are solved for real."""
   if not recipe.fresh.count:
     return []
-  solved = solving.SolveRecipe(
+  solved = solve_recipe.SolveRecipe(
     problems=recipe.fresh,
     policy=compare.policy,
     verifier=compare.verifier,

@@ -18,7 +18,7 @@ from jaxttc import page, results, simulation
 from jaxttc.evaluation import (
   length_control,
   problem_sets,
-  solving,
+  solve_recipe,
   statistics,
   thinking_solving,
 )
@@ -43,7 +43,7 @@ class WaysRecipe:
     at: the budget at which ways are compared.
     seeds: of all sampling.
     limit: most tokens of thought and answer.
-    min_p: as of `solving.SamplingOptions`, for all ways alike.
+    min_p: as of `solve_recipe.SamplingOptions`, for all ways alike.
     resamples: of the bootstrap over questions.
   """
 
@@ -73,9 +73,9 @@ class WaysRecipe:
         "and 1 at least"
       )
 
-  def solve_recipe(self, thinking: str) -> solving.SolveRecipe:
+  def solve_recipe(self, thinking: str) -> solve_recipe.SolveRecipe:
     """One way and budget."""
-    return solving.SolveRecipe(
+    return solve_recipe.SolveRecipe(
       problems=problem_sets.ProblemSource(
         family="digit_sums", count=self.questions
       ),
@@ -83,7 +83,9 @@ class WaysRecipe:
       verifier="",
       thinking=thinking,
       budget="",
-      sampling=solving.SamplingOptions(min_p=self.min_p, max_tokens=self.limit),
+      sampling=solve_recipe.SamplingOptions(
+        min_p=self.min_p, max_tokens=self.limit
+      ),
       batch=self.questions,
     )
 

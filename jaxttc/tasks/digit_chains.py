@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from jaxttc.tasks import problems as problems_lib
 
+NAME = "digit_chains"
 MODES = ("fast", "slow")
 INSTRUCTIONS = {"fast": "Answer only.\n", "slow": "Solve tersely.\n"}
 MOST_STEPS, MOST_DIGITS = 8, 8
@@ -119,6 +120,22 @@ def draw(
   raise ValueError(
     f"digit_chains: hardly a chain of {steps} steps of {tuple(additions)}"
     f" additions stays below {_LARGEST + 1}; expected fewer or shorter steps"
+  )
+
+
+def generate(rng: random.Random, steps: int) -> problems_lib.Problem:
+  """Draws a chain as a problem, with an empty id; its text has a line a step.
+
+  Raises:
+    ValueError: as `draw`.
+  """
+  chain = draw(rng, steps)
+  return problems_lib.Problem(
+    id="",
+    text=chain.text.rstrip("\n"),
+    answer=str(chain.answers[-1]),
+    family=NAME,
+    steps=steps,
   )
 
 

@@ -92,8 +92,17 @@ def prompt(problem: Problem, style: str = "free") -> str:
   Raises:
     ValueError: If the style is unknown.
   """
+  return f"{problem.text}\n{request(style)}"
+
+
+def request(style: str) -> str:
+  """The line that asks for a style; "" leaves it to the solver.
+
+  Raises:
+    ValueError: If the style is unknown.
+  """
   require_name(style, STYLES, "style")
-  return f"{problem.text}\n{_REQUESTS[style]}"
+  return _REQUESTS[style]
 
 
 def gold(problem: Problem) -> str:

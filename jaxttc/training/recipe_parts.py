@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What recipes have in common: description, held-out figures, saved model."""
+"""What recipes have in common: runs, descriptions, figures, saved models."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
+from jaxttc.cost import ledger as ledger_lib
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.models import config as config_lib
+from jaxttc.models import transformer
 from jaxttc.tasks import tokenizer as tokenizer_lib
-from jaxttc.training import accumulation
+from jaxttc.training import accumulation, language_model, loop
 
 Evaluate = Callable[[Any, int], dict[str, Any]]
 
@@ -91,6 +93,88 @@ def held_out(objective: Any, batches: Sequence[Any]) -> Evaluate | None:
     return {f"held_out_{name}": value for name, value in means.items()}
 
   return evaluate
+
+
+class WordModelRun:
+  """What recipes share that train a language model of words.
+
+  A recipe is a dataclass with `model`, the transformer's sizes, and `train`,
+  length, rate and bookkeeping of the run; it says the rest by overriding.
+
+  Attributes:
+    kind: of the recipe, as descriptions have it.
+  """
+
+  kind: ClassVar[str]
+  model: config_lib.TransformerConfig
+  train: loop.TrainConfig
+
+  def validate(self) -> None:
+    """Raises ValueError for what cannot be."""
+    self.model.validate()
+    self.train.validate()
+
+  def batches(self, tokenizer: tokenizer_lib.WordTokenizer) -> Any:
+    """Step -> batch; a pure function of the recipe."""
+    raise NotImplementedError
+
+  def objective(self) -> Any:
+    """As `loop.fit` takes it."""
+    return language_model.objective(
+      transformer.Transformer(self.model, **self.train.compute())
+    )
+
+  def initial(self) -> Callable[[jax.Array], dict[str, Any]]:
+    """Key -> the parameters that training starts from."""
+    return lambda key: transformer.init(
+      key, transformer.Transformer(self.model)
+    )
+
+  def evaluation(
+    self, objective: Any, tokenizer: tokenizer_lib.WordTokenizer
+  ) -> Evaluate | None:
+    """Figures of held-out text; None for none."""
+    del objective, tokenizer
+    return None
+
+  def run(
+    self,
+    workdir: str,
+    mesh: jax.sharding.Mesh | None = None,
+    ledger: ledger_lib.Ledger | None = None,
+  ) -> dict[str, Any]:
+    """Trains, and returns the parameters; a ledger gets what it takes.
+
+    Raises:
+      ValueError: if the recipe cannot be.
+    """
+    self.validate()
+    tokenizer = tokenizer_lib.WordTokenizer()
+    check_vocabulary(self.model, tokenizer)
+    objective = self.objective()
+    state = loop.fit(
+      self.train,
+      objective,
+      self.initial(),
+      self.batches(tokenizer),
+      workdir,
+      tx=loop.optimizer(self.train, transformer.matrix_axes),
+      evaluate=self.evaluation(objective, tokenizer),
+      mesh=mesh,
+      meta=self.describe(),
+      ledger=ledger,
+    )
+    return state.params
+
+  def describe(self) -> dict[str, Any]:
+    """The recipe as a JSON-ready dict; kept beside what it trained."""
+    return described(self.kind, self)
+
+  def export(self, params: dict[str, Any], path: str) -> None:
+    """Writes the trained model, with this recipe, as one .safetensors file."""
+    bundle_lib.save(
+      path, word_model("language_model", self.model, params, self.describe())
+    )
 
 
 def export_tuned(recipe: Any, params: dict[str, Any], path: str) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recipes: what a config file holds, and the run that it describes."""
 
+from collections.abc import Callable
 import dataclasses
 import pathlib
 from typing import Any
@@ -25,7 +26,7 @@ from jaxttc.training import (
 
 
 @dataclasses.dataclass(kw_only=True)
-class LanguageModelRecipe:
+class LanguageModelRecipe(recipe_parts.WordModelRun):
   """Trains a language model on generated text.
 
   Attributes:
@@ -50,59 +51,27 @@ class LanguageModelRecipe:
   distillation: float = 0.5
   shared_rows: bool = True
 
-  def run(
-    self,
-    workdir: str,
-    mesh: jax.sharding.Mesh | None = None,
-    ledger: ledger_lib.Ledger | None = None,
-  ) -> dict[str, Any]:
-    """Trains, and returns the parameters; a ledger gets what it takes.
+  kind = "language_model"
 
-    Raises:
-      ValueError: if the recipe cannot be.
-    """
-    self.model.validate()
+  def validate(self) -> None:
+    """Raises ValueError for what cannot be."""
+    super().validate()
     self.mix.validate()
-    self.train.validate()
-    tokenizer = tokenizer_lib.WordTokenizer()
-    recipe_parts.check_vocabulary(self.model, tokenizer)
-    objective = self._objective()
-    state = loop.fit(
-      self.train,
-      objective,
-      self._initial(),
-      language_model.generated_batches(
-        tokenizer,
-        self.mix,
-        self.train.batch_size,
-        self.train.length,
-        self.train.seed,
-      ),
-      workdir,
-      tx=loop.optimizer(self.train, transformer.matrix_axes),
-      evaluate=self._evaluate(objective, tokenizer),
-      mesh=mesh,
-      meta=self.describe(),
-      ledger=ledger,
+
+  def batches(self, tokenizer: tokenizer_lib.WordTokenizer) -> Any:
+    """Step -> batch of generated text."""
+    return language_model.generated_batches(
+      tokenizer,
+      self.mix,
+      self.train.batch_size,
+      self.train.length,
+      self.train.seed,
     )
-    return state.params
 
-  def describe(self) -> dict[str, Any]:
-    """The recipe as a JSON-ready dict; kept beside what it trained."""
-    return recipe_parts.described("language_model", self)
-
-  def export(self, params: dict[str, Any], path: str) -> None:
-    """Writes the trained model, with this recipe, as one .safetensors file."""
-    made = recipe_parts.word_model(
-      "language_model", self.model, params, self.describe()
-    )
-    bundle.save(path, made)
-
-  def _objective(self):
+  def objective(self) -> Any:
+    """Of one width, or of all of the menu at once."""
     if not self.widths:
-      return language_model.objective(
-        transformer.Transformer(self.model, **self.train.compute())
-      )
+      return super().objective()
     return nested_language_model.objective(
       self.model,
       self.widths,
@@ -111,12 +80,10 @@ class LanguageModelRecipe:
       **self.train.compute(),
     )
 
-  def _initial(self):
-    """key -> the parameters that training starts from."""
+  def initial(self) -> Callable[[jax.Array], dict[str, Any]]:
+    """Key -> the parameters that training starts from."""
     if self.start is None:
-      return lambda key: transformer.init(
-        key, transformer.Transformer(self.model)
-      )
+      return super().initial()
     found = bundle.load(self.start)
     if (found.kind, found.config) != ("language_model", self.model):
       raise ValueError(
@@ -127,7 +94,9 @@ class LanguageModelRecipe:
       return lambda _: found.params
     return lambda _: nested_transformer.by_importance(found.params, self.model)
 
-  def _evaluate(self, objective, tokenizer):
+  def evaluation(
+    self, objective: Any, tokenizer: tokenizer_lib.WordTokenizer
+  ) -> recipe_parts.Evaluate | None:
     """Loss on problems whose texts training never sees."""
     held_out = language_model.generated_batches(
       tokenizer,

@@ -10,16 +10,11 @@ import dataclasses
 import random
 from typing import Any
 
-import jax
-
-from jaxttc.cost import ledger as ledger_lib
-from jaxttc.inference import bundle
 from jaxttc.models import config as config_lib
-from jaxttc.models import transformer
 from jaxttc.tasks import digit_sums
 from jaxttc.tasks import problems as problems_lib
 from jaxttc.tasks import tokenizer as tokenizer_lib
-from jaxttc.training import language_model, loop, packing, recipe_parts
+from jaxttc.training import loop, packing, recipe_parts
 
 _ASKED = {"terse": 1.0, "verbose": 0.0}  # share of concise lines
 
@@ -117,7 +112,7 @@ def example(
 
 
 @dataclasses.dataclass(kw_only=True)
-class ThinkingModelRecipe:
+class ThinkingModelRecipe(recipe_parts.WordModelRun):
   """Trains a language model on sums of digits.
 
   Attributes:
@@ -130,55 +125,27 @@ class ThinkingModelRecipe:
   mix: DigitSumMix
   train: loop.TrainConfig
 
-  def run(
-    self,
-    workdir: str,
-    mesh: jax.sharding.Mesh | None = None,
-    ledger: ledger_lib.Ledger | None = None,
-  ) -> dict[str, Any]:
-    """Trains, and returns the parameters; a ledger gets what it takes.
+  kind = "thinking_model"
 
-    Raises:
-      ValueError: if the recipe cannot be.
-    """
-    self.model.validate()
+  def validate(self) -> None:
+    """Raises ValueError for what cannot be."""
+    super().validate()
     self.mix.validate()
-    self.train.validate()
-    tokenizer = tokenizer_lib.WordTokenizer()
-    recipe_parts.check_vocabulary(self.model, tokenizer)
-    model = transformer.Transformer(self.model, **self.train.compute())
-    objective = language_model.objective(model)
-    state = loop.fit(
-      self.train,
-      objective,
-      lambda key: transformer.init(key, model),
-      self._batches(tokenizer, self.train.seed),
-      workdir,
-      tx=loop.optimizer(self.train, transformer.matrix_axes),
-      evaluate=self._evaluate(objective, tokenizer),
-      mesh=mesh,
-      meta=self.describe(),
-      ledger=ledger,
-    )
-    return state.params
 
-  def describe(self) -> dict[str, Any]:
-    """The recipe as a JSON-ready dict; kept beside what it trained."""
-    return recipe_parts.described("thinking_model", self)
+  def batches(
+    self, tokenizer: tokenizer_lib.WordTokenizer
+  ) -> Callable[[int], packing.Packed]:
+    """Step -> batch of thoughts and answers."""
+    return self._drawn(tokenizer, self.train.seed)
 
-  def export(self, params: dict[str, Any], path: str) -> None:
-    """Writes the trained model, with this recipe, as one .safetensors file."""
-    made = recipe_parts.word_model(
-      "language_model", self.model, params, self.describe()
-    )
-    bundle.save(path, made)
+  def evaluation(
+    self, objective: Any, tokenizer: tokenizer_lib.WordTokenizer
+  ) -> recipe_parts.Evaluate | None:
+    """Loss on questions drawn under another seed."""
+    held_out = self._drawn(tokenizer, self.train.seed + 1)(0)
+    return recipe_parts.held_out(objective, [held_out])
 
-  def _batches(self, tokenizer, seed):
+  def _drawn(self, tokenizer, seed):
     return batches(
       tokenizer, self.mix, self.train.batch_size, self.train.length, seed
     )
-
-  def _evaluate(self, objective, tokenizer):
-    """Loss on questions drawn under another seed."""
-    held_out = self._batches(tokenizer, self.train.seed + 1)(0)
-    return recipe_parts.held_out(objective, [held_out])

@@ -9,8 +9,9 @@ import pytest
 from jaxttc.evaluation import (
   budget_policies,
   cost_laws,
+  loading,
   policy_cascades,
-  solving,
+  solve_recipe,
 )
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.predictors import answer_trust, routing
@@ -34,7 +35,7 @@ def policy(**changes):
     "success": routing.head("knn(k=1)")(x, np.eye(3), key),
     "share": routing.head("ridge")(x, np.full((3, 3), 0.5), key),
     "style": "terse",
-    "sampling": solving.SamplingOptions(step_tokens=8, max_tokens=16),
+    "sampling": solve_recipe.SamplingOptions(step_tokens=8, max_tokens=16),
     "models": {"": ("", "")},
     "origin": "three questions",
   }
@@ -136,7 +137,7 @@ def test_arms_of_a_decoder_share_a_group():
 def test_the_one_that_ships_knows_the_models_that_ship():
   shipped = budget_policies.load("auto")
   shipped.check_models(
-    {"": solving.load_models("arithmetic_lm", "arithmetic_prm")}
+    {"": loading.load_models("arithmetic_lm", "arithmetic_prm")}
   )
   found = shipped.predict(
     [
@@ -182,7 +183,7 @@ def test_unknown_and_damaged_files_are_named(tmp_path):
 
 def test_other_models_are_refused():
   language, reward = tiny_models.tiny_bundles()
-  marks = tuple(map(solving.weights_fingerprint, (language, reward)))
+  marks = tuple(map(loading.weights_fingerprint, (language, reward)))
   fitted = policy(models={"": marks})
   fitted.check_models({"": (language, reward)})
   with pytest.raises(ValueError, match="fitted for the reward model .* none"):

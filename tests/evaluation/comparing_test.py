@@ -12,8 +12,9 @@ from jaxttc.evaluation import (
   comparing,
   comparison_report,
   decoder_text,
+  loading,
   problem_sets,
-  solving,
+  solve_recipe,
   tables,
 )
 from jaxttc.runtime import search as search_lib
@@ -38,7 +39,7 @@ def recipe(models, **changes):
     "budgets": _BUDGETS,
     "policy": str(models / "policy.safetensors"),
     "verifier": str(models / "verifier.safetensors"),
-    "sampling": solving.SamplingOptions(step_tokens=8, max_tokens=16),
+    "sampling": solve_recipe.SamplingOptions(step_tokens=8, max_tokens=16),
     "batch": 8,
     "samples": 2,
     "controls": ("constant",),
@@ -78,7 +79,7 @@ def test_cells_taken_over_are_what_running_them_gives(models, compared):
   found, _ = compared
   assert 0 < found.copied < 1
   made = recipe(models)
-  policy, verifier = solving.load_models(made.policy, made.verifier)
+  policy, verifier = loading.load_models(made.policy, made.verifier)
   problems = made.problems.load()
   runs = [r for r in found.runs if r.setting == "n=2"]
   decoder = decoder_text.build("best_of_n(n=2)")
@@ -230,7 +231,7 @@ def test_only_keeps_the_methods_named(models):
     ({"verifier": ""}, "needs rewards"),
     ({"policy": "arithmetic_ml"}, "no model named"),
     (
-      {"sampling": solving.SamplingOptions(temperature=-1.0)},
+      {"sampling": solve_recipe.SamplingOptions(temperature=-1.0)},
       "temperature.*-1",
     ),
   ],

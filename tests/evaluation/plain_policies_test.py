@@ -11,11 +11,14 @@ from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
 from jaxttc.decoders import tree as tree_lib
 from jaxttc.evaluation import (
+  loading,
   plain_policies,
   policy_report,
   policy_solving,
   problem_sets,
+  solve_recipe,
   solving,
+  verify_stages,
 )
 from jaxttc.runtime import search as search_lib
 from jaxttc.testing import fault_server
@@ -23,12 +26,12 @@ from jaxttc.testing import fault_server
 _SOURCE = problem_sets.ProblemSource(
   count=8, family="modular", steps=(2, 3), style="terse"
 )
-_SAMPLING = solving.SamplingOptions(step_tokens=8, max_tokens=16)
+_SAMPLING = solve_recipe.SamplingOptions(step_tokens=8, max_tokens=16)
 
 
 @pytest.fixture(scope="module")
 def engine(models):
-  return solving.load_models(
+  return loading.load_models(
     str(models / "policy.safetensors"), str(models / "verifier.safetensors")
   )
 
@@ -69,13 +72,13 @@ def test_votes_are_trusted_by_the_chance_that_they_lead(votes):
 
   above, _ = scipy.integrate.quad(likelihood, 0.5, 1)
   whole, _ = scipy.integrate.quad(likelihood, 0, 1)
-  assert plain_policies.trusted(found, False) == pytest.approx(above / whole)
-  assert plain_policies.trusted(found, True) == pytest.approx(0.4)
+  assert verify_stages.trusted(found, False) == pytest.approx(above / whole)
+  assert verify_stages.trusted(found, True) == pytest.approx(0.4)
 
 
 def test_no_answer_is_not_trusted():
-  assert plain_policies.trusted(result([], -1), False) == 0.0
-  assert plain_policies.trusted(result([], -1), True) == 0.0
+  assert verify_stages.trusted(result([], -1), False) == 0.0
+  assert verify_stages.trusted(result([], -1), True) == 0.0
 
 
 def made(engines, **limits):
@@ -114,8 +117,8 @@ def test_what_another_try_is_worth(engine):
   # Cut off: twice the share, or the next model.
   lost = verdict(policy, [0], [result([], -1)])
   np.testing.assert_allclose(lost.gains, [0, 0.25, 0.5, 0], rtol=1e-6)
-  many = [doubtful] * policy.tries
-  assert not verdict(policy, [0] * policy.tries, many).gains.any()
+  many = [doubtful] * 8
+  assert not verdict(policy, [0] * 8, many).gains.any()
 
 
 def test_without_a_reward_model_tries_vote(engine):
@@ -168,7 +171,7 @@ def test_models_that_no_policy_knows_get_the_plain_one(
 def test_a_cascade_escalates_what_is_doubtful(models, tmp_path):
   verifier = str(models / "verifier.safetensors")
   nested = str(models / "nested.safetensors")
-  recipe = solving.SolveRecipe(
+  recipe = solve_recipe.SolveRecipe(
     problems=_SOURCE,
     verifier=verifier,
     budget="flops=2M",
@@ -204,14 +207,14 @@ def test_a_served_model_is_asked_plainly(tmp_path):
     "".join(json.dumps(x | {"answer": "1"}) + "\n" for x in lines)
   )
   with fault_server.FaultServer() as server:
-    recipe = solving.SolveRecipe(
+    recipe = solve_recipe.SolveRecipe(
       problems=problem_sets.ProblemSource(path=str(path), count=0),
       policy=server.url,
       verifier=server.url,
       model="tiny",
       verifier_model="tiny",
       budget="generated_tokens=60",
-      sampling=solving.SamplingOptions(step_tokens=12, max_tokens=36),
+      sampling=solve_recipe.SamplingOptions(step_tokens=12, max_tokens=36),
       batch=3,
     )
     rows = policy_solving.solve_to_file(
@@ -238,7 +241,7 @@ def test_what_cannot_be_is_refused(engine, models, tmp_path):
     )
   with pytest.raises(ValueError, match="generated_tokens=0 nothing can"):
     solving.prepare(
-      solving.SolveRecipe(problems=_SOURCE, budget="generated_tokens=0")
+      solve_recipe.SolveRecipe(problems=_SOURCE, budget="generated_tokens=0")
     )
 
 
@@ -246,4 +249,6 @@ def test_policies_that_differ_have_other_fingerprints(engine):
   one = made({"": engine}, generated_tokens=30)
   assert one.fingerprint == made({"": engine}, generated_tokens=30).fingerprint
   assert one.fingerprint != made({"": engine}, generated_tokens=31).fingerprint
-  assert one.fingerprint != dataclasses.replace(one, sure=0.9).fingerprint
+  assert (
+    one.fingerprint != dataclasses.replace(one, verify="accept").fingerprint
+  )

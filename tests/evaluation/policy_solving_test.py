@@ -16,12 +16,13 @@ from jaxttc.cost import ledger as ledger_lib
 from jaxttc.evaluation import (
   budget_policies,
   cost_laws,
+  loading,
   looks,
   policy_cascades,
   policy_report,
   policy_solving,
   problem_sets,
-  solving,
+  solve_recipe,
 )
 from jaxttc.predictors import answer_trust, routing
 from jaxttc.runtime import search as search_lib
@@ -34,7 +35,7 @@ _SOURCE = problem_sets.ProblemSource(
 
 @pytest.fixture(scope="module")
 def engine(models):
-  return solving.load_models(
+  return loading.load_models(
     str(models / "policy.safetensors"), str(models / "verifier.safetensors")
   )
 
@@ -53,8 +54,8 @@ def policy(engine):
     success=routing.Constant(jnp.array([0.4, 0.7, 0.3])),
     share=routing.Constant(jnp.array([0.8, 0.7, 0.5])),
     style="terse",
-    sampling=solving.SamplingOptions(step_tokens=8, max_tokens=16),
-    models={"": tuple(map(solving.weights_fingerprint, engine))},
+    sampling=solve_recipe.SamplingOptions(step_tokens=8, max_tokens=16),
+    models={"": tuple(map(loading.weights_fingerprint, engine))},
   )
 
 
@@ -66,13 +67,13 @@ def recipe(models, **changes):
     "budget": "generated_tokens=18",
     "batch": 4,
   }
-  return solving.SolveRecipe(**{**values, **changes})
+  return solve_recipe.SolveRecipe(**{**values, **changes})
 
 
 def solve_to_file(models, engine, path, **options):
   """With the engine of the module, so that it is compiled once."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(solving, "load_models", lambda *args, **kwargs: engine)
+    patch.setattr(loading, "load_models", lambda *args, **kwargs: engine)
     return policy_solving.solve_to_file(
       recipe(models), path, progress=False, **options
     )

@@ -7,7 +7,7 @@ from jaxttc.evaluation import (
   problem_sets,
   routed_models,
   served_models,
-  solving,
+  solve_recipe,
 )
 
 
@@ -31,7 +31,7 @@ def test_names_of_models_with_widths(models):
 
 def test_what_a_router_cannot_choose_among_is_refused():
   source = problem_sets.ProblemSource(count=1)
-  served = solving.SolveRecipe(
+  served = solve_recipe.SolveRecipe(
     problems=source, policy="http://localhost:1/v1", width=0.5
   )
   with contextlib.ExitStack() as stack:
@@ -41,5 +41,5 @@ def test_what_a_router_cannot_choose_among_is_refused():
       routed_models.engines(served, ("a", "b"), None, stack)
     with pytest.raises(ValueError, match="no model named|nowhere"):
       routed_models.engines(
-        solving.SolveRecipe(problems=source), ("nowhere", "b"), None, stack
+        solve_recipe.SolveRecipe(problems=source), ("nowhere", "b"), None, stack
       )

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from jaxttc.evaluation import problem_sets, served_models, solving
+from jaxttc.evaluation import problem_sets, served_models, solve_recipe, solving
 from jaxttc.testing import fault_server
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
-_SAMPLING = solving.SamplingOptions(step_tokens=12, max_tokens=36)
+_SAMPLING = solve_recipe.SamplingOptions(step_tokens=12, max_tokens=36)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def _recipe(server, questions, **changes):
     "sampling": _SAMPLING,
     "batch": 3,
   }
-  return solving.SolveRecipe(**{**values, **changes})
+  return solve_recipe.SolveRecipe(**{**values, **changes})
 
 
 def _solve(recipe, path):
@@ -161,7 +161,7 @@ def test_a_local_policy_with_a_served_reward_model(server, models, tmp_path):
     problems=problem_sets.ProblemSource(count=3, family="modular", steps=(2,)),
     policy=str(models / "policy.safetensors"),
     budget="generated_tokens=40,verifier_calls=4",
-    sampling=solving.SamplingOptions(step_tokens=8, max_tokens=16),
+    sampling=solve_recipe.SamplingOptions(step_tokens=8, max_tokens=16),
   )
   rows = _solve(recipe, tmp_path / "answers.jsonl")
   calls = sum(row["cost"]["verifier_calls"] for row in rows)

@@ -14,7 +14,13 @@ import rich.console
 
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.cost import transformer_flops
-from jaxttc.evaluation import problem_sets, solving
+from jaxttc.evaluation import (
+  answer_rows,
+  loading,
+  problem_sets,
+  solve_recipe,
+  solving,
+)
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.runtime import search as search_lib
 from jaxttc.tasks import tokenizer as tokenizer_lib
@@ -32,10 +38,10 @@ def recipe(models, **changes):
     "verifier": str(models / "verifier.safetensors"),
     "decoder": "best_of_n(n=2)",
     "budget": "generated_tokens=60",
-    "sampling": solving.SamplingOptions(step_tokens=8, max_tokens=16),
+    "sampling": solve_recipe.SamplingOptions(step_tokens=8, max_tokens=16),
     "batch": 4,
   }
-  return solving.SolveRecipe(**{**values, **changes})
+  return solve_recipe.SolveRecipe(**{**values, **changes})
 
 
 def solve(recipe, path):
@@ -190,12 +196,15 @@ def test_batch_may_change_between_runs(models, solved, tmp_path):
     ({"width": 0.5}, "width=0.5 .*allowed: 1 alone"),
     ({"width": 0.5, "policy": "http://localhost:1/v1"}, "width=0.5: expected"),
     (
-      {"sampling": solving.SamplingOptions(temperature=-1.0)},
+      {"sampling": solve_recipe.SamplingOptions(temperature=-1.0)},
       "temperature.*-1",
     ),
-    ({"sampling": solving.SamplingOptions(aggregate="lst")}, "mean 'last'"),
     (
-      {"sampling": solving.SamplingOptions(step_tokens=8, max_tokens=4)},
+      {"sampling": solve_recipe.SamplingOptions(aggregate="lst")},
+      "mean 'last'",
+    ),
+    (
+      {"sampling": solve_recipe.SamplingOptions(step_tokens=8, max_tokens=4)},
       "max_tokens=4 must be at least",
     ),
     (
@@ -284,18 +293,18 @@ def test_slots_fit_the_budget_but_never_grow(models):
   assert job.settings.slots == 60 + 8
   free = dataclasses.replace(job.settings, slots=None)
   for tokens in (None, 10**6):
-    assert solving.fit_slots(free, job.decoder, tokens).slots is None
-  assert solving.fit_slots(job.settings, job.decoder, 10).slots == 60 + 8
+    assert loading.fit_slots(free, job.decoder, tokens).slots is None
+  assert loading.fit_slots(job.settings, job.decoder, 10).slots == 60 + 8
   # An arena that could not double within the budget has it all at once.
   first = free.arena_slots(job.decoder.shape)
-  assert solving.fit_slots(free, job.decoder, first).slots == first + 8
+  assert loading.fit_slots(free, job.decoder, first).slots == first + 8
 
 
 def test_summary_counts(solved):
   console = rich.console.Console(
     width=120, record=True, file=open(os.devnull, "w")
   )
-  console.print(solving.summary(solved[0]))
+  console.print(answer_rows.summary(solved[0]))
   right = sum(row["correct"] for row in solved[0])
   assert f"{right} of 12" in console.export_text()
 

@@ -14,6 +14,7 @@ from jaxttc.cost import ledger as ledger_lib
 from jaxttc.evaluation import (
   policy_solving,
   problem_sets,
+  solve_recipe,
   solving,
   thinking_solving,
 )
@@ -29,10 +30,10 @@ def _recipe(**changes):
     "verifier": "",
     "thinking": "hard_cap(budget=12)",
     "budget": "",
-    "sampling": solving.SamplingOptions(min_p=0.01, max_tokens=40),
+    "sampling": solve_recipe.SamplingOptions(min_p=0.01, max_tokens=40),
     "batch": 4,
   }
-  return solving.SolveRecipe(**(values | changes))
+  return solve_recipe.SolveRecipe(**(values | changes))
 
 
 def _solve(recipe, path, **more):
@@ -52,7 +53,7 @@ def test_rows_say_what_each_thought_took(solved):
   job = thinking_solving.prepare(_recipe())
   words = job.policy.tokenizer
   prices = settings_lib.prices(
-    job.policy, None, solving.SamplingOptions().build()
+    job.policy, None, solve_recipe.SamplingOptions().build()
   )
   for row, prompt in zip(rows, job.prompts, strict=True):
     assert 1 <= row["thinking_tokens"] <= row["thinking_budget"] == 12
@@ -147,7 +148,7 @@ def test_hints_are_in_the_prompt():
     ({"policy": "http://localhost:1/v1"}, "thinking cannot be steered"),
     ({"batch": 0}, "batch must be at least 1"),
     (
-      {"sampling": solving.SamplingOptions(max_tokens=255)},
+      {"sampling": solve_recipe.SamplingOptions(max_tokens=255)},
       "sampling.max_tokens=255 exceed the model's 256",
     ),
   ],
@@ -231,7 +232,7 @@ def test_published_models_think_within_their_budget(
       path=str(published / "questions.jsonl"), chat=str(published), count=0
     ),
     thinking=thinking,
-    sampling=solving.SamplingOptions(max_tokens=20),
+    sampling=solve_recipe.SamplingOptions(max_tokens=20),
   )
   job = thinking_solving.prepare(recipe)
   for problem, prompt in zip(job.problems, job.prompts, strict=True):

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from jaxttc import serving
-from jaxttc.evaluation import solving
+from jaxttc.evaluation import solve_recipe
 from jaxttc.inference import local_engine
 from jaxttc.serving import server as server_lib
 from jaxttc.testing import tiny_models
@@ -25,7 +25,7 @@ def _recipe(**changes) -> serving.ServeRecipe:
       policy="tiny",
       decoder=DECODER,
       budget="generated_tokens=200",
-      sampling=solving.SamplingOptions(step_tokens=8, max_tokens=24),
+      sampling=solve_recipe.SamplingOptions(step_tokens=8, max_tokens=24),
       slots=4,
       steps=4,
       searches=2,

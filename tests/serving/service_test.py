@@ -13,7 +13,7 @@ import pytest
 from jaxttc import serving, tasks
 from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
-from jaxttc.evaluation import solving
+from jaxttc.evaluation import solve_recipe
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.serving import errors, prompts
 from jaxttc.serving import service as service_lib
@@ -23,7 +23,7 @@ def _service(models, verifier=True, **changes):
   recipe = serving.ServeRecipe(
     policy="tiny",
     slots=1,
-    sampling=solving.SamplingOptions(step_tokens=8, max_tokens=24),
+    sampling=solve_recipe.SamplingOptions(step_tokens=8, max_tokens=24),
     **changes,
   )
   return serving.Service(recipe, models[0], models[1] if verifier else None)
@@ -223,7 +223,7 @@ def test_models_are_kept_as_the_recipe_says(tmp_path, models):
     dtype="int8",
     attention="plain",
     slots=1,
-    sampling=solving.SamplingOptions(step_tokens=8, max_tokens=24),
+    sampling=solve_recipe.SamplingOptions(step_tokens=8, max_tokens=24),
   )
   service = serving.Service.load(recipe)
   for bundle in (service.policy, service.verifier):

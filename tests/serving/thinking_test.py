@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from jaxttc import serving
-from jaxttc.evaluation import solving
+from jaxttc.evaluation import solve_recipe
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.serving import errors
 from jaxttc.serving import server as server_lib
@@ -23,7 +23,7 @@ def _recipe(**changes):
     "verifier": "",
     "decoder": "self_consistency(n=2)",
     "thinking": "hard_cap(budget=20)",
-    "sampling": solving.SamplingOptions(min_p=0.01, max_tokens=48),
+    "sampling": solve_recipe.SamplingOptions(min_p=0.01, max_tokens=48),
     "slots": 2,
     "thoughts": 2,
     "warm_tokens": 0,

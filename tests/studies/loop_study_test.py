@@ -13,7 +13,7 @@ from jaxttc.evaluation import (
   comparing,
   decoder_traces,
   problem_sets,
-  solving,
+  solve_recipe,
 )
 from jaxttc.simulation.clusters import machines, performance
 from jaxttc.studies import loop_study
@@ -80,7 +80,7 @@ def recipe(tmp_path, monkeypatch):
       comparing.MethodSpec(label="chain", decoder="greedy"),
       comparing.MethodSpec(label="rounds", decoder="rebase(width=2)"),
     ),
-    sampling=solving.SamplingOptions(),
+    sampling=solve_recipe.SamplingOptions(),
     workdir=str(tmp_path / "work"),
     table=_table(tmp_path / "table.csv"),
     rate_per_s=2.0,

@@ -12,11 +12,12 @@ from jaxttc.evaluation import (
   budget_policies,
   comparing,
   cost_laws,
+  loading,
   policy_fitting,
   policy_solving,
   problem_sets,
   routed_models,
-  solving,
+  solve_recipe,
 )
 from jaxttc.evaluation.cascade_fitting import CascadeOptions
 from jaxttc.predictors import routing
@@ -42,7 +43,7 @@ def _recipe(models):
       ),
       tree_method="greedy",
       verifier=str(models / "verifier.safetensors"),
-      sampling=solving.SamplingOptions(step_tokens=8, max_tokens=16),
+      sampling=solve_recipe.SamplingOptions(step_tokens=8, max_tokens=16),
       batch=12,
     ),
     fit=policy_fitting.FitOptions(
@@ -114,7 +115,7 @@ def _hopeful(recipe, found):
     share=routing.Constant(jnp.full(len(chance), 0.9)),
     laws=policy_fitting.fitted_laws(table),
     models={
-      name: tuple(map(solving.weights_fingerprint, engine))
+      name: tuple(map(loading.weights_fingerprint, engine))
       for name, engine in engines.items()
     },
   )

@@ -13,7 +13,7 @@ from jaxttc.evaluation import (
   policy_fitting,
   policy_replay,
   problem_sets,
-  solving,
+  solve_recipe,
 )
 from jaxttc.studies import policy_claims, policy_folds, policy_study
 
@@ -101,7 +101,7 @@ def _found(table):
     success=fitted.success,
     share=fitted.share,
     style="free",
-    sampling=solving.SamplingOptions(),
+    sampling=solve_recipe.SamplingOptions(),
     models={"": ("", "")},
   )
   return policy_study.Found(
@@ -284,7 +284,7 @@ def test_a_whole_study_on_tiny_models(models, tmp_path):
     budgets=(20, 60),
     policy=str(models / "policy.safetensors"),
     verifier=str(models / "verifier.safetensors"),
-    sampling=solving.SamplingOptions(step_tokens=8, max_tokens=16),
+    sampling=solve_recipe.SamplingOptions(step_tokens=8, max_tokens=16),
     batch=4,
   )
   recipe = policy_study.StudyRecipe(
