@@ -25,6 +25,7 @@ from rich import progress as rich_progress
 from rich import table as rich_table
 
 from jaxttc import mesh as mesh_lib
+from jaxttc.allocators import routing as allocation
 from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
 from jaxttc.cost import ledger as ledger_lib
@@ -33,6 +34,8 @@ from jaxttc.evaluation import (
   answer_file,
   decoder_text,
   problem_sets,
+  routed_connection,
+  router_files,
   served_models,
 )
 from jaxttc.inference import bundle as bundle_lib
@@ -110,8 +113,9 @@ class SolveRecipe:
 
   Attributes:
     problems: the problems.
-    policy: a model file, the name of one that ships, or the URL of a server.
-    verifier: likewise; not read if the decoder needs no rewards.
+    policy: a model file, the name of one that ships, the URL of a server, or a
+      router's file (`router_files`), which picks a model for each problem.
+    verifier: likewise, but no router; not read if the decoder needs no rewards.
     width: share of the policy's width to use, of those that its recipe names
       (`inference.narrowed`); 1 is the whole of any policy.
     model: what the policy is called on its server.
@@ -119,6 +123,7 @@ class SolveRecipe:
     dtype: of models in this process; one of `models.precision.NAMES`.
     attention: how they compute it; one of `models.attention_backend.NAMES`.
     endpoint: how servers are asked.
+    routing: how a router picks; not read without one.
     decoder: e.g. "astar(children=4)"; see `decoder_text`.
     thinking: how a model that thinks is decoded in place of a search, e.g.
       "guided(budget=120)"; see `thinking_text`. "" searches.
@@ -140,6 +145,9 @@ class SolveRecipe:
   endpoint: served_models.EndpointOptions = dataclasses.field(
     default_factory=served_models.EndpointOptions
   )
+  routing: router_files.RouterOptions = dataclasses.field(
+    default_factory=router_files.RouterOptions
+  )
   decoder: str = "astar(children=4)"
   thinking: str = ""
   budget: str = "generated_tokens=400"
@@ -153,7 +161,7 @@ class Job:
   """A recipe with all that it names, loaded and checked.
 
   `served` is there for host-driven searches, `policy` for models in this
-  process.
+  process, `router` is the fingerprint of a router among several.
   """
 
   problems: list[problems_lib.Problem]
@@ -164,6 +172,7 @@ class Job:
   policy: bundle_lib.Bundle | None = None
   verifier: bundle_lib.Bundle | None = None
   served: served_models.Served | None = None
+  router: str = ""
 
   def close(self) -> None:
     """Hangs up, if a model is served."""
@@ -194,6 +203,17 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
   budget = parsed_budget(recipe.budget)
   problems = recipe.problems.load()
   prompts = recipe.problems.prompts(problems)
+  if router_files.is_router(recipe.policy):
+    served, router = _routed(recipe, mesh, prompts, decoder, settings)
+    return Job(
+      problems=problems,
+      prompts=prompts,
+      decoder=decoder,
+      settings=settings,
+      budget=budget,
+      served=served,
+      router=router,
+    )
   if any(map(served_models.is_url, (recipe.policy, recipe.verifier))):
     if mesh is not None:
       raise ValueError(
@@ -264,6 +284,45 @@ def prepare(recipe: SolveRecipe, mesh: jax.sharding.Mesh | None = None) -> Job:
     budget=budget,
     served=served,
   )
+
+
+def _routed(
+  recipe: SolveRecipe,
+  mesh: jax.sharding.Mesh | None,
+  prompts: Sequence[str],
+  decoder: base.Decoder,
+  settings: settings_lib.SearchSettings,
+) -> tuple[served_models.Served, str]:
+  """The engine of a router's file, and the router's fingerprint."""
+  if mesh is not None or recipe.width != 1:
+    raise ValueError(
+      f"{recipe.policy}: the models of a router are neither spread over a mesh "
+      "nor narrowed by width=; leave both out"
+    )
+  if served_models.is_url(recipe.verifier) and decoder.needs_reward:
+    raise ValueError(
+      f"verifier {recipe.verifier!r}: expected one of this process beside a "
+      "router's models"
+    )
+  file = router_files.load(recipe.policy)
+  bundles = routed_connection.models(file, recipe.dtype, recipe.attention)
+  verifier = None
+  if decoder.needs_reward and recipe.verifier:
+    verifier = bundle_lib.load(
+      recipe.verifier, recipe.dtype, attention=recipe.attention
+    )
+  served = routed_connection.connect(
+    file,
+    bundles,
+    verifier,
+    decoder,
+    settings,
+    recipe.routing,
+    prompts=prompts,
+    slots=recipe.batch,
+    seed=recipe.seed,
+  )
+  return served, file.fingerprint
 
 
 def shown_prompts(
@@ -412,8 +471,9 @@ def solve_to_file(
   Returns:
     The rows of the file: id, answer, correct (None if unknown), completion,
     stop, rounds, cost (all fields), assumed (of the cost, what a server did
-    not confirm; fields that are 0 are left out) and a summary of the tree. Of
-    a problem that was tried again, the last row.
+    not confirm; fields that are 0 are left out) and a summary of the tree; the
+    model, if a router picked one (None if nothing was asked). Of a problem that
+    was tried again, the last row.
 
   Raises:
     ValueError: if the recipe cannot be run, or the file is of another recipe,
@@ -480,6 +540,10 @@ def described(recipe: SolveRecipe) -> dict[str, Any]:
   del found["batch"], found["attention"]
   if not recipe.thinking:
     del found["thinking"]
+  if not router_files.is_router(recipe.policy):
+    del found["routing"]
+  else:
+    del found["routing"]["log"]
   found["endpoint"] = recipe.endpoint.identity()
   return found
 
@@ -487,7 +551,7 @@ def described(recipe: SolveRecipe) -> dict[str, Any]:
 def _header(recipe: SolveRecipe, job: Job) -> dict[str, Any]:
   return {
     "recipe": described(recipe),
-    "policy": weights_fingerprint(job.policy),
+    "policy": job.router or weights_fingerprint(job.policy),
     "verifier": weights_fingerprint(job.verifier),
   }
 
@@ -526,15 +590,20 @@ def _solved(
       batch=recipe.batch,
       mesh=mesh,
     )
-  return _rows([job.problems[i] for i in left], results)
+  return _rows(job, left, results)
 
 
 def _rows(
-  problems: list[problems_lib.Problem],
-  results: Iterator[search_lib.SearchResult],
+  job: Job, left: list[int], results: Iterator[search_lib.SearchResult]
 ) -> Iterator[dict[str, Any]]:
+  """Rows of the problems at some places, each with the model that was asked."""
+  engine = None if job.served is None else job.served.engine
   for result in results:
-    yield answer_row(problems[result.problem], result)
+    place = left[result.problem]
+    row = answer_row(job.problems[place], result)
+    if isinstance(engine, allocation.RoutedEngine):
+      row["model"] = engine.asked.get(job.prompts[place])
+    yield row
 
 
 def answer_row(
