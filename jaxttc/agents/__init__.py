@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs that talk to models, plan and check themselves under a budget."""
 
-from jaxttc.agents.outlines import Outline, decompose
+from jaxttc.agents.outline_choice import decompose
+from jaxttc.agents.outlines import Outline
 from jaxttc.agents.rounds import reason
 from jaxttc.agents.two_speed import System, carry_out, scale
 

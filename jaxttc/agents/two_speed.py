@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxttc.agents import difficulty, outlines
+from jaxttc.agents import difficulty, outline_choice, outlines
 from jaxttc.allocators import step_modes
 from jaxttc.runtime import programs
 
@@ -221,6 +221,7 @@ def scale(
   versions: int = 8,
   regime: str = "with_solutions",
   planner: str = "policy",
+  choose: outline_choice.Chooser | None = None,
   plan: outlines.Planner | None = None,
 ) -> Generator[programs.Ask | programs.Measure, programs.Replies, Run]:
   """The whole of it: outline, choose, score, carry out.
@@ -235,15 +236,16 @@ def scale(
     versions: outlines sampled.
     regime: one of `REGIMES`.
     planner: which engine outlines.
-    plan: where outlines come from instead; `versions` and `planner` are then
-      not looked at.
+    choose: picks among outlines; None asks the planner about all at once.
+    plan: where outlines come from instead; `versions`, `planner` and `choose`
+      are then not looked at.
 
   Raises:
-    ValueError: as `outlines.decompose` and `carry_out`.
+    ValueError: as `outline_choice.decompose` and `carry_out`.
   """
   if plan is None:
     plan = functools.partial(
-      outlines.decompose, versions=versions, model=planner
+      outline_choice.decompose, versions=versions, model=planner, choose=choose
     )
   outline = yield from plan(problem)
   return (

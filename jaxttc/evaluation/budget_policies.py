@@ -44,8 +44,6 @@ from jaxttc.tasks import problems as problems_lib
 AUTO = "auto"
 _SHIPPED = pathlib.Path(__file__).parent.parent / "pretrained"
 _SUFFIX = "_policy.npz"
-_TEXTS = ("words", "characters", "bits")
-_EMBED = ("rarity", "projection", "centre", "scale")
 
 
 class Arm(NamedTuple):
@@ -337,12 +335,9 @@ def _described(
     if set(policy.models) == {""}
     else {name: list(pair) for name, pair in policy.models.items()},
     "origin": policy.origin,
-    "embed": {name: getattr(policy.embed, name) for name in _TEXTS},
   }
-  for name in _EMBED:
-    values = getattr(policy.embed, name)
-    if values is not None:
-      arrays[f"embed.{name}"] = np.asarray(values, np.float32)
+  about["embed"], found = routing.saved_ngrams.pack(policy.embed)
+  arrays |= {f"embed.{name}": array for name, array in found.items()}
   for part in ("success", "share"):
     about[part], found = routing.saved_heads.pack(getattr(policy, part))
     arrays |= {f"{part}.{name}": array for name, array in found.items()}
@@ -409,7 +404,6 @@ def _policy(
       if key.startswith(start)
     }
 
-  vectors = part("embed")
   unpack = routing.saved_heads.unpack
   models = about["models"]
   models = models if isinstance(models, dict) else {"": models}
@@ -418,10 +412,7 @@ def _policy(
       Arm(str(text), int(cap), *map(str, model))
       for text, cap, *model in about["arms"]
     ),
-    embed=routing.hashed_ngrams.HashedNgrams(
-      **{name: int(about["embed"][name]) for name in _TEXTS},
-      **{name: vectors.get(name) for name in _EMBED},
-    ),
+    embed=routing.saved_ngrams.unpack(about["embed"], part("embed")),
     success=unpack(about["success"], part("success")),
     share=unpack(about["share"], part("share")),
     style=str(about["style"]),

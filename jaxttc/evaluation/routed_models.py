@@ -16,6 +16,8 @@ import jax
 from jaxttc.evaluation import (
   decoder_text,
   loading,
+  model_names,
+  router_files,
   served_models,
   solve_recipe,
 )
@@ -46,7 +48,7 @@ def load(
     ValueError: if there are fewer than two names, one comes twice or has a
       width that is no number, or as `loading.load_models`.
   """
-  parsed = [split(name) for name in names]  # all before any is read
+  parsed = [model_names.split(name) for name in names]  # all before any is read
   if len(names) < 2 or len(set(parsed)) < len(parsed):
     raise ValueError(
       f"router: expected different models, at least two, got {list(names)}"
@@ -59,24 +61,6 @@ def load(
     reward = reward or reward_of_this  # one, so that it is compiled once
     found[name] = language, reward
   return found
-
-
-def split(name: str) -> tuple[str, float]:
-  """A model's file and width: ("nested_lm", 0.5) of "nested_lm@0.5".
-
-  Raises:
-    ValueError: if what is behind the last @ is no number.
-  """
-  file, at, width = name.rpartition("@")
-  if not at:
-    return name, 1.0
-  try:
-    return file, float(width)
-  except ValueError:
-    raise ValueError(
-      f"router: {name!r} has the width {width!r}; expected a number, as in "
-      "'nested_lm@0.5'"
-    ) from None
 
 
 def engines(
@@ -98,6 +82,11 @@ def engines(
   """
   names = (recipe.policy, recipe.verifier, *router)
   served = [name for name in names if served_models.is_url(name)]
+  if router_files.is_router(recipe.policy):
+    raise ValueError(
+      f"{recipe.policy}: a router picks one model of its own for each problem; "
+      "leave the policy out, or name the models it should choose among"
+    )
   if router:
     if served:
       raise ValueError(

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from jaxttc.cost import budget as budget_lib
-from jaxttc.evaluation import problem_sets, served_models
+from jaxttc.evaluation import problem_sets, router_files, served_models
 from jaxttc.inference import controllers
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.tasks import problems as problems_lib
@@ -79,8 +79,9 @@ class SolveRecipe:
 
   Attributes:
     problems: the problems.
-    policy: a model file, the name of one that ships, or the URL of a server.
-    verifier: likewise; not read if the decoder needs no rewards.
+    policy: a model file, the name of one that ships, the URL of a server, or a
+      router's file (`router_files`), which picks a model for each problem.
+    verifier: likewise, but no router; not read if the decoder needs no rewards.
     width: share of the policy's width to use, of those that its recipe names
       (`inference.narrowed`); 1 is the whole of any policy.
     model: what the policy is called on its server.
@@ -88,6 +89,7 @@ class SolveRecipe:
     dtype: of models in this process; one of `models.precision.NAMES`.
     attention: how they compute it; one of `models.attention_backend.NAMES`.
     endpoint: how servers are asked.
+    routing: how a router picks; not read without one.
     decoder: e.g. "astar(children=4)"; see `decoder_text`.
     thinking: how a model that thinks is decoded in place of a search, e.g.
       "guided(budget=120)"; see `thinking_text`. "" searches.
@@ -108,6 +110,9 @@ class SolveRecipe:
   attention: str = "auto"
   endpoint: served_models.EndpointOptions = dataclasses.field(
     default_factory=served_models.EndpointOptions
+  )
+  routing: router_files.RouterOptions = dataclasses.field(
+    default_factory=router_files.RouterOptions
   )
   decoder: str = "astar(children=4)"
   thinking: str = ""
@@ -139,5 +144,9 @@ def described(recipe: SolveRecipe) -> dict[str, Any]:
   del found["batch"], found["attention"]
   if not recipe.thinking:
     del found["thinking"]
+  if not router_files.is_router(recipe.policy):
+    del found["routing"]
+  else:
+    del found["routing"]["log"]
   found["endpoint"] = recipe.endpoint.identity()
   return found

@@ -10,7 +10,7 @@ is refused. The rows of served models come as they are done; all others
 in the order of the problems.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
 import os
@@ -20,6 +20,7 @@ from typing import Any
 import jax
 
 from jaxttc import mesh as mesh_lib
+from jaxttc.allocators import routing as allocation
 from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
 from jaxttc.cost import ledger as ledger_lib
@@ -29,6 +30,8 @@ from jaxttc.evaluation import (
   answer_rows,
   decoder_text,
   loading,
+  routed_connection,
+  router_files,
   served_models,
   solve_recipe,
 )
@@ -44,7 +47,7 @@ class Job:
   """A recipe with all that it names, loaded and checked.
 
   `served` is there for host-driven searches, `policy` for models in this
-  process.
+  process, `router` is the fingerprint of a router among several.
   """
 
   problems: list[problems_lib.Problem]
@@ -55,6 +58,7 @@ class Job:
   policy: bundle_lib.Bundle | None = None
   verifier: bundle_lib.Bundle | None = None
   served: served_models.Served | None = None
+  router: str = ""
 
   def close(self) -> None:
     """Hangs up, if a model is served."""
@@ -87,6 +91,17 @@ def prepare(
   budget = solve_recipe.parsed_budget(recipe.budget)
   problems = recipe.problems.load()
   prompts = recipe.problems.prompts(problems)
+  if router_files.is_router(recipe.policy):
+    served, router = _routed(recipe, mesh, prompts, decoder, settings)
+    return Job(
+      problems=problems,
+      prompts=prompts,
+      decoder=decoder,
+      settings=settings,
+      budget=budget,
+      served=served,
+      router=router,
+    )
   if any(map(served_models.is_url, (recipe.policy, recipe.verifier))):
     if mesh is not None:
       raise ValueError(
@@ -159,6 +174,45 @@ def prepare(
   )
 
 
+def _routed(
+  recipe: solve_recipe.SolveRecipe,
+  mesh: jax.sharding.Mesh | None,
+  prompts: Sequence[str],
+  decoder: base.Decoder,
+  settings: settings_lib.SearchSettings,
+) -> tuple[served_models.Served, str]:
+  """The engine of a router's file, and the router's fingerprint."""
+  if mesh is not None or recipe.width != 1:
+    raise ValueError(
+      f"{recipe.policy}: the models of a router are neither spread over a mesh "
+      "nor narrowed by width=; leave both out"
+    )
+  if served_models.is_url(recipe.verifier) and decoder.needs_reward:
+    raise ValueError(
+      f"verifier {recipe.verifier!r}: expected one of this process beside a "
+      "router's models"
+    )
+  file = router_files.load(recipe.policy)
+  bundles = routed_connection.models(file, recipe.dtype, recipe.attention)
+  verifier = None
+  if decoder.needs_reward and recipe.verifier:
+    verifier = bundle_lib.load(
+      recipe.verifier, recipe.dtype, attention=recipe.attention
+    )
+  served = routed_connection.connect(
+    file,
+    bundles,
+    verifier,
+    decoder,
+    settings,
+    recipe.routing,
+    prompts=prompts,
+    slots=recipe.batch,
+    seed=recipe.seed,
+  )
+  return served, file.fingerprint
+
+
 def solve_to_file(
   recipe: solve_recipe.SolveRecipe,
   path: str | os.PathLike[str],
@@ -182,8 +236,9 @@ def solve_to_file(
   Returns:
     The rows of the file: id, answer, correct (None if unknown), completion,
     stop, rounds, cost (all fields), assumed (of the cost, what a server did
-    not confirm; fields that are 0 are left out) and a summary of the tree. Of
-    a problem that was tried again, the last row.
+    not confirm; fields that are 0 are left out) and a summary of the tree; the
+    model, if a router picked one (None if nothing was asked). Of a problem that
+    was tried again, the last row.
 
   Raises:
     ValueError: if the recipe cannot be run, or the file is of another recipe,
@@ -235,7 +290,7 @@ def _account(
 def _header(recipe: solve_recipe.SolveRecipe, job: Job) -> dict[str, Any]:
   return {
     "recipe": solve_recipe.described(recipe),
-    "policy": loading.weights_fingerprint(job.policy),
+    "policy": job.router or loading.weights_fingerprint(job.policy),
     "verifier": loading.weights_fingerprint(job.verifier),
   }
 
@@ -274,12 +329,17 @@ def _solved(
       batch=recipe.batch,
       mesh=mesh,
     )
-  return _rows([job.problems[i] for i in left], results)
+  return _rows(job, left, results)
 
 
 def _rows(
-  problems: list[problems_lib.Problem],
-  results: Iterator[search_lib.SearchResult],
+  job: Job, left: list[int], results: Iterator[search_lib.SearchResult]
 ) -> Iterator[dict[str, Any]]:
+  """Rows of the problems at some places, each with the model that was asked."""
+  engine = None if job.served is None else job.served.engine
   for result in results:
-    yield answer_rows.answer_row(problems[result.problem], result)
+    place = left[result.problem]
+    row = answer_rows.answer_row(job.problems[place], result)
+    if isinstance(engine, allocation.RoutedEngine):
+      row["model"] = engine.asked.get(job.prompts[place])
+    yield row

@@ -33,6 +33,7 @@ from jaxttc.serving import (
   errors,
   metrics,
   replies,
+  routed_service,
   scheduler,
   searches,
   thought_queue,
@@ -53,7 +54,9 @@ class App:
     asgi: the application; its lifespan starts and closes the service.
   """
 
-  def __init__(self, service: service_lib.Service, api_key: str | None = None):
+  def __init__(
+    self, service: routed_service.AnyService, api_key: str | None = None
+  ):
     """An application.
 
     Args:
@@ -115,27 +118,15 @@ class App:
 
   async def _models(self, request: requests.Request) -> responses.Response:
     self._check_key(request)
-    return responses.JSONResponse({"object": "list", "data": [self._card()]})
+    cards = [_card(*model) for model in self.service.models.items()]
+    return responses.JSONResponse({"object": "list", "data": cards})
 
   async def _model(self, request: requests.Request) -> responses.Response:
     self._check_key(request)
-    if request.path_params["name"] != self.service.name:
-      raise errors.ApiError(
-        404,
-        f"there is no such model; this server serves {self.service.name!r}",
-        param="model",
-        code="model_not_found",
-      )
-    return responses.JSONResponse(self._card())
-
-  def _card(self) -> dict[str, Any]:
-    return {
-      "id": self.service.name,
-      "object": "model",
-      "created": 0,
-      "owned_by": "jaxttc",
-      "max_model_len": self.service.context,  # as vLLM says it
-    }
+    name, served = request.path_params["name"], self.service.models
+    if name not in served:
+      raise errors.no_model(name, served)
+    return responses.JSONResponse(_card(name, served[name]))
 
   async def _completions(self, request: requests.Request) -> responses.Response:
     return await self._counted(request, chat=False)
@@ -182,7 +173,7 @@ class App:
     exchange: _Exchange | None = None
     streams = False
     try:
-      exchange = _Exchange(self.service, work, self._metrics)
+      exchange = _Exchange(work, self._metrics)
       if not work.call.stream:
         return await _unless_gone(request, exchange.whole())
       streams = True
@@ -221,13 +212,8 @@ class App:
 class _Exchange:
   """One request's work and what has come of it."""
 
-  def __init__(
-    self,
-    service: service_lib.Service,
-    work: service_lib.Work,
-    counts: metrics.Metrics,
-  ):
-    call = work.call
+  def __init__(self, work: service_lib.Work, counts: metrics.Metrics):
+    call, service = work.call, work.service
     self._work, self._service, self._counts = work, service, counts
     self._events: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
     self._form = replies.Form(
@@ -379,6 +365,17 @@ class _Stream(responses.StreamingResponse):
       await super().__call__(scope, receive, send)
     finally:
       self._release()
+
+
+def _card(name: str, context: int) -> dict[str, Any]:
+  """What is said of a model."""
+  return {
+    "id": name,
+    "object": "model",
+    "created": 0,
+    "owned_by": "jaxttc",
+    "max_model_len": context,  # as vLLM says it
+  }
 
 
 def _from_threads(

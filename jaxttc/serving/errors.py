@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes wrong, in the shape that OpenAI's clients expect."""
 
+from collections.abc import Iterable
 from typing import Any
 
 _TYPES = {
@@ -60,6 +61,17 @@ class ApiError(Exception):
 def bad(param: str | None, message: str, code: str | None = None) -> ApiError:
   """A 400 for a field of the request."""
   return ApiError(400, message, param=param, code=code)
+
+
+def no_model(name: str, served: Iterable[str]) -> ApiError:
+  """A 404: another model was asked for than those that are served."""
+  return ApiError(
+    404,
+    f"there is no model {name[:60]!r}; this server serves "
+    f"{', '.join(map(repr, served))}",
+    param="model",
+    code="model_not_found",
+  )
 
 
 def failed() -> ApiError:

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a server counts, for Prometheus to collect."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+import functools
+from typing import Any
 
 import prometheus_client
 from prometheus_client import exposition
 
 from jaxttc.cost import costs
 from jaxttc.serving import admission as admission_lib
-from jaxttc.serving import service as service_lib
+from jaxttc.serving import routed_service
 
 CONTENT_TYPE = exposition.CONTENT_TYPE_LATEST
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -18,12 +20,15 @@ class Metrics:
   """Counters and gauges of one server, in a registry of their own."""
 
   def __init__(
-    self, service: service_lib.Service, admission: admission_lib.Admission
+    self,
+    service: routed_service.AnyService,
+    admission: admission_lib.Admission,
   ):
     """Everything at zero.
 
     Args:
-      service: whose threads the gauges look at.
+      service: whose threads the gauges look at; of several models, all
+        together.
       admission: whose queue they look at.
     """
     self._registry = prometheus_client.CollectorRegistry()
@@ -42,30 +47,34 @@ class Metrics:
     self._cost = self._counter(
       "search_cost", "Spent by searches, by field of Cost.", ("field",)
     )
-    scheduler, searches = service.scheduler, service.searches
+    schedulers = [part.scheduler for part in service.parts]
+    searches = [part.searches for part in service.parts]
+    thoughts = [p.thoughts for p in service.parts if p.thoughts is not None]
     for name, text, read in (
       ("active_requests", "Worked on.", lambda: admission.active),
       ("queued_requests", "Waiting.", lambda: admission.waiting),
-      ("running_rows", "Completions sampled.", lambda: scheduler.running),
-      ("waiting_rows", "Completions waiting.", lambda: scheduler.waiting),
-      ("rows", "Completions sampled at most.", lambda: scheduler.groups),
-      ("running_searches", "Searches driven.", lambda: searches.running),
-      ("waiting_searches", "Searches waiting.", lambda: searches.waiting),
+    ):
+      self._gauge(name, text, read)
+    for name, text, parts, field in (
+      ("running_rows", "Completions sampled.", schedulers, "running"),
+      ("waiting_rows", "Completions waiting.", schedulers, "waiting"),
+      ("rows", "Completions sampled at most.", schedulers, "groups"),
+      ("running_searches", "Searches driven.", searches, "running"),
+      ("waiting_searches", "Searches waiting.", searches, "waiting"),
       (
         "compiled_programs",
         "Programs of the engine; steady once it is warm.",
-        lambda: scheduler.compilations,
+        schedulers,
+        "compilations",
       ),
-      ("segments", "Engine segments run.", lambda: scheduler.segments),
-      ("filled_rows", "Busy rows, over segments.", lambda: scheduler.filled),
-      ("engine_restarts", "Engines lost.", lambda: scheduler.restarts),
+      ("segments", "Engine segments run.", schedulers, "segments"),
+      ("filled_rows", "Busy rows, over segments.", schedulers, "filled"),
+      ("engine_restarts", "Engines lost.", schedulers, "restarts"),
+      ("running_thoughts", "Thought about.", thoughts, "running"),
+      ("waiting_thoughts", "Not yet.", thoughts, "waiting"),
     ):
-      self._gauge(name, text, read)
-    if (thoughts := service.thoughts) is not None:
-      self._gauge(
-        "running_thoughts", "Thought about.", lambda: thoughts.running
-      )
-      self._gauge("waiting_thoughts", "Not yet.", lambda: thoughts.waiting)
+      if parts:
+        self._gauge(name, text, functools.partial(_total, parts, field))
 
   def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
     gauge = prometheus_client.Gauge(
@@ -98,3 +107,7 @@ class Metrics:
   def page(self) -> bytes:
     """What Prometheus reads."""
     return exposition.generate_latest(self._registry)
+
+
+def _total(parts: Sequence[Any], field: str) -> float:
+  return float(sum(getattr(part, field) for part in parts))

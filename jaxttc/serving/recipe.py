@@ -3,7 +3,7 @@
 
 import dataclasses
 
-from jaxttc.evaluation import solve_recipe
+from jaxttc.evaluation import router_files, solve_recipe
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -46,11 +46,13 @@ class ServeRecipe:
   """What `scripts/serve.py` serves.
 
   Attributes:
-    policy: a model file, or the name of one that ships.
-    verifier: likewise, for searches; "" for none.
+    policy: a model file, the name of one that ships, or a router's file, whose
+      models are then all served, and one more that picks among them.
+    verifier: a model file or name, for searches; "" for none.
     dtype: of both; one of `models.precision.NAMES`.
     attention: how both compute it; one of `models.attention_backend.NAMES`.
     name: what requests call the model; "" for the policy's own name.
+    routing: how a router picks; not read without one.
     decoder: of searches that name none, e.g. "astar(children=4)".
     budget: most that one search may spend, and what it gets if it names no
       budget of its own, e.g. "generated_tokens=2k".
@@ -74,6 +76,9 @@ class ServeRecipe:
   dtype: str = "float32"
   attention: str = "auto"
   name: str = ""
+  routing: router_files.RouterOptions = dataclasses.field(
+    default_factory=router_files.RouterOptions
+  )
   decoder: str = "astar(children=4)"
   budget: str = "generated_tokens=2k"
   thinking: str = ""

@@ -19,7 +19,7 @@ import uvicorn
 
 from jaxttc.serving import app as app_lib
 from jaxttc.serving import recipe as recipe_lib
-from jaxttc.serving import service as service_lib
+from jaxttc.serving import routed_service
 
 _GRACE_S = 5  # beyond the drain, for replies to be written
 
@@ -81,7 +81,7 @@ def serve(
   key = api_key(api_key_env)
   listening = _listen(host, port)
   with contextlib.closing(listening):
-    app = app_lib.App(service_lib.Service.load(recipe), key)
+    app = app_lib.App(routed_service.load(recipe), key)
     url = _url(listening)
     server = _server(app, lambda: ready(url))
     server.run(sockets=[listening])
@@ -91,7 +91,7 @@ def serve(
 
 @contextlib.contextmanager
 def running(
-  service: service_lib.Service, *, key: str | None = None
+  service: routed_service.AnyService, *, key: str | None = None
 ) -> Iterator[str]:
   """Serves beside the caller, on a free port of this machine.
 

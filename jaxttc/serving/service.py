@@ -58,6 +58,7 @@ class Work:
   """A request as orders.
 
   Attributes:
+    service: whose orders they are.
     call: the request.
     prompt_tokens: over all prompts.
     orders: completions to sample, prompt by prompt.
@@ -65,6 +66,7 @@ class Work:
     thoughts: questions to think about, prompt by prompt, in their place.
   """
 
+  service: "Service"
   call: calls.Call
   prompt_tokens: int
   orders: tuple[scheduler.Order, ...] = ()
@@ -179,6 +181,16 @@ class Service:
     queues = (self.scheduler, self.searches, self.thoughts)
     return [queue for queue in queues if queue is not None]
 
+  @property
+  def parts(self) -> tuple["Service", ...]:
+    """The services that work: itself."""
+    return (self,)
+
+  @property
+  def models(self) -> dict[str, int]:
+    """The context, in tokens, of each model that a request may name."""
+    return {self.name: self.context}
+
   def show(self, token: int) -> str:
     """The text of a token, special ones by their names."""
     return self.policy.tokenizer.decode([token], specials=True)
@@ -194,17 +206,17 @@ class Service:
       ApiError: 400 or 404, naming the field and what was expected.
     """
     call = calls.parse(body, chat=chat)
-    if call.model != self.name:
-      raise errors.ApiError(
-        404,
-        f"there is no model {call.model[:60]!r}; this server serves "
-        f"{self.name!r}",
-        param="model",
-        code="model_not_found",
-      )
-    texts = call.prompts
-    if call.messages is not None:
-      texts = (prompts.prompt_of(self.policy, call.messages),)
+    if call.model not in self.models:
+      raise errors.no_model(call.model, self.models)
+    return self.work(call)
+
+  def work(self, call: calls.Call) -> Work:
+    """Makes a request work, whatever model it names, or says why it cannot be.
+
+    Raises:
+      ApiError: 400, naming the field and what was expected.
+    """
+    texts = self.texts(call)
     if len(texts) * call.n > self.limits.choices:
       raise errors.bad(
         "n",
@@ -218,12 +230,24 @@ class Service:
     total = sum(len(prompt.tokens) for prompt in encoded)
     if thinks:
       thoughts = self._thoughts(call, encoded, seed)
-      return Work(call=call, prompt_tokens=total, thoughts=thoughts)
+      return Work(
+        service=self, call=call, prompt_tokens=total, thoughts=thoughts
+      )
     if call.search is not None and thinks is None:
       search = self._search(call, call.search, encoded, seed)
-      return Work(call=call, prompt_tokens=total, search=search)
+      return Work(service=self, call=call, prompt_tokens=total, search=search)
     orders = self._orders(call, encoded, seed)
-    return Work(call=call, prompt_tokens=total, orders=orders)
+    return Work(service=self, call=call, prompt_tokens=total, orders=orders)
+
+  def texts(self, call: calls.Call) -> tuple[str, ...]:
+    """The prompts of a request, as the model is asked them.
+
+    Raises:
+      ApiError: 400, if it cannot be asked these messages.
+    """
+    if call.messages is None:
+      return call.prompts
+    return (prompts.prompt_of(self.policy, call.messages),)
 
   def _thinks(self, call: calls.Call) -> bool | None:
     """Whether to think about a call, or to answer at once; None for neither.

@@ -21,6 +21,7 @@ from jaxttc.evaluation import (
   budget_policies,
   comparing,
   loading,
+  model_names,
   policy_fitting,
   policy_replay,
   routed_models,
@@ -66,7 +67,7 @@ class StudyRecipe:
         f"models={self.models}: expected different ones, at least two"
       )
     for name in self.models:
-      routed_models.split(name)
+      model_names.split(name)
     if self.fit.field != "generated_tokens" and (
       self.fit.field not in arm_tables.FIELDS
     ):
@@ -119,7 +120,7 @@ def run(
   )
   parts = {}
   for name in recipe.models:
-    file, width = routed_models.split(name)
+    file, width = model_names.split(name)
     ours = dataclasses.replace(compare, policy=file, width=width)
     found = comparing.run(ours, os.fspath(workdir), progress=progress)
     parts[name] = arm_tables.arm_table(ours, found, name)

@@ -67,16 +67,16 @@ def report(
   Raises:
     ValueError: if the recipe names a strong or weak model that is not there.
   """
-  sides = [_side(recipe, found, number) for number in range(len(found.folds))]
+  sides = [side_of(recipe, found, number) for number in range(len(found.folds))]
   names = [*found.folds[0].routers, CHOSEN, ORACLE]
   figures = {
     name: [
-      _figures(side, _quality(found, number, name))
+      figures_of(side, _quality(found, number, name))
       for number, side in enumerate(sides)
     ]
     for name in names
   }
-  zero = [_zero_aiq(side) for side in sides]
+  zero = [zero_aiq(side) for side in sides]
   pairs = _pairs(recipe, found)
   rows = [
     _row(found, sides, name, figures[name], figures[ORACLE], zero, pairs)
@@ -99,7 +99,8 @@ def report(
   )
 
 
-def _side(recipe, found, number: int) -> Side:
+def side_of(recipe, found, number: int) -> Side:
+  """The test side of a fold."""
   fold, table = found.folds[number], found.table
   rng = np.random.default_rng((recipe.seed, number))
   weights = routing_curves.group_weights(
@@ -126,7 +127,8 @@ def _quality(found, number: int, name: str) -> np.ndarray:
   return fold.routers[chosen(fold) if name == CHOSEN else name].test
 
 
-def _figures(side: Side, quality: np.ndarray) -> Figures:
+def figures_of(side: Side, quality: np.ndarray) -> Figures:
+  """What forecasts f[T, K] of a side's questions are worth."""
   choices = routing_study.choices(quality, side.costs, side.prices)
   hulls = routing_curves.resampled(
     choices, side.scores, side.costs, side.weights
@@ -146,7 +148,8 @@ def _figures(side: Side, quality: np.ndarray) -> Figures:
   return Figures(np.array(ratio), np.array(points), np.array(aiq))
 
 
-def _zero_aiq(side: Side) -> np.ndarray:
+def zero_aiq(side: Side) -> np.ndarray:
+  """Mean height f64[R] of mixing models blindly: of the zero router."""
   share = side.weights / side.weights.sum(1, keepdims=True)
   scores, costs = share @ side.scores, share @ side.costs
   low, high = side.costs.mean(0).min(), side.costs.mean(0).max()
@@ -158,7 +161,7 @@ def _zero_aiq(side: Side) -> np.ndarray:
   )
 
 
-def _interval(values: Sequence[np.ndarray]) -> statistics.Interval:
+def interval(values: Sequence[np.ndarray]) -> statistics.Interval:
   """Mean over folds, and its interval over resamples of all folds."""
   draws = np.mean(values, 0)
   found = statistics.percentile_interval(draws[0], draws[1:])
@@ -177,13 +180,13 @@ def _row(found, sides, name, figures, oracle, zero, pairs) -> dict[str, Any]:
   ]
   row: dict[str, Any] = {
     "router": name,
-    "cost_ratio": _interval([f.cost_ratio for f in figures])._asdict(),
+    "cost_ratio": interval([f.cost_ratio for f in figures])._asdict(),
     "cost_ratio_by_fold": [float(f.cost_ratio[0]) for f in figures],
-    "points_at_equal_cost": _interval(
+    "points_at_equal_cost": interval(
       [100 * f.points for f in figures]
     )._asdict(),
-    "aiq": _interval([f.aiq for f in figures])._asdict(),
-    "share_of_oracle_gain": _interval(share)._asdict(),
+    "aiq": interval([f.aiq for f in figures])._asdict(),
+    "share_of_oracle_gain": interval(share)._asdict(),
     "regret": _regret(found, sides, name),
   }
   if name in pairs:
@@ -282,7 +285,7 @@ def _pairs(recipe, found) -> dict[str, dict[str, float]]:
     return routing_pairs.recovered(gain[picked], *pair).apgr
 
   return {
-    name: _interval(
+    name: interval(
       [np.array([apgr(gain, p) for p in [np.arange(len(rows)), *drawn]])]
     )._asdict()
     for name, gain in gains.items()
@@ -347,11 +350,11 @@ def _claims(rows, safe, pairs) -> list[results.Claim]:
     claim("share_of_oracle_gain", best["share_of_oracle_gain"]),
     claim(
       "cost_at_safe_price_over_best_single",
-      _interval([cost for cost, _ in safe])._asdict(),
+      interval([cost for cost, _ in safe])._asdict(),
     ),
     claim(
       "points_at_safe_price_over_best_single",
-      _interval([100 * points for _, points in safe])._asdict(),
+      interval([100 * points for _, points in safe])._asdict(),
     ),
   ]
   made += [

@@ -27,6 +27,8 @@ from jaxttc.predictors import routing as predictors
 from jaxttc.tasks import routing as tasks
 
 BLEND = "blend"
+SPLITS = ("groups", "kinds", "labels")
+_SHUFFLED = ", shuffled"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -37,7 +39,13 @@ class StudyRecipe:
     data: file that `tasks.routing.load` reads.
     routers: (name, texts of the heads to choose from) of each router.
     blended: names of the routers that the blend joins.
-    folds: outer folds; each question is tested once.
+    shuffled: names of the routers that are also fitted with the questions in
+      another order than the scores: a check, never chosen.
+    split: how questions are dealt to the outer folds: "groups" of
+      near-duplicates, at random; or by what is left out: one of the "kinds"
+      that are told by rules (`tasks.routing.question_kinds`), or the data's
+      own "labels".
+    folds: outer folds of groups; each question is tested once.
     inner_folds: folds of a training side.
     seed: of folds and fits.
     shingle: words in a shingle, for near-duplicates.
@@ -53,6 +61,8 @@ class StudyRecipe:
   data: str
   routers: tuple[tuple[str, tuple[str, ...]], ...]
   blended: tuple[str, ...]
+  shuffled: tuple[str, ...] = ()
+  split: str = "groups"
   folds: int = 5
   inner_folds: int = 3
   seed: int = 0
@@ -78,6 +88,15 @@ class StudyRecipe:
         raise ValueError(f"router {name!r}: expected at least one head")
       for text in texts:
         predictors.head(text)
+    strange = [name for name in self.shuffled if name not in names]
+    if strange:
+      raise ValueError(
+        f"shuffled: expected some of {', '.join(names)}, got {strange[0]!r}"
+      )
+    if self.split not in SPLITS:
+      raise ValueError(
+        f"split={self.split!r}: expected one of {', '.join(SPLITS)}"
+      )
     unknown = [name for name in self.blended if name not in names]
     if unknown or not self.blended:
       raise ValueError(
@@ -115,11 +134,15 @@ class Fold(NamedTuple):
     train: i64[N], questions of the training side.
     test: i64[T], of the test side.
     routers: what each router says, by name; the blend comes last.
+    shuffled: what those fitted to questions in another order say.
+    label: what was left out; "" of a fold of groups.
   """
 
   train: np.ndarray
   test: np.ndarray
   routers: dict[str, Predicted]
+  shuffled: dict[str, Predicted]
+  label: str = ""
 
 
 class Found(NamedTuple):
@@ -155,24 +178,41 @@ def run(recipe: StudyRecipe, workdir: str | os.PathLike[str]) -> Found:
     table.prompts, shingle=recipe.shingle, threshold=recipe.threshold
   )
   folder = _Folder(pathlib.Path(workdir), _fingerprint(recipe, table))
-  splits = list(tasks.folds(groups, recipe.folds, recipe.seed))
+  splits = _splits(recipe, table, groups)
   counted = predictors.hashed_ngrams.count(table.prompts)
-  total = len(splits) * len(recipe.routers)
+  cells = [(name, texts, False) for name, texts in recipe.routers]
+  cells += [(n, t, True) for n, t in recipe.routers if n in recipe.shuffled]
   with progress.Progress(transient=True) as bar:
-    shown = bar.add_task("routers", total=total)
+    shown = bar.add_task("routers", total=len(splits) * len(cells))
     folds = []
-    for number, (train, test) in enumerate(splits):
+    for number, (label, train, test) in enumerate(splits):
       side = _Side(recipe, table, counted, groups, train, test, number)
-      found = {}
-      for name, texts in recipe.routers:
+      found: dict[bool, dict[str, Predicted]] = {False: {}, True: {}}
+      for name, texts, shuffled in cells:
         bar.update(shown, description=f"fold {number + 1}, {name}")
-        path = folder.path(number, name)
+        path = folder.path(number, name + _SHUFFLED * shuffled)
         kept = folder.read(path, texts)
-        found[name] = kept or folder.write(path, texts, side.fit(texts))
+        found[shuffled][name] = kept or folder.write(
+          path, texts, side.fit(texts, shuffled)
+        )
         bar.advance(shown)
-      found[BLEND] = side.blend([found[name] for name in recipe.blended])
-      folds.append(Fold(train, test, found))
+      routers = found[False]
+      routers[BLEND] = side.blend([routers[name] for name in recipe.blended])
+      folds.append(Fold(train, test, routers, found[True], label))
   return Found(table, groups, tuple(folds))
+
+
+def _splits(
+  recipe: StudyRecipe, table: tasks.RoutingTable, groups: np.ndarray
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+  """What is left out, training and test side of each outer fold."""
+  if recipe.split == "groups":
+    dealt = tasks.folds(groups, recipe.folds, recipe.seed)
+    return [("", train, test) for train, test in dealt]
+  labels = table.labels
+  if recipe.split == "kinds":
+    labels = tasks.question_kinds.kinds(table.prompts)
+  return list(tasks.left_out(labels, groups))
 
 
 class _Side:
@@ -195,9 +235,16 @@ class _Side:
     embed = predictors.hashed_ngrams.fit(train, rank=self._recipe.rank)
     return embed.vectors(train), embed.vectors(test)
 
-  def fit(self, texts: Sequence[str]) -> Predicted:
-    """The head that the inner folds like best, fitted on the whole side."""
+  def fit(self, texts: Sequence[str], shuffled: bool = False) -> Predicted:
+    """The head that the inner folds like best, fitted on the whole side.
+
+    Args:
+      texts: of the heads to choose from.
+      shuffled: whether each question gets the vector of another one.
+    """
     x, x_test = self._vectors
+    if shuffled:
+      x = x[np.random.default_rng(self._recipe.seed).permutation(len(x))]
     scores = self._train.scores
     best: tuple[float, str, np.ndarray] | None = None
     for text in texts:

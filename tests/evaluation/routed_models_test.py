@@ -4,6 +4,7 @@ import contextlib
 import pytest
 
 from jaxttc.evaluation import (
+  model_names,
   problem_sets,
   routed_models,
   served_models,
@@ -12,10 +13,10 @@ from jaxttc.evaluation import (
 
 
 def test_names_of_models_with_widths(models):
-  assert routed_models.split("nested_lm@0.5") == ("nested_lm", 0.5)
-  assert routed_models.split("a/b.safetensors") == ("a/b.safetensors", 1.0)
+  assert model_names.split("nested_lm@0.5") == ("nested_lm", 0.5)
+  assert model_names.split("a/b.safetensors") == ("a/b.safetensors", 1.0)
   with pytest.raises(ValueError, match="has the width 'half'"):
-    routed_models.split("nested_lm@half")
+    model_names.split("nested_lm@half")
   with pytest.raises(ValueError, match="at least two"):
     routed_models.load(["nested_lm"])
   with pytest.raises(ValueError, match="different"):

@@ -5,8 +5,11 @@ from jaxttc.allocators.routing import (
   automix,
   bandits,
   cascades,
+  decision_log,
+  dispatch,
   policy_gradient,
   pooled_budget,
+  routed_engine,
   rungs,
 )
 from jaxttc.allocators.routing.calibration import (
@@ -23,25 +26,32 @@ from jaxttc.allocators.routing.choice import (
   route,
   sweep,
 )
+from jaxttc.allocators.routing.dispatch import Dispatcher
 from jaxttc.allocators.routing.pacing import Paced, pace
 from jaxttc.allocators.routing.pooled_budget import Pool
+from jaxttc.allocators.routing.routed_engine import RoutedEngine
 
 __all__ = (
+  "Dispatcher",
   "Mixture",
   "Paced",
   "Pool",
+  "RoutedEngine",
   "Threshold",
   "automix",
   "bandits",
   "cascades",
   "cheapest_above",
   "choose",
+  "decision_log",
+  "dispatch",
   "margins",
   "pace",
   "policy_gradient",
   "pooled_budget",
   "price_for_budget",
   "route",
+  "routed_engine",
   "rungs",
   "safe_price",
   "sweep",

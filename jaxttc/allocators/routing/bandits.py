@@ -197,6 +197,34 @@ def play(
   return Played(choices, expected.max(1) - reached, state)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def learn(
+  bandit: Bandit,
+  x: Float[Array, "n D"],
+  choices: Int[Array, " n"],
+  rewards: Float[Array, " n"],
+  state: Any = None,
+) -> Any:
+  """Teaches a learner what others chose, and what came of it.
+
+  Args:
+    bandit: the learner.
+    x: f32[n, D], vectors, e.g. of a log of decisions (`decision_log`).
+    choices: i32[n], the models that were asked.
+    rewards: f32[n], what they earned.
+    state: to go on from; None: the learner's first.
+
+  Returns:
+    The learner's state.
+  """
+
+  def step(state, question):
+    return bandit.update(state, *question), None
+
+  start = bandit.init() if state is None else state
+  return jax.lax.scan(step, start, (x, choices, rewards))[0]
+
+
 def _check(models: int, fine: bool, what: str) -> None:
   if models < 2 or not fine:
     raise ValueError(

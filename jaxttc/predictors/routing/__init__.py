@@ -14,6 +14,7 @@ from jaxttc.predictors.routing import (
   preferences,
   ratings,
   saved_heads,
+  saved_ngrams,
   trees,
 )
 from jaxttc.predictors.routing.base import (
@@ -49,5 +50,6 @@ __all__ = (
   "preferences",
   "ratings",
   "saved_heads",
+  "saved_ngrams",
   "trees",
 )

@@ -13,6 +13,7 @@ from jaxttc.predictors.routing import (
   familiar,
   linear,
   neighbours,
+  networks,
   trees,
 )
 
@@ -25,6 +26,7 @@ _KINDS: dict[str, type] = {
     linear.Linear,
     neighbours.Clusters,
     neighbours.Neighbours,
+    networks.Perceptron,
     trees.Trees,
   )
 }
@@ -50,6 +52,11 @@ def pack(head: base.Head) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
       arrays |= {f"{field.name}.{name}": array for name, array in inner.items()}
     elif isinstance(value, int | float):
       described[field.name] = value
+    elif isinstance(value, tuple):  # of layers, each of several arrays
+      described[field.name] = [len(layer) for layer in value]
+      for number, layer in enumerate(value):
+        for place, array in enumerate(layer):
+          arrays[f"{field.name}.{number}.{place}"] = np.asarray(array)
     else:
       arrays[field.name] = np.asarray(value)
   return described, arrays
@@ -82,8 +89,21 @@ def unpack(
         if key.startswith(start)
       }
       fields[name] = unpack(described[name], inner)
+    elif isinstance(described.get(name), list):
+      fields[name] = _layers(name, described[name], arrays, kind.__name__)
     elif name in described:
       fields[name] = described[name]
     else:
       raise ValueError(f"a head of kind {kind.__name__} lacks its {name}")
   return kind(**fields)
+
+
+def _layers(name, sizes, arrays, kind) -> tuple[tuple[Any, ...], ...]:
+  """A field of several layers, each of so many arrays."""
+  try:
+    return tuple(
+      tuple(jnp.asarray(arrays[f"{name}.{n}.{i}"]) for i in range(size))
+      for n, size in enumerate(sizes)
+    )
+  except KeyError as missing:
+    raise ValueError(f"a head of kind {kind} lacks its {missing}") from None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data that routers learn from: tables of scores and costs, and fair splits."""
 
+from jaxttc.tasks.routing import question_kinds
 from jaxttc.tasks.routing.latent_skill import LatentSkill
 from jaxttc.tasks.routing.loading import load
 from jaxttc.tasks.routing.readers import (
@@ -12,6 +13,7 @@ from jaxttc.tasks.routing.readers import (
 from jaxttc.tasks.routing.splits import (
   crossings,
   folds,
+  left_out,
   near_duplicate_groups,
 )
 from jaxttc.tasks.routing.table import RoutingTable
@@ -28,6 +30,7 @@ __all__ = (
   "RoutingTable",
   "crossings",
   "folds",
+  "left_out",
   "load",
   "load_arena",
   "load_long",
@@ -37,4 +40,5 @@ __all__ = (
   "load_solutions",
   "near_duplicate_groups",
   "parameters",
+  "question_kinds",
 )

@@ -89,6 +89,44 @@ def folds(
     yield np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
 
 
+def left_out(
+  labels: Sequence[str], groups: Int[np.ndarray, " N"]
+) -> Iterator[tuple[str, Int[np.ndarray, " T"], Int[np.ndarray, " H"]]]:
+  """Leaves out the questions of one label after the other.
+
+  Args:
+    labels: N names, of the data sets or kinds that questions come from.
+    groups: i64[N], the group of near-duplicates of each question.
+
+  Yields:
+    (label, training questions, held-out questions), labels in the order of
+    their first question. Questions with a near-duplicate among those held out
+    are on neither side.
+
+  Raises:
+    ValueError: if numbers differ, there are fewer than two labels, or nothing
+      is left to train on.
+  """
+  names, groups = np.array(labels), np.asarray(groups)
+  if names.shape != groups.shape:
+    raise ValueError(
+      f"left_out: {len(names)} labels for {len(groups)} questions"
+    )
+  each = tuple(dict.fromkeys(labels))
+  if len(each) < 2:
+    raise ValueError(
+      f"left_out: expected at least two labels, got {', '.join(each) or 'none'}"
+    )
+  for label in each:
+    held_out = names == label
+    train = ~held_out & ~np.isin(groups, groups[held_out])
+    if not train.any():
+      raise ValueError(
+        f"left_out: every question has a near-duplicate in {label!r}"
+      )
+    yield label, np.flatnonzero(train), np.flatnonzero(held_out)
+
+
 def crossings(
   groups: Int[np.ndarray, " N"], held_out: Bool[np.ndarray, " N"]
 ) -> int:

@@ -16,7 +16,8 @@ def _data():
 
 
 @pytest.mark.parametrize(
-  "text", ["means", "ridge", "knn(k=5)", "kmeans", "forest(trees=3)"]
+  "text",
+  ["means", "ridge", "knn(k=5)", "kmeans", "forest(trees=3)", "mlp(epochs=1)"],
 )
 def test_a_head_comes_back_through_json_and_arrays(text):
   x, scores = _data()
@@ -41,9 +42,15 @@ def test_a_head_in_a_head_comes_back():
 
 def test_what_cannot_be_saved_or_read_is_refused():
   x, scores = _data()
-  head = routing.head("mlp(epochs=1)")(x, scores, jax.random.key(0))
-  with pytest.raises(ValueError, match="Perceptron cannot be saved"):
+  head = routing.head("elo")(x, scores, jax.random.key(0))
+  kind = type(head).__name__
+  with pytest.raises(ValueError, match=f"{kind} cannot be saved"):
     saved_heads.pack(head)
+  perceptron = routing.head("mlp(epochs=1)")(x, scores, jax.random.key(0))
+  described, arrays = saved_heads.pack(perceptron)
+  del arrays["layers.1.0"]
+  with pytest.raises(ValueError, match="Perceptron lacks its 'layers.1.0'"):
+    saved_heads.unpack(described, arrays)
   with pytest.raises(ValueError, match="unknown head 'Oracle'"):
     saved_heads.unpack({"kind": "Oracle"}, {})
   with pytest.raises(ValueError, match="Linear lacks its weights"):
