@@ -8,6 +8,7 @@ import pathlib
 from typing import Any
 
 from jaxttc.agents import two_speed
+from jaxttc.runtime import programs
 
 _FIELDS = two_speed.Run._fields
 
@@ -15,6 +16,37 @@ _FIELDS = two_speed.Run._fields
 def to_row(run: two_speed.Run, **more: Any) -> dict[str, Any]:
   """A run as a JSON-ready dict, with further fields put first."""
   return more | {name: list(getattr(run, name)) for name in _FIELDS}
+
+
+def record(
+  done: programs.Done, *, gold: str | None = None, **more: Any
+) -> dict[str, Any]:
+  """A served program as a JSON-ready dict: its run, its answer, its tokens.
+
+  Args:
+    done: of a program that returns a run, or gave up.
+    gold: the right answer; None if nobody knows it.
+    more: further fields, put first.
+
+  Returns:
+    `more`, and the fields of `two_speed.Run`, which are empty if the program
+    gave up; further
+      final_answer: None if there is none.
+      is_correct: whether it is the right one; None if that is not known.
+      tokens_by_stage: sampled, those of planning and rating among them.
+      tokens_per_step: all tokens over the number of steps; None without steps.
+      error: why the program gave up; "" if it did not.
+  """
+  run = done.value or two_speed.Run((), (), (), (), (), ())
+  answer = run.answer if run.steps and run.answer else None
+  tokens = sum(done.tokens.values())
+  return to_row(run, **more) | {
+    "final_answer": answer,
+    "is_correct": None if gold is None else answer == gold,
+    "tokens_by_stage": dict(done.tokens),
+    "tokens_per_step": tokens / len(run.steps) if run.steps else None,
+    "error": done.error,
+  }
 
 
 def from_row(row: dict[str, Any], where: str = "row") -> two_speed.Run:

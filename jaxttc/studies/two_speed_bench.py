@@ -7,15 +7,20 @@ whose steps differ in difficulty. The outline is the task's own; everything
 else is decoded.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 import random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxttc.agents import two_speed
 from jaxttc.evaluation import samples, statistics
-from jaxttc.inference import bundle, controllers, local_engine
+from jaxttc.inference import (
+  bundle,
+  controllers,
+  local_engine,
+  local_prices,
+)
 from jaxttc.predictors import step_failure
 from jaxttc.runtime import programs
 from jaxttc.studies import two_speed_arms, two_speed_recipe
@@ -35,6 +40,8 @@ class Outcome(NamedTuple):
     prompt_tokens: f64[N], read, those of scoring included.
     hard: f64[N], share of slow steps.
     flops: f64[N], of reading and sampling, those of scoring included.
+    per_step: f64[N], tokens over the number of steps: Tpi.
+    scores: f64[N, steps], difficulties; 0 where nothing was scored.
   """
 
   right: np.ndarray
@@ -44,6 +51,8 @@ class Outcome(NamedTuple):
   prompt_tokens: np.ndarray
   hard: np.ndarray
   flops: np.ndarray
+  per_step: np.ndarray
+  scores: np.ndarray
 
 
 class Steps(NamedTuple):
@@ -151,11 +160,36 @@ class Bench:
       np.stack([flops[rows].mean(0) for rows in by_kind]),
     )
 
+  @property
+  def states(self) -> step_failure.StateReader:
+    """Reads the states of the model that answers at once."""
+    return self._states
+
+  def reading_flops(self, text: str) -> float:
+    """FLOPs of reading a text for its state."""
+    policy = self._states.policy
+    tariff, _ = local_prices.local_tariff(policy, None, "prompt")
+    length = len(policy.tokenizer.encode_prompt(text))
+    return float(tariff.price(length, 0).flops)
+
   def attempt(
-    self, steps: Steps, mode: str, label: str, seed: int = 0
+    self,
+    steps: Steps,
+    mode: str,
+    label: str,
+    seed: int = 0,
+    model: str | None = None,
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One sample of each step: bool[N] right, f64[N] tokens, f64[N] FLOPs."""
-    asked = two_speed_arms.system(self._recipe, mode)
+    """One sample of each step: bool[N] right, f64[N] tokens, f64[N] FLOPs.
+
+    Args:
+      steps: to try.
+      mode: one of `digit_chains.MODES`.
+      label: of the samples; other labels draw others.
+      seed: likewise.
+      model: who is asked, in place of the mode's own model.
+    """
+    asked = two_speed_arms.system(self._recipe, mode, model=model)
     runs = self._serve(
       [two_speed.answer_at_once(query, asked) for query in steps.queries],
       label,
@@ -168,6 +202,31 @@ class Bench:
     return (
       np.array(right),
       np.array([sum(run.tokens.values()) for run in runs]),
+      np.array([float(run.cost.flops) for run in runs]),
+    )
+
+  def vote(
+    self, steps: Steps, votes: int, label: str, seed: int = 0
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Several answers at once to each step, and how far they agree.
+
+    Returns:
+      bool[N], whether the commonest answer is right; f64[N], its share of the
+      votes; f64[N], FLOPs of all.
+    """
+    asked = two_speed_arms.system(self._recipe, "fast", votes=votes)
+    runs = self._serve(
+      [_ballot(query, asked) for query in steps.queries], label, seed
+    )
+    best = [max(done.value, key=done.value.count) for done in runs]
+    return (
+      np.array([b == gold for b, gold in zip(best, steps.gold, strict=True)]),
+      np.array(
+        [
+          0.0 if b is None else done.value.count(b) / votes
+          for b, done in zip(best, runs, strict=True)
+        ]
+      ),
       np.array([float(run.cost.flops) for run in runs]),
     )
 
@@ -229,6 +288,14 @@ class Bench:
     return sorted(done, key=lambda one: one.index)
 
 
+def _ballot(
+  query: str, asked: two_speed.System
+) -> Generator[programs.Ask, programs.Replies, list[str | None]]:
+  """Asks for samples, and returns the answer of each; None for none."""
+  replies = yield asked.ask(query)
+  return [asked.content(reply.text) for reply in replies]
+
+
 def _promising(
   guess: np.ndarray, right: np.ndarray, recipe: two_speed_recipe.StudyRecipe
 ) -> float:
@@ -253,9 +320,7 @@ def _promising(
   return max(fits, default=min(recipe.taus))
 
 
-def _graded(
-  chain: digit_chains.Chain, done: programs.Done
-) -> tuple[bool, float, float, float, float, float, float]:
+def _graded(chain: digit_chains.Chain, done: programs.Done) -> tuple[Any, ...]:
   """The fields of `Outcome` for one chain."""
   run: two_speed.Run = done.value
   that, right = "0", []
@@ -273,4 +338,6 @@ def _graded(
     float(sum(done.prompt_tokens.values())),
     float(np.mean(run.slow)),
     float(done.cost.flops),
+    float(tokens) / len(run.steps),
+    run.scores,
   )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxttc import page
+from jaxttc.studies import two_speed_recipe
 
 _FRONTS = {
   "probe": ("difficulty read off the state", "#D55E00", "o"),
@@ -42,10 +43,13 @@ def draw(data: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
   arms = {row["arm"]: row for row in data["arms"]}
   with page.style():
     figure = page.figure(7.6)
-    (top, gate), (share, caps) = figure.subplots(2, 2, width_ratios=(1.5, 1))
+    upper, lower = figure.subfigures(2, 1)
+    top, gate = upper.subplots(1, 2, width_ratios=(1.5, 1))
+    share, told, caps = lower.subplots(1, 3)
     _draw_front(top, arms, data["spent_in"])
     _draw_gate(gate, data["steps"])
     _draw_hard(share, arms)
+    _draw_difficulties(told, data["difficulties"])
     if data["spent_in"] == "flops":
       _draw_thresholds(caps, arms)
     else:
@@ -153,6 +157,24 @@ def _draw_hard(axes, arms) -> None:
   axes.set_ylabel("accuracy")
   axes.set_title("At the same share of hard steps")
   axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
+
+
+def _draw_difficulties(axes, difficulties) -> None:
+  edges = np.asarray(difficulties["edges"])
+  axes.bar(
+    edges[:-1],
+    difficulties["steps"],
+    width=np.diff(edges),
+    align="edge",
+    color="#D55E00",
+    edgecolor="white",
+    linewidth=0.5,
+  )
+  axes.axvline(two_speed_recipe.FIXED, color="#777777", linewidth=0.9)
+  axes.set_yscale("symlog")
+  axes.set_xlabel("difficulty read off the state (line: threshold)")
+  axes.set_ylabel("steps")
+  axes.set_title("How hard steps are said to be")
 
 
 def _draw_caps(axes, arms) -> None:

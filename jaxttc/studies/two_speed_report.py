@@ -15,6 +15,7 @@ from jaxttc.studies import (
 )
 
 _STRONG = f"probe-{two_speed_recipe.FIXED}"
+_BINS = 20  # of difficulties
 _MATCHED = f"random-{two_speed_recipe.FIXED}"
 
 
@@ -52,6 +53,7 @@ def report(
       for row, kind in enumerate(kinds)
     ],
     "probe_auc": calibration.auc,
+    "difficulties": _difficulties(found.arms[_STRONG]),
     "calibrated_tau": calibration.tau,
     "arms": [
       _figures(name, by_seed, recipe, rng)
@@ -62,6 +64,15 @@ def report(
   return simulation.Study(
     recipe.seeds, data, claims, lambda path: two_speed_picture.draw(data, path)
   )
+
+
+def _difficulties(by_seed) -> dict[str, Any]:
+  """How often the probe gave steps which difficulty, at the fixed threshold."""
+  scores = np.concatenate(
+    [outcome.scores.ravel() for outcome in by_seed.values()]
+  )
+  counts, edges = np.histogram(scores, _BINS, (0.0, 1.0))
+  return {"edges": edges.tolist(), "steps": counts.tolist()}
 
 
 def _column(by_seed, field: str) -> np.ndarray:
@@ -77,7 +88,7 @@ def _figures(name, by_seed, recipe, rng) -> dict[str, Any]:
   means = {
     field: float(_column(by_seed, field).mean())
     for field in two_speed_bench.Outcome._fields
-    if field != "right"
+    if field not in ("right", "scores")
   }
   return {"arm": name, "accuracy": accuracy._asdict()} | means
 

@@ -168,6 +168,24 @@ def test_rows_come_back_as_runs(tmp_path):
   assert assistant["content"].endswith("</think>\ngot2")
 
 
+def test_a_record_says_what_was_answered_and_what_each_stage_took():
+  done = _run(step_modes.threshold(0.5), difficulty.computed(_hard))
+  row = traces.record(done, gold="got2", id="a", sampling_id=3)
+  assert json.loads(json.dumps(row)) == row
+  assert traces.from_row(row) == done.value
+  assert (row["id"], row["sampling_id"]) == ("a", 3)
+  assert row["final_answer"] == "got2" and row["is_correct"] is True
+  assert row["tokens_by_stage"] == done.tokens
+  assert row["tokens_per_step"] == sum(done.tokens.values()) / 3
+  assert traces.record(done, gold="got3")["is_correct"] is False
+  assert traces.record(done)["is_correct"] is None
+  lost = done._replace(value=None, error="step 1 of 3, fast: lost")
+  row = traces.record(lost, gold="got2")
+  assert row["final_answer"] is None and row["is_correct"] is False
+  assert row["steps"] == [] and row["tokens_per_step"] is None
+  assert row["error"] == "step 1 of 3, fast: lost"
+
+
 def test_step_rows_ask_every_step_in_one_mode():
   run = _run(step_modes.always(True)).value
   first, _, third = traces.step_rows("p", run, "At once.\n")

@@ -78,6 +78,11 @@ def test_report_has_the_claims_and_a_picture(study, recipe, tmp_path):
   _, found = study
   made = two_speed_report.report(recipe, found)
   json.dumps(made.data)
+  told = made.data["difficulties"]
+  assert sum(told["steps"]) == recipe.chains * recipe.steps
+  assert len(told["edges"]) == len(told["steps"]) + 1
+  for row in made.data["arms"]:
+    assert row["per_step"] == pytest.approx(row["tokens"] / recipe.steps)
   bars = {c.name: c.bar for c in made.claims if c.bar is not None}
   assert bars == {
     "points_over_random_routing": 15,
