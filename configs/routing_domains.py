@@ -17,11 +17,10 @@ def get_config() -> routing_study.StudyRecipe:
     data="../shared/data/llm_routing/nine_models_train.json",
     split="kinds",
     routers=(
-      ("knn", ("knn(k=20)", "knn(k=40)", "knn(k=80)")),
+      ("knn", ("knn(k=40)",)),
       ("ridge", ("ridge",)),
-      ("mlp", ("mlp(epochs=5)", "mlp(epochs=10, decay=1.0)")),
-      ("forest", ("forest(trees=150)",)),
     ),
-    blended=("knn", "ridge", "mlp", "forest"),
-    shuffled=("ridge", "knn"),
+    blended=("knn", "ridge"),
+    shuffled=("ridge",),
+    folds=3,
   )

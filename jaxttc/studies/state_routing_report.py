@@ -161,12 +161,13 @@ def _draw(data: dict[str, Any], path: str | os.PathLike[str]) -> None:
       left.annotate(
         row["model"],
         (x, y),
-        xytext=(8, -12),
+        xytext=(0, 7) if y > 0.95 else (8, -12),
         textcoords="offset points",
-        ha="right" if y > 0.9 else "left",
+        ha="right" if y > 0.95 else "left",
         color="#444444",
         fontsize=9,
       )
+    left.margins(y=0.09)
     left.set_xlabel("million FLOPs a question, reading it for its state too")
     left.set_ylabel("share of right answers")
     left.set_title("What a mean cost buys")

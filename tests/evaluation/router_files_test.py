@@ -14,6 +14,7 @@ from jaxttc.evaluation import (
   policy_solving,
   problem_sets,
   router_files,
+  router_fitting,
   solve_recipe,
   solving,
 )
@@ -196,3 +197,49 @@ def test_files_that_are_no_routers_are_refused(path, file, tmp_path):
   (tmp_path / "full").write_text("")
   with pytest.raises(ValueError, match="cannot be written"):
     router_files.save(file, tmp_path / "full" / "router.npz")
+
+
+def _answers(path, name, problems, policy, width, solved):
+  """A file of answers, as a run of that model would have left it."""
+  recipe = dataclasses.replace(
+    solve_recipe.SolveRecipe(problems=_SOURCE), policy=policy, width=width
+  )
+  header = {"recipe": solving.described(recipe), "policy": name, "verifier": ""}
+  rows = [
+    {"id": p.id, "correct": right, "cost": {"flops": 5.0 * width}}
+    for p, right in zip(problems, solved, strict=True)
+  ]
+  lines = [header, *rows]
+  path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+  return path
+
+
+def test_a_router_is_fitted_to_files_of_answers(tmp_path):
+  problems = _SOURCE.load()
+  paths = [
+    _answers(tmp_path / "a", "f1", problems, "lm", 0.5, [False] * 5 + [None]),
+    _answers(tmp_path / "b", "f2", problems, "lm", 1.0, [True] * 6),
+  ]
+  table, models = router_fitting.table_of_answers(paths)
+  assert models == {"lm@0.5": "f1", "lm": "f2"}
+  assert table.prompts == tuple(_SOURCE.prompts(problems))
+  np.testing.assert_array_equal(
+    table.scores, [[0.0, 1.0]] * 5 + [[np.nan, 1.0]]
+  )
+  assert set(table.costs[:, 0]) == {2.5} and table.unit == "flops"
+  file = router_fitting.fit_to_file(paths, tmp_path / "r.npz", head="means")
+  assert router_files.load(tmp_path / "r.npz").fingerprint == file.fingerprint
+  other = dataclasses.replace(_SOURCE, seed=1)
+  text = paths[1].read_text().replace('"seed": 0', '"seed": 1', 1)
+  (tmp_path / "c").write_text(text)
+  assert other != _SOURCE
+  for given, message in (
+    (paths[:1], "two models at least"),
+    ([paths[0], paths[0]], "two files are of one model"),
+    ([paths[0], tmp_path / "c"], "is of other problems"),
+    ([paths[0], tmp_path / "none"], "none: is no file of answers"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      router_fitting.table_of_answers(given)
+  with pytest.raises(ValueError, match="no field 'flop'; did you mean 'flops'"):
+    router_fitting.table_of_answers(paths, "flop")
