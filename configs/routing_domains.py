@@ -19,6 +19,7 @@ def get_config() -> routing_study.StudyRecipe:
     routers=(
       ("knn", ("knn(k=40)",)),
       ("ridge", ("ridge",)),
+      ("familiar ridge", ("familiar(inner='ridge')",)),
     ),
     blended=("knn", "ridge"),
     shuffled=("ridge",),

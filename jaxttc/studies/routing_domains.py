@@ -249,13 +249,11 @@ def _draw(data: dict[str, Any], path: str | os.PathLike[str]) -> None:
         [row[routing_report.CHOSEN][side] for row in rows],
         height=0.34,
         color=_COLOURS[side],
-        label=_WORDS[side],
       )
     right.axvline(0, color="#777777", linewidth=0.8)
     right.set_yticks(
       places, [f"{row['kind']} ({row['questions']})" for row in rows]
     )
-    right.set_xlabel("points above mixing blindly, mean over costs")
+    right.set_xlabel("points above mixing blindly")
     right.set_title("Kind by kind")
-    right.legend(loc="lower right", fontsize=8)
     page.save(figure, path)

@@ -3,10 +3,13 @@ import itertools
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxttc.evaluation import routing_pairs
+from jaxttc.predictors.routing import linear
+from jaxttc.tasks import routing as tasks
 
 
 def _pair(rows=500, seed=0):
@@ -96,3 +99,24 @@ def test_bad_input_is_refused():
     routing_pairs.recovered(gains[:3], weak, strong)
   with pytest.raises(ValueError, match="finite"):
     routing_pairs.recovered(gains * np.nan, weak, strong)
+
+
+def test_a_router_taught_shuffled_questions_routes_at_random():
+  world = tasks.LatentSkill(spread=2.0, noise=0.2)
+  found: dict[bool, list[float]] = {True: [], False: []}
+  for seed in range(12):
+    train, _ = world.draw(300, seed=2 * seed)
+    test, _ = world.draw(300, seed=2 * seed + 1)
+    order = np.random.default_rng(seed).permutation(300)
+    for shuffled, x in (
+      (True, train.embeddings[order]),
+      (False, train.embeddings),
+    ):
+      head = linear.fit_ridge(x, train.scores)
+      said = np.asarray(head(jnp.asarray(test.embeddings)))
+      gain = said[:, -1] - said[:, 0]
+      pair = test.scores[:, [0, -1]].T
+      found[shuffled].append(routing_pairs.recovered(gain, *pair).apgr)
+  error = np.std(found[True], ddof=1) / 12**0.5
+  assert abs(np.mean(found[True]) - 0.5) < 3 * error < 0.1
+  assert np.mean(found[False]) > 0.56

@@ -15,6 +15,7 @@ from typing import Any
 from jaxttc.predictors.routing import (
   base,
   contrastive,
+  familiar,
   graph,
   linear,
   neighbours,
@@ -24,11 +25,17 @@ from jaxttc.predictors.routing import (
   trees,
 )
 
+
+def _fit_familiar(x, scores, key, *, inner="ridge", strange=0.01):
+  return familiar.fit_familiar(head(inner), x, scores, key, strange=strange)
+
+
 _FITS: dict[str, Callable[..., Any]] = {
   "boosting": trees.fit_boosting,
   "contrastive": contrastive.fit_contrastive,
   "elo": functools.partial(ratings.fit_similarity_weighted, sharpness=0.0),
   "factors": networks.fit_factors,
+  "familiar": _fit_familiar,
   "forest": trees.fit_forest,
   "graph": graph.fit_graph,
   "hybrid": preferences.fit_hybrid,
