@@ -8,6 +8,8 @@ r"""Serves a model over HTTP, as OpenAI's API does, with budgets on top.
     python scripts/serve.py --config.policy=Llama-3.2-1B-Instruct \
       --config.verifier= --dtype=int8
 
+    python scripts/serve.py --config.policy=runs/router.npz
+
     python scripts/serve.py --config=configs/serve_thinking.py \
       --thinking="guided(budget=14)"
 

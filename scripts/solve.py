@@ -39,6 +39,12 @@ the policy was not fitted to, it is --policy=plain: an even split, and doubtful
 answers are asked again. --router names several models, the cheapest first; the
 policy then chooses among these, too: docs/routing.md.
 
+    python scripts/solve.py --model=runs/router.npz \
+      --config.routing.price=1e-9 --config.routing.log=runs/decisions.jsonl
+
+A file of scripts/fit_router.py stands for its models: each problem is asked of
+the one that it picks.
+
     python scripts/solve.py --thinking="guided(budget=14)"
     python scripts/solve.py --model=Qwen3-1.7B --problems=test.jsonl \
       --thinking="hard_cap(budget=2000)" --config.sampling.max_tokens=3000

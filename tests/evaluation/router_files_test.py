@@ -204,7 +204,11 @@ def _answers(path, name, problems, policy, width, solved):
   recipe = dataclasses.replace(
     solve_recipe.SolveRecipe(problems=_SOURCE), policy=policy, width=width
   )
-  header = {"recipe": solving.described(recipe), "policy": name, "verifier": ""}
+  header = {
+    "recipe": solve_recipe.described(recipe),
+    "policy": name,
+    "verifier": "",
+  }
   rows = [
     {"id": p.id, "correct": right, "cost": {"flops": 5.0 * width}}
     for p, right in zip(problems, solved, strict=True)
