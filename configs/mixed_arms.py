@@ -17,7 +17,7 @@ def _problems(split: str) -> problem_sets.ProblemSource:
     family="modular,digit_sums,digit_chains",
     steps=(2, 3, 4),
     split=split,
-    count=60,
+    count=36,
     style="terse",
   )
 
@@ -30,13 +30,11 @@ def get_config() -> mixed_arms_study.StudyRecipe:
     decode=" + ".join(
       (
         "arithmetic_lm: best_of_n(n=4, wave=1)@32",
-        "arithmetic_lm: best_of_n(n=4, wave=1)@64",
         "arithmetic_lm: best_of_n(n=4, wave=1)@128",
         "thinking_lm: no_thinking()@48",
         "thinking_lm: guided(budget=8)@48",
         "thinking_lm: guided(budget=12)@48",
         "thinking_lm: guided(budget=20)@48",
-        "thinking_lm: hard_cap(budget=20)@48",
         "two_speed_lm: two_speed(tau=0.1)@192",
         "two_speed_lm: two_speed(tau=0.5)@192",
         "two_speed_lm: two_speed(tau=1)@192",

@@ -18,9 +18,9 @@ def get_config() -> plain_study.StudyRecipe:
   return plain_study.StudyRecipe(
     compare=comparing.CompareRecipe(
       problems=problem_sets.ProblemSource(
-        count=100, steps=(4, 6, 8, 10), style="terse", seed=2
+        count=80, steps=(4, 6, 8, 10), style="terse", seed=2
       ),
-      budgets=(60, 120, 240),
+      budgets=(120,),
       seeds=(0, 1, 2),
       methods=(
         comparing.MethodSpec(label="greedy", decoder="greedy", settings=("",)),
@@ -35,9 +35,9 @@ def get_config() -> plain_study.StudyRecipe:
       sampling=solve_recipe.SamplingOptions(
         temperature=0.8, step_tokens=12, last_tokens=12, max_tokens=80
       ),
-      batch=100,
+      batch=80,
       samples=0,
       tree_method="",
     ),
-    budgets=(40, 60, 80, 120),
+    budgets=(40, 60, 80),
   )

@@ -36,8 +36,13 @@ recipe leaves open (PROBLEMS, POLICY, VERIFIER) must be named.
 problem a decoder and a cap, or none, so that all problems together keep the
 budget, which is then the mean of a problem: docs/policies.md. For models that
 the policy was not fitted to, it is --policy=plain: an even split, and doubtful
-answers are asked again. --router names several models, the cheapest first; the
-policy then chooses among these, too: docs/routing.md.
+answers are asked again. A text of stages puts one together, of searches, ways
+to think and programs, such as
+
+    --policy="decode=two_speed(tau=0.4)@200 + parts()@200; verify=unfinished"
+
+--router names several models, the cheapest first; the policy then chooses among
+these, too: docs/routing.md.
 
     python scripts/solve.py --model=runs/router.npz \
       --config.routing.price=1e-9 --config.routing.log=runs/decisions.jsonl
@@ -108,7 +113,10 @@ _MESH = flags.DEFINE_string(
   "mesh", "", "Devices, such as data=4,tensor=2; one if empty."
 )
 _POLICY = flags.DEFINE_string(
-  "policy", None, "A budget policy: auto, or a file; its decoders, not ours."
+  "policy",
+  None,
+  "A budget policy: auto, plain, a file, or stages, such as "
+  "'decode=best_of_n(n=4) + guided(budget=14); verify=doubt'.",
 )
 _PICTURE = flags.DEFINE_string(
   "picture", None, "With --policy: draw where each problem's budget went."

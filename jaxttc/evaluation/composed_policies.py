@@ -239,7 +239,9 @@ class ComposedPolicy:
       whole = np.array(self.flops) * self.sampling.max_tokens
       expected[:, place] = np.minimum(most[:, place], whole)
     # The first arm first, and any problem like any other.
-    score = np.tile(np.where(np.arange(count) == 0, 0.5, 0.0), (rows, 1))
+    told = self._told(problems, {})
+    first = [arm for arm, rank in enumerate(self.ranks) if not rank]
+    score = np.tile(verify_stages.stand_ins(told, first, 0, 0.5), (rows, 1))
     return (
       budget_policies.Predicted(
         np.full((rows, count), np.nan), np.tile(caps, (rows, 1))
@@ -256,21 +258,31 @@ class ComposedPolicy:
   def _stage(self, problems, engines) -> verify_stages.Stage:
     if self.verify == _CASCADE:
       return verify_stages.Stage(policies.accept)  # replaced by the fitted one
+    return verify_stages.make(self.verify, self._told(problems, engines))
+
+  def _told(self, problems, engines) -> verify_stages.Arms:
+    """What verify stages are told of the arms."""
     rewarded = [_rewarded(arm) for arm in self.arms]
-    return verify_stages.make(
-      self.verify,
-      verify_stages.Arms(
-        ranks=self.ranks,
-        rewarded=rewarded,
-        voting=[
-          arm_text.kind(arm.decoder) == arm_text.SEARCH and not scored
-          for arm, scored in zip(self.arms, rewarded, strict=True)
-        ],
-        engines=engines,
-        models=[arm.model for arm in self.arms],
-        problems=problems,
-      ),
+    return verify_stages.Arms(
+      ranks=self.ranks,
+      caps=[arm.cap for arm in self.arms],
+      repeats=[self._repeats(arm) for arm in self.arms],
+      rewarded=rewarded,
+      voting=[
+        arm_text.kind(arm.decoder) == arm_text.SEARCH and not scored
+        for arm, scored in zip(self.arms, rewarded, strict=True)
+      ],
+      engines=engines,
+      models=[arm.model for arm in self.arms],
+      problems=problems,
     )
+
+  def _repeats(self, arm: budget_policies.Arm) -> bool:
+    """Whether its answers are drawn, so that another try is another answer."""
+    said = None
+    if arm_text.kind(arm.decoder) == arm_text.SEARCH:
+      said = decoder_text.parse(arm.decoder).temperature
+    return bool(self.sampling.temperature if said is None else said)
 
 
 def _of_arms(verify: policies.Verify, places: Sequence[int]) -> policies.Verify:

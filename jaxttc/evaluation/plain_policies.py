@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A budget policy for models that no policy was fitted to.
 
-It knows nothing of questions, so every problem gets the same share of the
-budget for its first try. With a reward model a try is one solution; of several
-tries the best rewarded answer is returned (best-of-n, drawn one by one).
-Without one, a try votes until enough solutions agree (adaptive
-self-consistency). An answer that its own search makes doubtful is asked for
-again with what others left, the least sure first; a try that ended without an
-answer is repeated with twice the share.
+It knows nothing of questions, so all get the same first try, and what that
+leaves goes to the answers that their own search makes doubtful, the least sure
+first. With a reward model the first try is one greedy solution, and the next
+are A*-decoding: most of what is easy needs no search, and what a greedy
+solution costs is soon made up for. A server's model is asked for single
+solutions instead, drawn one by one, each with the same share of the budget
+(best-of-n). Without a reward model a try votes until enough solutions agree
+(adaptive self-consistency), and one that ended without an answer gets twice the
+share.
 
 Of several models the first is asked first, and where its answer is doubtful
 the next one is worth most: a cascade by confidence (Chen et al., 2023,
@@ -19,6 +21,7 @@ further try is worth is told there (`verify_stages.doubt`).
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,9 +35,15 @@ from jaxttc.evaluation import (
 )
 
 PLAIN = "plain"
-_REWARDED, _VOTING = "best_of_n(n=1)", "adaptive_sc(n={})"
+_DRAWN, _VOTING = "best_of_n(n=1)", "adaptive_sc(n={})"
+# Chosen on problems of the training split; docs/policies.md says how.
+_GREEDY = "best_of_n(n=1, temperature=0.0)"
+_SEARCH = (
+  "astar(children=1, reopen_penalty=0.4, f_tolerance=0.2, temperature=1.0)"
+)
+_SOLUTIONS = (3.0, 1.5)  # whole solutions that a search may cost
 _VOTES = 16  # most of a try; of models before the last, a quarter
-_SHARES = (1, 2)  # of the mean budget, that tries of a model may cost
+_SHARES = (1.0, 2.0)  # of the mean budget, that tries of a model may cost
 _TOKENS = "generated_tokens"
 
 
@@ -70,27 +79,63 @@ def make(
         f"budget: {name}={value:g} a problem; a plain policy splits the budget "
         f"evenly, so expected at least {unit} each"
       )
-  arms, flops, last = [], [], list(engines)[-1]
-  for name, engine in engines.items():
-    votes = _VOTES if name == last else _VOTES // 4
-    decoder, solutions = _REWARDED, 1
-    if not _has_reward(engine):
-      decoder, solutions = _VOTING.format(votes), votes
-    most = solutions * sampling.max_tokens
-    for times in _SHARES:
-      cap = min(times * share.get(_TOKENS, most), most)
-      arms.append(budget_policies.Arm(decoder, int(cap), name))
-      flops.append(_flops(engine))
-  count = len(_SHARES)
+  rows: list[_Row] = []
+  for rank, (name, engine) in enumerate(engines.items()):
+    last = rank == len(engines) - 1
+    rows += _of_model(name, engine, rank, last, share, sampling.max_tokens)
   return composed_policies.ComposedPolicy(
-    tuple(arms),
+    tuple(row.arm for row in rows),
     each,
     style,
     sampling,
-    ranks=tuple(place // count for place in range(len(arms))),
-    shares=tuple(map(float, _SHARES)) * len(engines),
-    flops=tuple(flops),
+    ranks=tuple(row.rank for row in rows),
+    shares=tuple(row.share for row in rows),
+    flops=tuple(_flops(engines[row.arm.model]) for row in rows),
   )
+
+
+class _Row(NamedTuple):
+  """An arm, its rank, and the share of other fields that it may cost."""
+
+  arm: budget_policies.Arm
+  rank: int
+  share: float
+
+
+def _of_model(name, engine, rank, last, share, longest) -> list[_Row]:
+  """The arms of one model; `longest` is most tokens of a solution."""
+  tokens = share.get(_TOKENS)
+  if _has_reward(engine) and not isinstance(engine, served_models.Served):
+    caps = [longest] if tokens is None else [longest, min(tokens, longest)]
+    rows = [
+      _Row(budget_policies.Arm(_GREEDY, int(cap), name), rank, 1.0)
+      for cap in dict.fromkeys(caps)
+    ]
+    if not last:  # the next model is worth more than a search of this one
+      return rows
+    caps = [times * longest for times in _SOLUTIONS]
+    caps += [] if tokens is None else [min(tokens, caps[-1])]
+    return rows + [
+      _Row(budget_policies.Arm(_SEARCH, int(cap), name), rank + 1, 2.0)
+      for cap in dict.fromkeys(caps)
+    ]
+  decoder, solutions = _DRAWN, 1
+  if not _has_reward(engine):
+    solutions = _VOTES if last else _VOTES // 4
+    decoder = _VOTING.format(solutions)
+  most = solutions * longest
+  return [
+    _Row(
+      budget_policies.Arm(
+        decoder,
+        int(most if tokens is None else min(times * tokens, most)),
+        name,
+      ),
+      rank,
+      times,
+    )
+    for times in _SHARES
+  ]
 
 
 def _has_reward(engine: served_models.Engine) -> bool:

@@ -9,7 +9,8 @@ A stage is made for the arms of a policy and says, of each answer, how far it is
 trusted and what each arm would add (`allocators.policies.Verify`). What a
 further try is worth is a rule of thumb, and no forecast:
 (1 - trust) / 2^(1 + t) after t tries of the arm's rank. Ranks are asked in
-order: a try may go on to a later one, never back to an earlier one.
+order: a try may go on to a later one, never back to an earlier one; one whose
+answer would be the same again is not asked twice.
 
 `STAGES` may be added to: a stage that asks a model says what its looks cost at
 most (`Stage.most`), which is added to the arms' caps, and what each did cost
@@ -29,6 +30,8 @@ from jaxttc.evaluation import call_text, looks
 from jaxttc.runtime import search as search_lib
 from jaxttc.tasks import problems as problems_lib
 
+_STAND_IN = 0.5  # worth a token of an arm that stands in for a wider one
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arms:
@@ -36,7 +39,9 @@ class Arms:
 
   Attributes:
     ranks: of the K arms, rising from 0: those of one rank are one way to
-      answer, the later with the wider cap.
+      answer, with several caps.
+    caps: of the arms, generated tokens.
+    repeats: whether asking an arm again may bring another answer.
     rewarded: whether a reward model scores an arm's answers.
     voting: whether an arm draws several answers that may agree.
     engines: the models, by name.
@@ -45,6 +50,8 @@ class Arms:
   """
 
   ranks: Sequence[int]
+  caps: Sequence[int]
+  repeats: Sequence[bool]
   rewarded: Sequence[bool]
   voting: Sequence[bool]
   engines: Mapping[str, Any]
@@ -193,12 +200,39 @@ def _verdict(
   best = max([trust, *(one.verdict.trust for one in before)])
   if best >= enough or attempt.number + 1 >= tries:
     return policies.Verdict(trust, gains)
-  asked = [arms.ranks[one.attempt.arm] for one in (*before,)]
+  asked = [arms.ranks[one.attempt.arm] for one in before]
   asked.append(arms.ranks[attempt.arm])
   for rank in range(max(asked), max(arms.ranks) + 1):
     of_rank = [arm for arm, one in enumerate(arms.ranks) if one == rank]
-    # No answer yet: the share was too small for the model.
+    if rank in asked and not arms.repeats[of_rank[0]]:
+      continue
+    # No answer yet: the cap was too small for the model.
     wide = trust == 0.0 and rank == asked[-1]
-    arm = of_rank[min(int(wide), len(of_rank) - 1)]
-    gains[arm] = (1 - best) / 2 ** (1 + asked.count(rank))
+    usual = (
+      max(of_rank, key=lambda a: (arms.caps[a], a)) if wide else of_rank[0]
+    )
+    worth = (1 - best) / 2 ** (1 + asked.count(rank))
+    gains += stand_ins(arms, of_rank, usual, worth)
   return policies.Verdict(trust, gains)
+
+
+def stand_ins(
+  arms: Arms, of_rank: Sequence[int], usual: int, worth: float
+) -> np.ndarray:
+  """f64[K], what the arms of a rank are worth, of which one is to be asked.
+
+  Those of narrower caps are worth less a token, so that they are asked where
+  the usual one cannot be paid for, and only there.
+
+  Args:
+    arms: all of them.
+    of_rank: those of the rank.
+    usual: the one to be asked.
+    worth: of that one.
+  """
+  gains = np.zeros(len(arms.ranks))
+  for arm in of_rank:
+    share = arms.caps[arm] / arms.caps[usual]
+    gains[arm] = _STAND_IN * worth * share if share < 1 else 0.0
+  gains[usual] = worth
+  return gains

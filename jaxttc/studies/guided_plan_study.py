@@ -121,7 +121,7 @@ class _Bench:
     way: str,
     problems: Sequence[Problem],
     made: Sequence[plans.Plan],
-    shares: Sequence[Sequence[int]],
+    shares: Sequence[Sequence[int] | np.ndarray],
     rule: str,
     seed: int,
   ) -> dict[str, np.ndarray]:

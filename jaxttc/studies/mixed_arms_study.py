@@ -113,24 +113,19 @@ def run(recipe: StudyRecipe) -> Found:
     style=recipe.style,
     sampling=recipe.sampling,
   )
-  tables, sets = [], [recipe.known.load(), recipe.fresh.load()]
+  known, problems = recipe.known.load(), recipe.fresh.load()
   with rich_progress.Progress(transient=True) as bar:
-    total = len(sets) * len(arms.arms) * len(recipe.seeds)
-    shown = bar.add_task("arms", total=total)
-    for problems in sets:
-      tables.append(
-        arm_trials.tried(
-          arms,
-          problems,
-          engines,
-          seeds=recipe.seeds,
-          batch=recipe.batch,
-          told=lambda label, seed: bar.update(
-            shown, advance=1, description=label
-          ),
-        )
-      )
-  known, table = tables
+    shown = bar.add_task("arms", total=len(arms.arms) * len(recipe.seeds))
+    both = arm_trials.tried(
+      arms,
+      [*known, *problems],
+      engines,
+      seeds=recipe.seeds,
+      batch=recipe.batch,
+      told=lambda label, seed: bar.update(shown, advance=1, description=label),
+    )
+  rows = np.arange(len(both.questions))
+  known, table = both.take(rows[: len(known)]), both.take(rows[len(known) :])
   groups = arm_tables.question_groups(known.questions)
   fitted = policy_fitting.fit(known, groups, recipe.fit)
   policy = arm_trials.policy_of(arms, known, fitted, engines)
@@ -143,7 +138,6 @@ def run(recipe: StudyRecipe) -> Found:
     cascades=[policy.cascade] * len(table.questions),
     laws=policy.laws,
   )
-  problems = sets[1]
   rows = policy_solving.solve(
     problems,
     engines,
@@ -238,7 +232,7 @@ def _name(arm: budget_policies.Arm) -> str:
 
 
 def best_by_family(
-  table: arm_tables.ArmTable, families: tuple[str, ...], budget: float
+  table: arm_tables.ArmTable, families: tuple[str, ...], budget: float | int
 ) -> Float[np.ndarray, " N"]:
   """Scores by the best arm for each family, in hindsight, within a budget.
 

@@ -106,19 +106,50 @@ def verdict(policy, arms, results):
 
 def test_what_another_try_is_worth(engine):
   policy = made({"small": engine, "large": engine}, generated_tokens=12)
-  assert [arm.cap for arm in policy.arms] == [12, 16, 12, 16]
+  assert [arm.cap for arm in policy.arms] == [16, 12, 16, 12, 48, 24, 12]
+  assert policy.ranks == (0, 0, 1, 1, 2, 2, 2)
+  greedy, search = policy.arms[0], policy.arms[4]
+  assert "temperature=0" in greedy.decoder and "astar" in search.decoder
   doubtful, sure = result([7], 1, 0.4), result([7], 1, 0.96)
   once = verdict(policy, [0], [doubtful])
-  # Of the same model a quarter, of the next one a half, of what may be wrong.
-  np.testing.assert_allclose(once.gains, [0.15, 0, 0.3, 0], rtol=1e-6)
-  twice = verdict(policy, [0, 2], [doubtful, doubtful])
-  np.testing.assert_allclose(twice.gains, [0, 0, 0.15, 0], rtol=1e-6)
+  # What is greedy is not asked twice. Of every later rank a half of what may
+  # be wrong; narrower arms stand in, at half the worth a token.
+  np.testing.assert_allclose(
+    once.gains, [0, 0, 0.3, 0.1125, 0.3, 0.075, 0.0375], rtol=1e-6
+  )
+  twice = verdict(policy, [0, 4], [doubtful, doubtful])
+  np.testing.assert_allclose(
+    twice.gains, [0, 0, 0, 0, 0.15, 0.0375, 0.01875], rtol=1e-6
+  )
   assert not verdict(policy, [0], [sure]).gains.any()
-  # Cut off: twice the share, or the next model.
-  lost = verdict(policy, [0], [result([], -1)])
-  np.testing.assert_allclose(lost.gains, [0, 0.25, 0.5, 0], rtol=1e-6)
   many = [doubtful] * 8
-  assert not verdict(policy, [0] * 8, many).gains.any()
+  assert not verdict(policy, [4] * 8, many).gains.any()
+  # All get the first arm, or what stands in for it.
+  _, composed = policy.compose(
+    _SOURCE.load()[:1], ("generated_tokens",), lambda attempts: ()
+  )
+  np.testing.assert_allclose(
+    composed.route(_SOURCE.load()[:1]).score[0], [0.5, 0.1875, 0, 0, 0, 0, 0]
+  )
+
+
+def test_a_budget_below_a_solution_still_buys_a_try(engine):
+  (row,) = policy_solving.solve(
+    _SOURCE.load()[:1],
+    engine,
+    budget_lib.Budget(generated_tokens=10),
+    policy="plain",
+    style="terse",
+    sampling=_SAMPLING,
+  )
+  assert row["tries"] and 0 < row["cost"]["generated_tokens"] <= 10
+
+
+def test_votes_without_an_answer_get_twice_the_share(engine):
+  policy = made({"": (engine[0], None)}, generated_tokens=12)
+  assert [arm.cap for arm in policy.arms] == [12, 24]
+  lost = verdict(policy, [0], [result([], -1)])
+  np.testing.assert_allclose(lost.gains, [0.0625, 0.25], rtol=1e-6)
 
 
 def test_without_a_reward_model_tries_vote(engine):
@@ -161,7 +192,7 @@ def test_models_that_no_policy_knows_get_the_plain_one(
     assert row["predicted"]["success"] is None
     best = max(reversed(row["tries"]), key=lambda one: one["trust"])
     assert best["arm"] == row["arm"]
-    if row["next"]:
+    if row["next"] and not rewarded:
       assert row["next"]["gain"] == pytest.approx(
         (1 - best["trust"]) / 2 ** (1 + len(row["tries"]))
       )
