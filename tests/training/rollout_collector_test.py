@@ -2,6 +2,7 @@
 """Collecting rollouts: who gets them, what is counted, what is kept."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -98,8 +99,44 @@ def test_the_knapsack_leaves_settled_tasks_at_their_floor(policy):
     assert figures["allocation_max"] <= 8
     assert int(held.tokens) == figures["sampled_tokens"]
   assert steps[3][2]["dual_price"] > 0
+  # Sixteen rollouts, two for each: the mixed two need less than the other 8.
+  need, surplus = (
+    int(steps[3][2][f"allocation_{name}"]) for name in ("need", "surplus")
+  )
+  assert need > 0 and surplus == max(8 - need, 0)
   ratios = [figures["effective_gradient_ratio"] for *_, figures in steps]
   assert ratios[3] > ratios[0]
+
+
+def test_tokens_are_given_out_by_the_lengths_that_were_seen(policy):
+  steps = _steps(
+    policy, 4, ids=(0, 1, 2, 3), strategy="knapsack_tokens", fallback=False
+  )
+  first, last = steps[0][2], steps[3][2]
+  # Nothing is known: uniform groups of the longest.
+  assert int(first["planned_rollouts"]) == 16
+  assert int(first["token_budget"]) == 16 * 8
+  for before, after in itertools.pairwise(steps):
+    batch, held, figures = after
+    assert batch.advantages.shape == (32,)
+    assert figures["planned_tokens"] <= figures["token_budget"] <= 16 * 8
+    drawn = int(held.rollouts) - int(before[1].rollouts)
+    assert drawn == figures["planned_rollouts"] <= 32
+  lengths = steps[3][1].lengths
+  assert (np.asarray(lengths.rollouts[:4]) > 0).all()
+  assert not np.asarray(lengths.rollouts[4:]).any()
+  mean = float(lengths.tokens.sum() / lengths.rollouts.sum())
+  assert 1 <= mean < 8
+  assert last["token_budget"] < first["token_budget"]
+  assert last["allocation_min"] == 2 and last["token_price"] > 0
+
+
+def test_a_total_of_tokens_may_be_given(policy):
+  steps = _steps(
+    policy, 3, ids=(0, 1, 2, 3), strategy="knapsack_tokens", tokens=100
+  )
+  for *_, figures in steps:
+    assert figures["token_budget"] == 100 >= figures["planned_tokens"]
 
 
 def test_twice_uniform_has_twice_the_rows(policy):
@@ -205,6 +242,15 @@ def test_a_reference_is_for_a_divergence_and_nothing_else(policy, given):
     ({"updates": 3, "minibatches": 2}, "minibatches=2 must divide"),
     ({"updates": 3, "minibatches": 3}, "and the 16 rollouts"),
     ({"estimator": "mean"}, "estimator 'mean'"),
+    ({"tokens": 128}, "ignored by strategy 'knapsack'"),
+    ({"tokens": 63, "strategy": "knapsack_tokens"}, "tokens=63: expected 64"),
+    (
+      {"max_tokens": 1 << 28, "strategy": "knapsack_tokens"},
+      r"expected less than 2\^31",
+    ),
+    ({"top_k": 0}, "rollouts.top_k is 0"),
+    ({"top_p": 0.0}, "rollouts.top_p is 0.0"),
+    ({"min_p": 2.0}, "rollouts.min_p is 2.0"),
   ],
 )
 def test_settings_that_cannot_be_are_named(changes, message):
