@@ -12,8 +12,9 @@
 
 DAPO's sampling is `rollouts.strategy="dynamic_sampling"`, its penalty of long
 answers `rewards.overlong`. References are in `policy_losses` and
-`group_advantages`; CISPO's paper does not tell its bound. PPO compares no
-groups, so its rollouts are uniform.
+`group_advantages`; CISPO's paper does not tell its bound, which is one of
+weights: it stops no step that goes too far, so mind the rate and `kl_old`. PPO
+compares no groups, so its rollouts are uniform.
 """
 
 import dataclasses

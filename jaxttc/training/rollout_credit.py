@@ -94,8 +94,10 @@ def crediting(
     divergence = None
     if rewards.kl_weight:
       divergence = sampled.logprobs.sum(1) - said.sum(1)
+    right = jnp.nan_to_num(parts["right"])
+    solved = groups.of_rows(ragged_groups.group_sums(right, groups) > 0)
     earned = rollout_rewards.earned(
-      rewards, parts, sampled.length, divergence, columns
+      rewards, parts, sampled.length, divergence, columns, solved
     )
     figures = {}
     if critic is None:

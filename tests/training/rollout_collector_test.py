@@ -15,6 +15,7 @@ from jaxttc.training import (
   rollout_collector,
   rollout_config,
   rollout_plans,
+  rollout_rewards,
 )
 
 TASK = prompt_sets.ModularTask(primes=(11, 13), max_steps=3)
@@ -42,7 +43,9 @@ class _Graded(prompt_sets.PromptSet):
     ) * (which < len(self.problems))
 
 
-def _collector(policy, ids=None, loss=None, reference=None, **changes):
+def _collector(
+  policy, ids=None, loss=None, reference=None, rewards=None, **changes
+):
   made = prompt_sets.prompt_set(
     TASK.problems(8, "train", 0), policy.tokenizer, width=24
   )
@@ -63,6 +66,7 @@ def _collector(policy, ids=None, loss=None, reference=None, **changes):
     5,
     tasks=tasks,
     loss=loss or policy_losses.PolicyLossConfig(),
+    rewards=rewards or rollout_rewards.RewardConfig(),
     reference=reference,
   )
 
@@ -189,6 +193,29 @@ def test_what_the_grader_cannot_tell_teaches_nothing(policy, monkeypatch):
   assert not np.asarray(batch.advantages)[5:8].any()
   assert np.isfinite([float(x) for x in figures.values()]).all()
   assert np.isfinite(np.asarray(batch.advantages)).all()
+
+
+def test_length_teaches_nothing_where_nothing_was_right(policy):
+  """Else short failures would be taught as firmly as right answers."""
+  made = {
+    overlong: _steps(
+      policy,
+      1,
+      ids=(0, 1, 2, 3),
+      strategy="uniform",
+      rewards=rollout_rewards.RewardConfig(overlong=overlong),
+    )[0][0]
+    for overlong in (0, 8)
+  }
+  size = np.asarray(made[8].rows.mask.sum(1)).reshape(4, 4)
+  assert (np.ptp(size, axis=1)[:2] > 0).all()
+  plain, shaped = (
+    np.asarray(batch.advantages).reshape(4, 4) for batch in made.values()
+  )
+  assert not plain[:2].any()  # all right, and all wrong
+  assert shaped[0].any() and not shaped[1].any()
+  longest = np.argmax(size[0])
+  assert shaped[0, longest] == shaped[0].min() < 0
 
 
 def test_a_batch_serves_its_steps_in_parts_then_is_replaced(policy):
