@@ -10,11 +10,13 @@ r"""Reinforcement learning of a published model on problems of a file.
 The files may be GSM8K's, MATH's or any that `tasks.jsonl` reads, or have the
 columns that verl uses; answers are compared as mathematics. A variant by its
 name: `--config=configs/gsm8k_rl.py:gspo` (grpo, dapo, dr_grpo, rloo, gspo,
-cispo). The sizes are meant for one accelerator; nothing was measured with them.
+cispo; ppo, with a critic). The sizes are meant for one accelerator; nothing was
+measured with them.
 """
 
 from jaxttc.training import (
   loop,
+  policy_losses,
   policy_variants,
   prompt_files,
   rollout_config,
@@ -27,8 +29,7 @@ _LONGEST = 512
 
 def get_config(variant: str = "dapo") -> rollout_recipes.RolloutRecipe:
   """The recipe; every field can be overridden with `--config.a.b=value`."""
-  made = policy_variants.make(variant, _LONGEST)
-  return rollout_recipes.RolloutRecipe(
+  made = rollout_recipes.RolloutRecipe(
     start="Qwen2.5-0.5B-Instruct",
     task=prompt_files.PromptFile(
       path="gsm8k/train.jsonl",
@@ -45,7 +46,6 @@ def get_config(variant: str = "dapo") -> rollout_recipes.RolloutRecipe:
     samples=1,
     rollouts=rollout_config.RolloutConfig(
       strategy="posterior",
-      advantage=made.advantage,
       tasks=64,
       group=8,
       n_max=32,
@@ -54,7 +54,7 @@ def get_config(variant: str = "dapo") -> rollout_recipes.RolloutRecipe:
       minibatches=4,
     ),
     rewards=rollout_rewards.RewardConfig(overlong=128),
-    loss=made.loss,
+    loss=policy_losses.PolicyLossConfig(),
     train=loop.TrainConfig(
       steps=400,
       batch_size=16,
@@ -68,3 +68,4 @@ def get_config(variant: str = "dapo") -> rollout_recipes.RolloutRecipe:
       checkpoint_every=40,
     ),
   )
+  return policy_variants.make(variant, _LONGEST).of(made)

@@ -9,7 +9,7 @@ then goes on from rewards of right and wrong. Any strategy by a flag, such as
       --workdir=runs/knapsack_rl
 
 So is a policy gradient by its name, `--config=configs/knapsack_rl.py:gspo`
-(grpo, dapo, dr_grpo, rloo, gspo, cispo).
+(grpo, dapo, dr_grpo, rloo, gspo, cispo; ppo, with a critic).
 
 The strategies side by side, over seeds; about half an hour on one CPU core:
 
@@ -83,9 +83,7 @@ def get_config(
       f"configs/knapsack_rl.py:{what}: expected :study, :scarce, one of "
       f"{', '.join(policy_variants.NAMES)}, or none"
     )
-  variant = policy_variants.make(what, made.rollouts.max_tokens)
-  made.rollouts.advantage, made.loss = variant
-  return made
+  return policy_variants.make(what, made.rollouts.max_tokens).of(made)
 
 
 def _scarce(

@@ -138,6 +138,33 @@ class Checkpoints:
     )
     return self._restore(best_first, abstract_state, fallback)
 
+  def as_saved(self, abstract_state: Any) -> Any:
+    """The abstract state, its leading axes as long as in the latest step.
+
+    For what has a row for each of some things that come and go. A leaf that
+    differs in more than that, or is not there, stays as it is: to restore it
+    then says so.
+
+    Args:
+      abstract_state: a tree of arrays or of `jax.ShapeDtypeStruct`s.
+    """
+    steps = self.list_steps()
+    if not steps:
+      return abstract_state
+    leaves = self._record(steps[-1])["leaves"]
+
+    def of(path, leaf):
+      found = leaves.get(jax.tree_util.keystr(path), {}).get("shape")
+      own = list(leaf.shape)
+      if not found or not own or found == own or found[1:] != own[1:]:
+        return leaf
+      place = getattr(leaf, "sharding", None)
+      if isinstance(place, jax.NamedSharding):  # parts may not come out even
+        place = jax.NamedSharding(place.mesh, jax.P())
+      return jax.ShapeDtypeStruct(found, leaf.dtype, sharding=place)
+
+    return jax.tree_util.tree_map_with_path(of, abstract_state)
+
   def list_steps(self) -> list[int]:
     """Returns the complete steps, in ascending order."""
     self.wait()

@@ -11,6 +11,10 @@ counts cost the total at most. Two methods:
 
 Only tasks with a rate strictly between 0 and 1 have a value. All others keep
 their floors, and tokens that buy nothing are left unspent.
+
+`split` is the method "price" as a pure function, for use inside a training
+step, whose batch has only so many rows; it also says who gets what mixed tasks
+do not need.
 """
 
 import functools
@@ -18,7 +22,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from jaxttc.allocators import (
@@ -46,6 +51,99 @@ class PricedInfo(NamedTuple):
   tokens: Int[Array, ""]
   price: Float[Array, ""]
   gap: Float[Array, ""]
+
+
+class TokenSplit(NamedTuple):
+  """A step's rollouts under a total of tokens.
+
+  Attributes:
+    counts: i32[M], rollouts of each task.
+    tokens: i32[], what they are expected to cost.
+    price: f[], value that a token had to bring.
+    gap: f[], most that other counts could be better by, if every rollout costs
+      at least a row's share of the tokens.
+    need: i32[], tokens beyond the floors that mixed tasks need.
+    surplus: i32[], tokens beyond that need.
+    fallback: bool[], whether surplus went to failed tasks.
+  """
+
+  counts: Int[Array, " m"]
+  tokens: Int[Array, ""]
+  price: Float[Array, ""]
+  gap: Float[Array, ""]
+  need: Int[Array, ""]
+  surplus: Int[Array, ""]
+  fallback: Bool[Array, ""]
+
+
+def split(
+  p: Float[Array, " m"],
+  valid: Bool[Array, " m"],
+  unit_cost: Int[Array, " m"],
+  total: ArrayLike,
+  rules: rollout_rules.RolloutRules,
+  *,
+  rows: int,
+) -> TokenSplit:
+  """Splits tokens over tasks, into at most `rows` rollouts; traceable.
+
+  Each task gets its floor, but one not yet seen `n_min`, and what of
+  `n_default` the total has tokens for. Then failed tasks get what mixed ones
+  do not need, if the rules say so, and mixed tasks buy by value for each token.
+  So that rows cannot run out before tokens do, no rollout counts as cheaper
+  than one row's share of the tokens to be spent.
+
+  Args:
+    p: success rates; not read where not valid.
+    valid: which rates are known.
+    unit_cost: tokens that a rollout of each task is expected to cost, at
+      least 1.
+    total: tokens, at least what floors cost with `n_min` for unseen tasks. M
+      times `n_max` times the dearest rollout, or row's share, must fit an
+      int32.
+    rules: bounds, at least 1; the solver is not read. Static.
+    rows: most rollouts, at least the sum of floors; static.
+  """
+  classes = rollout_rules.Classes(p, valid)
+  p = jnp.where(valid, p, 0.0)
+  floors = jnp.where(classes.unseen, rules.n_min, classes.floors(rules))
+  spare = jnp.asarray(total, jnp.int32) - (floors * unit_cost).sum()
+  free = jnp.maximum(rows - floors.sum(), 1)
+  share = (spare + free - 1) // free
+  cost = jnp.maximum(unit_cost, share)
+
+  def evenly(which, most, amount):
+    """As many more for each, and what they count as."""
+    each = jnp.where(which, cost, 0).sum()
+    more = jnp.clip(amount // jnp.maximum(each, 1), 0, most)
+    return jnp.where(which, more, 0), more * each
+
+  usual = max(rules.n_default - rules.n_min, 0)
+  more, spent = evenly(classes.unseen, usual, spare)
+  start, left = floors + more, spare - spent
+  wanted = rollout_rules.needed(p, rules) - rules.n_min
+  need = jnp.where(classes.mixed, wanted * cost, 0).sum()
+  surplus = jnp.maximum(left - need, 0)
+  fed = rules.fallback & (surplus > 0) & classes.failed.any()
+  more, spent = evenly(
+    classes.failed & fed, rules.n_max - rules.n_failed, surplus
+  )
+  start, left = start + more, left - spent
+  stop = jnp.where(classes.mixed, rules.n_max, start)
+  stop = jnp.minimum(stop, start + left // cost)
+  bought = unit_filling.fill_priced(
+    _gain(p, classes), start, stop, cost, left, rules.n_max
+  )
+  counts = bought.units
+  return TokenSplit(
+    counts,
+    (counts * unit_cost).sum(),
+    bought.price,
+    bought.gap,
+    need,
+    surplus,
+    fed,
+  )
 
 
 def allocate_priced(
@@ -124,12 +222,9 @@ def _solve(p, valid, unit_cost, spare, rules, method, grid, capacity):
   start = classes.floors(rules)
   stop = jnp.where(classes.mixed, rules.n_max, start)
   stop = jnp.minimum(stop, start + spare // unit_cost)
-  gain = lambda n: jnp.where(  # noqa: E731
-    classes.mixed, rollout_value.value_increment(n, p), 0.0
-  )
   if method == "price":
     found = unit_filling.fill_priced(
-      gain, start, stop, unit_cost, spare, rules.n_max
+      _gain(p, classes), start, stop, unit_cost, spare, rules.n_max
     )
     units, price, gap = found.units, found.price, found.gap
   else:
@@ -139,6 +234,13 @@ def _solve(p, valid, unit_cost, spare, rules, method, grid, capacity):
     price, gap = jnp.float32(jnp.nan), jnp.float32(0)
   value = jnp.where(classes.mixed, rollout_value.rollout_value(units, p), 0.0)
   return units, PricedInfo(value.sum(), (units * unit_cost).sum(), price, gap)
+
+
+def _gain(p, classes):
+  """i32[M], rollouts held -> f[M], what one more is worth."""
+  return lambda n: jnp.where(
+    classes.mixed, rollout_value.value_increment(n, p), 0.0
+  )
 
 
 def _by_cells(p, classes, start, stop, unit_cost, spare, rules, grid, capacity):

@@ -196,11 +196,7 @@ def split_posterior(
 
 def _need(p, classes, rest, rules):
   """Rollouts mixed tasks need beyond floors, what is left, and who gets it."""
-  if rules.need == "probability":
-    cost = rollout_value.rollouts_for_confidence(p, rules.alpha)
-  else:
-    cost = rollout_value.expected_draws_until_mixed(p)
-  each = jnp.ceil(jnp.clip(cost, rules.n_min, rules.n_max)).astype(jnp.int32)
+  each = rollout_rules.needed(p, rules)
   need = jnp.where(classes.mixed, each - rules.n_min, 0).sum()
   surplus = jnp.maximum(rest - need, 0)
   fed = rules.fallback & (surplus > 0) & ~classes.mixed.all()

@@ -10,9 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 import numpy.typing as npt
+
+from jaxttc.allocators import rollout_value
 
 SOLVERS = ("greedy", "dp", "uniform", "proportional")
 NEEDS = ("probability", "expectation")
@@ -96,6 +98,15 @@ class Classes:
       [jnp.int32(rules.n_default), rules.n_failed, rules.n_solved],
       rules.n_min,
     ).astype(jnp.int32)
+
+
+def needed(p: Float[Array, " m"], rules: RolloutRules) -> Int[Array, " m"]:
+  """Rollouts that each task needs to be mixed, by `rules.need`, in bounds."""
+  if rules.need == "probability":
+    cost = rollout_value.rollouts_for_confidence(p, rules.alpha)
+  else:
+    cost = rollout_value.expected_draws_until_mixed(p)
+  return jnp.ceil(jnp.clip(cost, rules.n_min, rules.n_max)).astype(jnp.int32)
 
 
 def check_rates(

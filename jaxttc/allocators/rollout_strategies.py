@@ -12,6 +12,9 @@ other tasks drawn in their place.
 *  posterior: the same by what a Beta posterior expects of each task
    (`rollout_allocation.split_posterior`), so that one which failed a few times
    is not given up,
+*  knapsack_tokens: the same where the total is in tokens and a rollout costs
+   as many as it is expected to have (`priced_rollouts.split`); a batch has up
+   to twice the rows, for tasks that are short,
 *  uniform, and uniform_2x, which has twice the rollouts,
 *  proportional: in proportion to 1 - p,
 *  skip_uninformative: uniform over tasks, but a task whose groups are known
@@ -31,11 +34,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from jaxttc.allocators import rollout_allocation, rollout_rules, unit_filling
+from jaxttc.allocators import (
+  priced_rollouts,
+  rollout_allocation,
+  rollout_rules,
+  unit_filling,
+)
 
 NAMES = (
   "knapsack",
   "posterior",
+  "knapsack_tokens",
   "uniform",
   "uniform_2x",
   "proportional",
@@ -44,7 +53,8 @@ NAMES = (
 )
 
 # (p f[M], valid bool[M], total, key) -> i32[M]
-Counts = Callable[[Array, Array, Array | int, Array], Array]
+Counts = Callable[..., Array]
+_ROWS = 2  # of "knapsack_tokens", for each rollout of uniform groups
 
 
 class RolloutStrategy(NamedTuple):
@@ -56,12 +66,15 @@ class RolloutStrategy(NamedTuple):
     redraw: whether groups that are not mixed are dropped and redrawn.
     posterior: whether `counts` reads a Beta posterior, alpha f[M] and beta
       f[M], in place of p and valid.
+    priced: whether the total is in tokens; `counts` then takes what a rollout
+      of each task is expected to cost, i32[M], after p and valid.
   """
 
   counts: Counts
   scale: int = 1
   redraw: bool = False
   posterior: bool = False
+  priced: bool = False
 
 
 def make(
@@ -93,6 +106,8 @@ def make(
     return RolloutStrategy(_skipping(rules, explore))
   if name == "posterior":
     return RolloutStrategy(_by_posterior(rules), posterior=True)
+  if name == "knapsack_tokens":
+    return RolloutStrategy(_by_tokens(rules), scale=_ROWS, priced=True)
   if name in ("uniform_2x", "dynamic_sampling"):
     rules = dataclasses.replace(rules, solver="uniform")
   elif name != "knapsack":
@@ -127,6 +142,17 @@ def kept_groups(
     kept.sum() < wanted, mixed.shape[0], jnp.where(kept, place, 0).max()
   )
   return kept, (size * last).astype(jnp.int32)
+
+
+def _by_tokens(rules):
+  def counts(p, valid, unit_cost, total, key):
+    del key
+    rows = _ROWS * p.shape[0] * rules.n_default
+    return priced_rollouts.split(
+      p, valid, unit_cost, total, rules, rows=rows
+    ).counts
+
+  return counts
 
 
 def _by_posterior(rules):

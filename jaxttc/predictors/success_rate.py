@@ -186,33 +186,6 @@ def binary_rewards(
   return won.astype(np.float32)
 
 
-def slots(
-  ids: Sequence[str], known: dict[str, int], tasks: int
-) -> Int[np.ndarray, " m"]:
-  """Rows of the state for tasks that are named by strings.
-
-  Args:
-    ids: of a step's tasks.
-    known: rows of tasks met so far, by id; new ones are added. It is saved
-      with the state.
-    tasks: rows of the state.
-
-  Raises:
-    ValueError: if an id comes twice, or there are more tasks than rows.
-  """
-  seen: set[str] = set()
-  for name in ids:
-    if name in seen:
-      raise ValueError(f"task {name!r} comes twice in one update")
-    seen.add(name)
-  new = [name for name in ids if name not in known]
-  if len(known) + len(new) > tasks:
-    raise ValueError(f"{len(known) + len(new)} tasks for a tracker of {tasks}")
-  for name in new:
-    known[name] = len(known)
-  return np.array([known[name] for name in ids], np.int32)
-
-
 def _check_update(state, ids, task, rank, rewards) -> None:
   """Refuses an update that would be counted wrong; see `SuccessTracker`."""
   shapes = {"task": task.shape, "rank": rank.shape, "rewards": rewards.shape}

@@ -3,8 +3,8 @@
 
 Ratios of policies are only what they should be where both log-probabilities
 have the sampler's temperature: give it here too. A sampler that cuts off rare
-tokens (top-k, top-p) samples from yet another distribution; weigh its samples
-by `policy_losses.PolicyLossConfig.sampler_cap`.
+tokens (top-k, top-p, min-p) draws from yet another law, the one that is left
+after cutting, made to sum to 1; `of_sampler` has its log-probabilities.
 """
 
 from typing import NamedTuple
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxttc.inference import controllers
 from jaxttc.models import key_values, transformer
 
 
@@ -50,6 +51,43 @@ def of_logits(
   finite = jnp.where(jnp.isfinite(scores), scores, 0.0)
   entropy = -(jnp.exp(scores) * finite).sum(-1)
   return TokenLogProbs(own, entropy)
+
+
+def of_sampler(
+  logits: Float[Array, "B T V"],
+  targets: Int[Array, "B T"],
+  sampler: controllers.Sampler,
+) -> TokenLogProbs:
+  """Log-probabilities under the law that a sampler draws from.
+
+  Tokens are cut by the sampler's own controllers, under these logits, and the
+  others made to sum to 1: for the parameters that sampled it is the law that
+  was sampled from, and its gradient is that of this law, since what is cut
+  does not change with a small step. Under other parameters the law cuts other
+  tokens, and the ratio of both laws is what a sample of the one counts for the
+  other. A target that would be cut is kept, so that its ratio, though small,
+  is no 0: rounding may decide about the last token that is kept.
+
+  Args:
+    logits: at the place before each target, not yet divided.
+    targets: token ids.
+    sampler: how they were drawn; without a repetition penalty.
+
+  Raises:
+    ValueError: if the temperature is not positive, or there is a repetition
+      penalty, whose law depends on all tokens before.
+  """
+  if sampler.repetition_penalty != 1:
+    raise ValueError("log-probabilities know no repetition_penalty")
+  cuts = sampler.top_k is not None or sampler.top_p < 1 or sampler.min_p > 0
+  if cuts and sampler.temperature > 0:
+    rows = jax.lax.stop_gradient(logits).reshape(-1, logits.shape[-1])
+    controller = sampler.controller()
+    bent = controller.apply(controller.init(rows.shape[0]), rows)
+    ids = jax.lax.broadcasted_iota(targets.dtype, logits.shape, 2)
+    kept = (bent > -jnp.inf).reshape(logits.shape) | (ids == targets[..., None])
+    logits = jnp.where(kept, logits.astype(jnp.float32), -jnp.inf)
+  return of_logits(logits, targets, sampler.temperature)
 
 
 def of_model(

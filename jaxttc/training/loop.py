@@ -7,7 +7,7 @@ in `TrainState`, so a run that is killed and started again takes up from its
 last checkpoint and repeats the same losses, bit for bit.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import concurrent.futures
 import dataclasses
 from typing import Any, NamedTuple
@@ -46,10 +46,14 @@ class Collector(NamedTuple):
     collect: (params, remembered, batch, step) -> (what the objective reads,
       remembered, metrics of f32[]). Host code, called before every step; with
       the same arguments it must do the same.
+    resume: what a checkpoint remembered -> what to go on with, like what `init`
+      returns; raises ValueError where there is no going on. Leading axes may
+      differ from those of `init`. None takes it up as it was.
   """
 
   init: Callable[[], Any]
   collect: Callable[[Any, Any, Any, int], tuple[Any, Any, dict]]
+  resume: Callable[[Any], Any] | None = None
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -296,6 +300,7 @@ def fit(
   evaluate: Callable[[Any, int], dict[str, float]] | None = None,
   mesh: jax.sharding.Mesh | None = None,
   meta: dict[str, Any] | None = None,
+  free: Sequence[str] = (),
   ledger: ledger_lib.Ledger | None = None,
 ) -> TrainState:
   """Trains to `config.steps`, from the last checkpoint if there is one.
@@ -321,6 +326,7 @@ def fit(
       call, with a `workdir` that all can reach; the first writes the metrics.
     meta: JSON-ready description kept beside each checkpoint; a run is not
       resumed under another one.
+    free: fields of it that may differ all the same.
     ledger: gets an entry with the FLOP of the steps taken, in its current phase
       or else "pre_training".
 
@@ -372,9 +378,16 @@ def fit(
     progress.opened(config.steps, shown=mesh_lib.is_first()) as bar,
     step_accounts.StepAccount(ledger) as account,
   ):
-    restored = checkpoints.restore_latest(state)
+    like, resume = state, collector and collector.resume
+    if resume:  # what it remembers may have had more rows, or fewer
+      like = state.replace(collected=checkpoints.as_saved(state).collected)
+    restored = checkpoints.restore_latest(like)
     if restored is not None:
-      state = _resume(restored, meta, workdir)
+      found = _resume(restored, meta, workdir, free)
+      if resume:
+        kept = _taken_up(resume, found.collected, state.collected, workdir)
+        found = found.replace(collected=kept)
+      state = found
     start = int(state.step)
     log = metrics_lib.MetricWriter(workdir, start, mesh_lib.is_first())
     step_fn = train_step(
@@ -468,11 +481,25 @@ def completed(meta: Any) -> Any:
   return found
 
 
-def _resume(restored, meta, workdir) -> TrainState:
+def _taken_up(resume, saved, fresh, workdir) -> Any:
+  """What a collector makes of what was saved, where the fresh one lies."""
+  try:
+    kept = resume(saved)
+  except ValueError as error:
+    raise ValueError(f"{workdir}: {error}") from None
+  return jax.tree.map(
+    lambda new, old: mesh_lib.place(new, old.sharding), kept, fresh
+  )
+
+
+def _resume(restored, meta, workdir, free) -> TrainState:
   step, state, saved = restored
   if meta is None or saved is None:
     return state
-  then, now = completed(saved), completed(meta)
+  then, now = (
+    {name: part for name, part in completed(found).items() if name not in free}
+    for found in (saved, meta)
+  )
   if then != now:
     changed = sorted(
       k for k in now.keys() | then.keys() if now.get(k) != then.get(k)

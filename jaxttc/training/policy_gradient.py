@@ -16,8 +16,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 import optax
 
+from jaxttc.inference import controllers
 from jaxttc.models import transformer
+from jaxttc.training import critic as critic_lib
 from jaxttc.training import (
+  critic_network,
   loop,
   policy_losses,
   rollout_batches,
@@ -25,6 +28,7 @@ from jaxttc.training import (
 )
 from jaxttc.training import sequences as sequences_lib
 
+_PLAIN = controllers.Sampler()
 _MEANS = ("policy_loss", "ratio", "clip_fraction", "kl_old", "entropy")
 
 
@@ -37,10 +41,12 @@ def live(
     config: the loss.
     batch: the rollouts.
   """
-  taught = batch.advantages != 0
-  if config.kl is not None or config.entropy_weight:
-    taught = jnp.ones_like(taught)
-  return taught & batch.rows.mask.any(axis=1)
+  some = batch.rows.mask.any(axis=1)
+  if (
+    config.kl is not None or config.entropy_weight or batch.returns is not None
+  ):
+    return some
+  return some & (batch.advantages != 0)
 
 
 def gradients(
@@ -48,7 +54,8 @@ def gradients(
   config: policy_losses.PolicyLossConfig,
   *,
   columns: int,
-  temperature: float = 1.0,
+  sampler: controllers.Sampler = _PLAIN,
+  critic: critic_network.CriticConfig | None = None,
   chunk: int = 64,
 ) -> loop.Gradients:
   """What `loop.fit(gradients=)` takes.
@@ -58,7 +65,11 @@ def gradients(
     config: the loss. Ratios are against the sampler's log-probabilities; with a
       `sampler_cap` against the batch's `old` ones.
     columns: most tokens of a rollout.
-    temperature: at which rollouts were sampled.
+    sampler: how rollouts were drawn; ratios are of the laws it draws from
+      (`log_probs.of_sampler`).
+    critic: how a critic learns beside the policy; parameters are then
+      {"policy": .., "critic": ..}, and advantages those of tokens. Its loss is
+      a mean over tokens, and moves the critic alone.
     chunk: rows read at once.
 
   Returns:
@@ -66,7 +77,7 @@ def gradients(
     over tokens of the rows that were read, but for `logprob_difference`, the
     largest difference of sampler and trainer, in nats (of a batch that was
     trained on before, what the policy has moved by, too), and `read_rows`, the
-    share of rows read.
+    share of rows read. `value_loss` is the critic's.
 
   Raises:
     ValueError: if the config cannot be; the chunk is below 1; or, when traced,
@@ -78,16 +89,21 @@ def gradients(
   means = list(_MEANS)
   means += ["kl"] * (config.kl is not None)
   means += ["sampler_weight"] * (config.sampler_cap is not None)
+  means += ["value_loss"] * (critic is not None)
 
-  def loss(params, batch: rollout_batches.RolloutBatch, denominator):
+  def loss(params, batch: rollout_batches.RolloutBatch, denominator, whole):
     rows = rollout_reading.responses(batch.rows, columns)
-    found = rollout_reading.read(model, params, batch.rows, rows, temperature)
+    acting = params if critic is None else params["policy"]
+    found = rollout_reading.read(model, acting, batch.rows, rows, sampler)
+    advantages = batch.advantages
+    if critic is None:
+      advantages = advantages[:, None]
     corrects = config.sampler_cap is not None
     made = policy_losses.policy_loss(
       config,
       found.log_probs,
       batch.old if corrects else rows.logprobs,
-      batch.advantages[:, None],
+      advantages,
       sequences_lib.Sequences(rows.mask),
       reference_log_probs=batch.reference if config.kl is not None else None,
       sampler_log_probs=rows.logprobs if corrects else None,
@@ -95,14 +111,26 @@ def gradients(
     )
     gap = jnp.where(rows.mask, found.log_probs - rows.logprobs, 0.0)
     tokens = rows.mask.sum().astype(jnp.float32)
-    sums = {name: tokens * made.metrics[name] for name in means}
+    sums = {k: tokens * v for k, v in made.metrics.items() if k in means}
+    value = made.fraction.numerator / denominator
+    if critic is not None:
+      sums["value_loss"] = critic_loss(params["critic"], batch, rows)
+      value += sums["value_loss"] / whole
     seen = sums | {"tokens": tokens, "gap": jnp.abs(gap).max()}
-    return made.fraction.numerator / denominator, seen
+    return value, seen
+
+  def critic_loss(params, batch, rows):
+    said = critic_network.values(model, params, batch.rows, rows)
+    bound = () if critic.clip is None else (batch.values, critic.clip)
+    errors = critic_lib.value_loss(said, batch.returns, *bound)
+    return jnp.where(rows.mask, errors, 0.0).sum()
 
   def descend(params: Any, batch: rollout_batches.RolloutBatch, key: jax.Array):
     del key
     if config.sampler_cap is not None and batch.old is None:
       raise ValueError("sampler_cap needs a batch with `old` log-probabilities")
+    if (critic is None) != (batch.returns is None):
+      raise ValueError("expected a batch with values and returns, and a critic")
     size = batch.advantages.shape[0]
     taught = live(config, batch)
     order = jnp.argsort(~taught, stable=True)
@@ -118,6 +146,7 @@ def gradients(
       length=config.length,
     )
     denominator = jnp.maximum(whole.denominator, 1e-6)
+    tokens = jnp.maximum(batch.rows.mask.sum(), 1).astype(jnp.float32)
 
     def read(i, carry):
       grads, seen = carry
@@ -125,7 +154,7 @@ def gradients(
         lambda x: jax.lax.dynamic_slice_in_dim(x, i * chunk, chunk), ordered
       )
       (value, more), slope = jax.value_and_grad(loss, has_aux=True)(
-        params, part, denominator
+        params, part, denominator, tokens
       )
       gap = jnp.maximum(seen["gap"], more.pop("gap"))
       added = {k: seen[k] + v for k, v in (more | {"loss": value}).items()}
@@ -135,8 +164,8 @@ def gradients(
     start = (jax.tree.map(jnp.zeros_like, params), nothing)
     chunks = (taught.sum() + chunk - 1) // chunk
     grads, seen = jax.lax.fori_loop(0, chunks, read, start)
-    tokens = jnp.maximum(seen["tokens"], 1.0)
-    return grads, {name: seen[name] / tokens for name in means} | {
+    read_tokens = jnp.maximum(seen["tokens"], 1.0)
+    return grads, {name: seen[name] / read_tokens for name in means} | {
       "loss": seen["loss"],
       "logprob_difference": seen["gap"],
       "read_rows": taught.mean(),

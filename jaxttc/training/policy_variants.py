@@ -8,16 +8,20 @@
 | rloo    | rloo      | token, 0.2 / 0.2       | seq_mean_token_sum  |
 | gspo    | grpo      | sequence, 3e-4 / 4e-4  | seq_mean_token_mean |
 | cispo   | grpo      | token, weight up to 5  | token_mean          |
+| ppo     | critic    | token, 0.2 / 0.2       | token_mean          |
 
 DAPO's sampling is `rollouts.strategy="dynamic_sampling"`, its penalty of long
 answers `rewards.overlong`. References are in `policy_losses` and
-`group_advantages`; CISPO's paper does not tell its bound.
+`group_advantages`; CISPO's paper does not tell its bound, which is one of
+weights: it stops no step that goes too far, so mind the rate and `kl_old`. PPO
+compares no groups, so its rollouts are uniform.
 """
 
-from typing import NamedTuple
+import dataclasses
+from typing import Any, NamedTuple
 
 from jaxttc.tasks import problems as problems_lib
-from jaxttc.training import policy_losses
+from jaxttc.training import critic_network, policy_losses
 
 
 class Variant(NamedTuple):
@@ -26,13 +30,28 @@ class Variant(NamedTuple):
   Attributes:
     advantage: of `rollout_config.RolloutConfig`.
     loss: the policy loss.
+    critic: how a critic learns; None without one.
   """
 
   advantage: str
   loss: policy_losses.PolicyLossConfig
+  critic: critic_network.CriticConfig | None = None
+
+  def of(self, recipe: Any) -> Any:
+    """A `rollout_recipes.RolloutRecipe` with this variant in place of its own.
+
+    With a critic its rollouts are uniform: a group need not be mixed to teach.
+    """
+    changes = {"advantage": self.advantage}
+    if self.critic is not None:
+      changes["strategy"] = "uniform"
+    rollouts = dataclasses.replace(recipe.rollouts, **changes)
+    return dataclasses.replace(
+      recipe, rollouts=rollouts, loss=self.loss, critic=self.critic
+    )
 
 
-NAMES = ("grpo", "dapo", "dr_grpo", "rloo", "gspo", "cispo")
+NAMES = ("grpo", "dapo", "dr_grpo", "rloo", "gspo", "cispo", "ppo")
 
 
 def make(name: str, longest: int) -> Variant:
@@ -46,6 +65,9 @@ def make(name: str, longest: int) -> Variant:
     ValueError: for an unknown name; the nearest is named.
   """
   problems_lib.require_name(name, NAMES, "policy gradient")
+  if name == "ppo":
+    critic = critic_network.CriticConfig()
+    return Variant("critic", policy_losses.PolicyLossConfig(), critic)
   advantage = name if name in ("dr_grpo", "rloo") else "grpo"
   loss = {
     "grpo": {"aggregation": "seq_mean_token_mean"},

@@ -16,20 +16,31 @@ class RolloutBatch(NamedTuple):
 
   Attributes:
     rows: the rollouts; W tokens a row.
-    advantages: f32[B].
+    advantages: f32[B], or f32[B, S] of each token where there is a critic.
     old: f32[B, S], log-probabilities of the sampled tokens by the trainer's own
       pass when they were collected; None if the sampler's stand for them.
     reference: f32[B, S], the same under the reference; None without one.
+    values: f32[B, S], what the critic said when they were collected; None
+      without one.
+    returns: f32[B, S], what it should have said; likewise.
   """
 
   rows: rollouts.Sequences
-  advantages: Float[Array, " b"]
+  advantages: Float[Array, " b"] | Float[Array, "b s"]
   old: Float[Array, "b s"] | None = None
   reference: Float[Array, "b s"] | None = None
+  values: Float[Array, "b s"] | None = None
+  returns: Float[Array, "b s"] | None = None
 
 
 def empty(
-  rows: int, width: int, columns: int, *, old: bool, reference: bool
+  rows: int,
+  width: int,
+  columns: int,
+  *,
+  old: bool,
+  reference: bool,
+  critic: bool,
 ) -> RolloutBatch:
   """A batch of padding; every field its own buffer, since state is donated.
 
@@ -39,6 +50,7 @@ def empty(
     columns: S.
     old: whether there are such log-probabilities.
     reference: likewise.
+    critic: whether there is one.
   """
   zeros = lambda: jnp.zeros((rows, width), jnp.int32)  # noqa: E731
   said = lambda wanted: jnp.zeros((rows, columns)) if wanted else None  # noqa: E731
@@ -51,9 +63,11 @@ def empty(
       mask=jnp.zeros((rows, width), bool),
       logprobs=jnp.zeros((rows, width)),
     ),
-    jnp.zeros(rows),
+    jnp.zeros((rows, columns) if critic else rows),
     said(old),
     said(reference),
+    said(critic),
+    said(critic),
   )
 
 

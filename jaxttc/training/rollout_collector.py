@@ -5,8 +5,8 @@ A step has M tasks and B = M * group rollouts, for most strategies. Success
 rates seen so far say how many of them each task gets; the policy's own
 parameters sample them in one batch of B rows; the grader, on the host, says
 which are right; and that is noted for the next time the task comes round. What
-is noted is part of the training state, so a resumed run gives the same rollouts
-to the same tasks.
+is noted is part of the training state (`rollout_memory`), so a resumed run
+gives the same rollouts to the same tasks, wherever in the file they are then.
 
 Dynamic sampling keeps the rollouts of mixed groups until a batch is full, and
 only then is there a step of the optimizer; all that it draws is counted.
@@ -18,56 +18,34 @@ state until it has, with the log-probabilities that it was sampled with.
 from collections.abc import Callable
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 import numpy as np
 
 from jaxttc.allocators import ragged_groups, rollout_strategies
-from jaxttc.inference import controllers, generation, rollouts
+from jaxttc.inference import generation, rollouts
 from jaxttc.models import transformer
-from jaxttc.predictors import success_rate
-from jaxttc.tasks import prompt_sets
+from jaxttc.predictors import rollout_length, success_rate
+from jaxttc.tasks import problem_digest, prompt_sets
 from jaxttc.training import (
+  critic_network,
   loop,
   policy_gradient,
   policy_losses,
   rollout_batches,
   rollout_config,
+  rollout_credit,
   rollout_figures,
+  rollout_memory,
   rollout_plans,
-  rollout_reading,
   rollout_rewards,
 )
 
+Collected = rollout_memory.Collected
+
 _PLAIN = policy_losses.PolicyLossConfig()
 _RIGHT = rollout_rewards.RewardConfig()
-
-
-@flax.struct.dataclass
-class Collected:
-  """What is remembered between steps; saved with the training state.
-
-  Attributes:
-    tracker: rewards seen of each task.
-    draws: i32[], how often rollouts were drawn.
-    rollouts: i32[], drawn so far, all that were thrown away among them.
-    tokens: i32[], sampled so far.
-    filling: of a strategy that redraws, the batch that is being filled.
-    batch: what is learnt from, where it serves several steps; else None.
-    left: i32[], steps that it still serves.
-    figures: what was logged of it; else empty.
-  """
-
-  tracker: success_rate.TrackerState
-  draws: Int[Array, ""]
-  rollouts: Int[Array, ""]
-  tokens: Int[Array, ""]
-  filling: rollout_batches.Filling | None
-  batch: rollout_batches.RolloutBatch | None
-  left: Int[Array, ""]
-  figures: dict[str, Array]
 
 
 def collector(
@@ -83,6 +61,8 @@ def collector(
   reader: transformer.Transformer | None = None,
   chunk: int = 64,
   tasks: Callable[[int], Int[np.ndarray, " m"]] | None = None,
+  critic: critic_network.CriticConfig | None = None,
+  carry: bool = False,
 ) -> loop.Collector:
   """What `loop.fit(collector=)` takes; it needs no batches.
 
@@ -99,9 +79,14 @@ def collector(
     reader: the policy as the trainer computes it; `model` if None.
     chunk: rows whose log-probabilities are computed at once.
     tasks: number of a draw -> its tasks; `rollout_plans.batches` if None.
+    critic: what its values do, if advantages are a critic's; the parameters
+      of each call are then {"policy": .., "critic": ..}.
+    carry: whether a run may go on with other problems than it began with; see
+      `rollout_memory.taken_up`.
 
   Returns:
-    The collector; the objective reads `rollout_batches.RolloutBatch`.
+    The collector; the objective reads `rollout_batches.RolloutBatch`, and
+    `rollout_memory.Collected` is what it remembers.
 
   Raises:
     ValueError: if a config cannot be, or the reference is missing or would be
@@ -116,6 +101,11 @@ def collector(
       f"the reference is {'missing' if refers else 'ignored'}: loss.kl="
       f"{loss.kl!r}, rewards.kl_weight={rewards.kl_weight}"
     )
+  if (critic is None) == (config.advantage == rollout_config.CRITIC):
+    raise ValueError(
+      f"rollouts.advantage={config.advantage!r} goes with "
+      f"{'a critic' if critic is None else 'no critic'}"
+    )
   if tasks is None:
     tasks = rollout_plans.batches(len(prompts.problems), config, seed)
   strategy = rollout_strategies.make(config.strategy, config.rules)
@@ -123,10 +113,13 @@ def collector(
   table = rollouts.Prompts(
     jnp.asarray(prompts.tokens), jnp.asarray(prompts.length)
   )
-  sampler = controllers.Sampler(temperature=config.temperature)
   rows, longest = config.rows, config.max_tokens
   plan = rollout_plans.planner(config, seed)
+  credit = rollout_credit.crediting(
+    model if reader is None else reader, config, loss, rewards, critic, chunk
+  )
   several = config.updates > 1
+  present = problem_digest.digests(prompts.problems)
 
   def init() -> Collected:
     def empty():
@@ -136,11 +129,16 @@ def collector(
         longest,
         old=loss.sampler_cap is not None,
         reference=loss.kl is not None,
+        critic=critic is not None,
       )
 
     zero = jnp.int32(0)
     held = Collected(
+      digests=jnp.asarray(present),
       tracker=tracker.init(len(prompts.problems)),
+      lengths=(
+        rollout_length.init(len(prompts.problems)) if strategy.priced else None
+      ),
       draws=zero,
       rollouts=zero,
       tokens=zero,
@@ -159,10 +157,12 @@ def collector(
     ids, none = jnp.zeros(config.tasks, jnp.int32), jnp.zeros(rows)
 
     def seen():
-      planned = plan(held.tracker, ids, held.draws)
-      return planned.figures | figures(
+      planned = plan(held.tracker, held.lengths, ids, held.draws)
+      found = figures(
         held, planned.groups, none, none, planned.groups.task, none > 0
       )
+      more = {} if critic is None else {"value_explained": none.sum()}
+      return planned.figures | found | more
 
     shapes = jax.eval_shape(seen)
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
@@ -173,43 +173,17 @@ def collector(
     ) | {"rollouts": held.rollouts, "sampled_tokens": held.tokens}
 
   @jax.jit
-  def sample(params, ids, task, keys) -> rollouts.Rollouts:
-    own = rollouts.Prompts(table.tokens[ids], table.length[ids])
+  def sample(params, place, task, keys) -> rollouts.Rollouts:
+    own = rollouts.Prompts(table.tokens[place], table.length[place])
     return rollouts.sample(
-      model, params, own, task, keys, rule, sampler, columns=longest
-    )
-
-  def read(params, found):
-    return rollout_reading.read_all(
-      model if reader is None else reader,
-      params,
-      found,
-      columns=longest,
-      temperature=config.temperature,
-      chunk=chunk,
+      model, params, own, task, keys, rule, config.sampler, columns=longest
     )
 
   @jax.jit
-  def learn(params, referred, held: Collected, ids, planned, sampled, parts):
+  def learn(params, referred, held, ids, place, planned, sampled, parts):
     groups, right = planned.groups, parts["right"]
-    own = rollouts.Prompts(table.tokens[ids], table.length[ids])
-    found = rollouts.sequences(own, sampled)
-    old = None if loss.sampler_cap is None else read(params, found)
-    said = read(referred, found) if refers else None
-    divergence = None
-    if rewards.kl_weight:
-      divergence = sampled.logprobs.sum(1) - said.sum(1)
-    earned = rollout_rewards.earned(
-      rewards, parts, sampled.length, divergence, longest
-    )
-    batch = rollout_batches.RolloutBatch(
-      found,
-      rollout_rewards.advantages(
-        rewards, earned, groups.task, config.tasks, config.advantage
-      ),
-      old,
-      said if loss.kl is not None else None,
-    )
+    own = rollouts.Prompts(table.tokens[place], table.length[place])
+    batch, earned, more = credit(params, referred, own, sampled, groups, parts)
     told = ~jnp.isnan(right)
     held = held.replace(
       tracker=tracker.update(
@@ -223,9 +197,16 @@ def collector(
       rollouts=held.rollouts + groups.counts.sum(),
       tokens=held.tokens + sampled.length.sum(),
     )
-    seen = planned.figures | figures(
-      held, groups, right, earned.sum(1), sampled.length, sampled.finished
+    if strategy.priced:
+      held = held.replace(
+        lengths=rollout_length.update(
+          held.lengths, ids, groups.task, sampled.length
+        )
+      )
+    found = figures(
+      held, groups, right, earned, sampled.length, sampled.finished
     )
+    seen = planned.figures | found | more
     if strategy.redraw:
       sums, size = (
         ragged_groups.group_sums(jnp.where(told, x, 0.0), groups)
@@ -242,15 +223,15 @@ def collector(
     return batch, held, seen
 
   @jax.jit
-  def serve(held: Collected):
+  def serve(held):
     update = config.updates - held.left
     batch = rollout_batches.part(
       held.batch, update % config.minibatches, config.minibatches
     )
     return batch, held.left - 1
 
-  def graded(groups, sampled, ids) -> dict[str, Float[np.ndarray, " b"]]:
-    which = np.append(ids, len(prompts.problems))[np.asarray(groups.task)]
+  def graded(groups, sampled, place) -> dict[str, Float[np.ndarray, " b"]]:
+    which = np.append(place, len(prompts.problems))[np.asarray(groups.task)]
     tokens, finished = np.asarray(sampled.tokens), np.asarray(sampled.finished)
     # A row that was cut fails, whatever the grader made of it.
     found = {"right": np.where(finished, prompts.grade(which, tokens), 0.0)}
@@ -267,11 +248,13 @@ def collector(
     else:
       draw = int(held.draws)
       ids = tasks(draw)
-      planned = plan(held.tracker, ids, np.int32(draw))
-      sampled = sample(params, ids, planned.groups.task, planned.keys)
-      parts = graded(planned.groups, sampled, ids)
+      place = rollout_memory.places(held, ids, present)
+      planned = plan(held.tracker, held.lengths, ids, np.int32(draw))
+      acting = params if critic is None else params["policy"]
+      sampled = sample(acting, place, planned.groups.task, planned.keys)
+      parts = graded(planned.groups, sampled, place)
       batch, held, seen = learn(
-        params, reference, held, ids, planned, sampled, parts
+        params, reference, held, ids, place, planned, sampled, parts
       )
       if not several:
         return batch, held, seen
@@ -279,4 +262,7 @@ def collector(
     # The figures stay in the state, whose memory the next step takes over.
     return batch, held.replace(left=left), jax.tree.map(np.array, seen)
 
-  return loop.Collector(init, collect)
+  def resume(saved: Collected) -> Collected:
+    return rollout_memory.taken_up(saved, init(), carry=carry)
+
+  return loop.Collector(init, collect, resume)

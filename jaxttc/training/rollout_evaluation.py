@@ -17,7 +17,7 @@ def evaluator(
   *,
   samples: int,
   columns: int,
-  temperature: float,
+  sampler: controllers.Sampler,
 ) -> Callable[[Any, int], dict[str, float]]:
   """What `loop.fit(evaluate=)` takes.
 
@@ -26,14 +26,13 @@ def evaluator(
     sets: problems, by the name that their figure gets.
     samples: solutions a problem.
     columns: longest solution, in tokens.
-    temperature: of the sampler.
+    sampler: how tokens are drawn.
 
   Returns:
     (params, step) -> "<name>_success", the share of solutions that are right,
     of those that the grader could tell, and "<name>_unsolved", the share of
     problems without a right one.
   """
-  sampler = controllers.Sampler(temperature=temperature)
 
   @jax.jit
   def draw(params, prompts, task, rank):

@@ -10,12 +10,13 @@ from jaxtyping import Array, Bool, Int
 import numpy as np
 
 from jaxttc.allocators import (
+  priced_rollouts,
   ragged_groups,
   rollout_allocation,
   rollout_strategies,
 )
 from jaxttc.inference import rollouts
-from jaxttc.predictors import success_rate
+from jaxttc.predictors import rollout_length, success_rate
 from jaxttc.training import rollout_config
 
 
@@ -66,7 +67,8 @@ def planner(
     seed: of the sampling.
 
   Returns:
-    (state of the tracker, tasks i32[M], number of the draw) -> `Plan`; jitted.
+    (state of the tracker, that of lengths or None, tasks i32[M], number of the
+    draw) -> `Plan`; jitted.
   """
   strategy = rollout_strategies.make(config.strategy, config.rules)
   tracker = success_rate.tracker(config.estimator, window=config.window)
@@ -74,31 +76,61 @@ def planner(
   rows = config.rows
 
   @jax.jit
-  def plan(seen, ids, draw) -> Plan:
+  def plan(seen, lengths, ids, draw) -> Plan:
     share, sampling = jax.random.split(jax.random.fold_in(key, draw))
     known = tracker.estimate(seen, ids)
     given = (known.p, known.valid)
-    if strategy.posterior:
-      given = tracker.evidence(seen, ids)
-    counts = strategy.counts(*given, rows, share)
-    _, info = rollout_allocation.split(known.p, known.valid, rows, config.rules)
+    more = {}
+    if strategy.priced:
+      cost = rollout_length.expected(lengths, ids, config.max_tokens)
+      counts, more = _priced(config, *given, cost)
+    else:
+      if strategy.posterior:
+        given = tracker.evidence(seen, ids)
+      counts = strategy.counts(*given, rows, share)
+      if config.strategy == "knapsack":
+        more = _bought(known, rows, config.rules)
     groups = ragged_groups.layout(counts, rows)
     figures = {
       "allocation_max": counts.max(),
       "allocation_min": counts.min(),
       "estimates_valid": known.valid.mean(),
-    }
-    if config.strategy == "knapsack":
-      price = jnp.where(jnp.isfinite(info.price), info.price, 0.0)
-      figures |= {
-        "dual_price": price,
-        "next_gain": info.next_gain,
-        "allocation_fallback": info.fallback,
-      }
+    } | more
     keys = rollouts.row_keys(sampling, groups.of_rows(ids), groups.rank)
     return Plan(groups, keys, figures)
 
   return plan
+
+
+def _bought(known, rows, rules):
+  """Figures of the knapsack."""
+  _, info = rollout_allocation.split(known.p, known.valid, rows, rules)
+  return {
+    "dual_price": jnp.where(jnp.isfinite(info.price), info.price, 0.0),
+    "next_gain": info.next_gain,
+    "allocation_need": info.need,
+    "allocation_surplus": info.surplus,
+    "allocation_fallback": info.fallback,
+  }
+
+
+def _priced(config, p, valid, cost):
+  """Counts of the knapsack in tokens, and its figures."""
+  total = config.tokens
+  if total is None:
+    total = config.group * cost.sum()
+  found = priced_rollouts.split(
+    p, valid, cost, total, config.rules, rows=config.rows
+  )
+  return found.counts, {
+    "planned_rollouts": found.counts.sum(),
+    "planned_tokens": found.tokens,
+    "token_budget": jnp.asarray(total, jnp.int32),
+    "token_price": found.price,
+    "allocation_need": found.need,
+    "allocation_surplus": found.surplus,
+    "allocation_fallback": found.fallback,
+  }
 
 
 def told_ranks(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxttc.inference import rollouts
+from jaxttc.inference import controllers, rollouts
 from jaxttc.models import key_values, transformer
 from jaxttc.training import log_probs
 
@@ -54,7 +54,7 @@ def read(
   params: Any,
   rows: rollouts.Sequences,
   found: Responses,
-  temperature: float,
+  sampler: controllers.Sampler,
 ) -> log_probs.TokenLogProbs:
   """Log-probabilities and entropies f32[B, S] at the sampled tokens.
 
@@ -63,7 +63,7 @@ def read(
     params: its parameters.
     rows: prompts with their rollouts.
     found: `responses` of the rows.
-    temperature: that logits are divided by; the sampler's.
+    sampler: the law they are of: temperature, and which tokens are cut.
   """
   hidden, _ = model.apply(
     {"params": params},
@@ -73,7 +73,7 @@ def read(
   )
   hidden = jnp.take_along_axis(hidden[:, 0], found.place[..., None], axis=1)
   logits = model.apply({"params": params}, hidden, method="logits")
-  return log_probs.of_logits(logits, found.targets, temperature)
+  return log_probs.of_sampler(logits, found.targets, sampler)
 
 
 def read_all(
@@ -82,7 +82,7 @@ def read_all(
   rows: rollouts.Sequences,
   *,
   columns: int,
-  temperature: float,
+  sampler: controllers.Sampler,
   chunk: int,
 ) -> Float[Array, "b s"]:
   """Log-probabilities of all rows' sampled tokens, some rows at a time.
@@ -92,7 +92,7 @@ def read_all(
     params: its parameters; they get no gradient.
     rows: prompts with their rollouts.
     columns: most tokens of a rollout, S.
-    temperature: that logits are divided by; the sampler's.
+    sampler: as in `read`.
     chunk: rows read at once.
 
   Returns:
@@ -102,7 +102,7 @@ def read_all(
   def one(row):
     row = jax.tree.map(lambda x: x[None], row)
     found = responses(row, columns)
-    said = read(model, params, row, found, temperature).log_probs
+    said = read(model, params, row, found, sampler).log_probs
     return jnp.where(found.mask, said, 0.0)[0]
 
   return jax.lax.map(one, rows, batch_size=chunk)

@@ -12,12 +12,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.inference import bundle
 from jaxttc.models import transformer
 from jaxttc.tasks import prompt_sets
 from jaxttc.training import (
+  critic_network,
   loop,
   low_rank,
   modular_model,
@@ -51,7 +53,14 @@ class RolloutRecipe:
     loss: the policy loss. With "token_mean" a task with many rollouts weighs
       more; there is no other aggregation by groups. The reference of its
       divergence is where training starts.
+    critic: how a critic learns beside the policy, whose values make advantages;
+      None for those inside groups. It has parameters of its own, and starts as
+      the policy does.
     adapters: low-rank ones to train in place of the model; None for all of it.
+    carry_rates: whether a run may be taken up with other problems, or another
+      number of them, than it began with: what it knows of those that are left
+      is kept. Without it such a run is refused. A file in another order is the
+      same file.
     train: steps, rate and bookkeeping. Of its sizes, `batch_size` is how many
       rollouts are read for gradients at once, and `length` how many tokens a
       prompt with its rollout may have.
@@ -69,7 +78,9 @@ class RolloutRecipe:
     default_factory=rollout_rewards.RewardConfig
   )
   loss: policy_losses.PolicyLossConfig
+  critic: critic_network.CriticConfig | None = None
   adapters: low_rank.LowRankConfig | None = None
+  carry_rates: bool = False
   train: loop.TrainConfig
 
   def validate(self) -> None:
@@ -79,6 +90,7 @@ class RolloutRecipe:
     self.rewards.validate(self.rollouts.advantage, self.rollouts.max_tokens)
     if self.adapters is not None:
       self.adapters.validate()
+    self._validate_critic()
     if self.start is None and self.base is None:
       raise ValueError("expected start, a policy, or base, how to train one")
     for name in ("problems", "held_out", "samples"):
@@ -102,6 +114,19 @@ class RolloutRecipe:
         f"train.accumulate={self.train.accumulate}: expected 1; "
         "train.batch_size says how many rollouts are read at once"
       )
+
+  def _validate_critic(self) -> None:
+    if (self.critic is None) == (
+      self.rollouts.advantage == rollout_config.CRITIC
+    ):
+      raise ValueError(
+        f"rollouts.advantage={self.rollouts.advantage!r} goes with "
+        f"{'a critic' if self.critic is None else 'critic=None'}"
+      )
+    if self.critic is not None:
+      self.critic.validate()
+      if self.adapters is not None:
+        raise ValueError("adapters are of a policy without a critic; drop one")
 
   def run(
     self,
@@ -128,7 +153,7 @@ class RolloutRecipe:
   ) -> loop.TrainState:
     """As `run`, but returns the whole state.
 
-    Its `collected` is a `rollout_collector.Collected`, whose tracker knows how
+    Its `collected` is a `rollout_memory.Collected`, whose tracker knows how
     many rollouts each problem was given and how they went. Its parameters are
     the adapters, if there are any.
 
@@ -145,13 +170,14 @@ class RolloutRecipe:
   def _fit(self, policy, workdir, mesh, ledger):
     sets = self._sets(policy)
     merged = self._merger(policy)
-    drawn, tx = self.rollouts, loop.optimizer(self.train)
+    drawn = self.rollouts
     trained = transformer.Transformer(policy.config, **self.train.compute())
     gradients = policy_gradient.gradients(
       trained,
       self.loss,
       columns=drawn.max_tokens,
-      temperature=drawn.temperature,
+      sampler=drawn.sampler,
+      critic=self.critic,
       chunk=self.train.batch_size,
     )
     init_params = lambda _: jax.tree.map(jnp.array, policy.params)  # noqa: E731
@@ -160,6 +186,11 @@ class RolloutRecipe:
       init_params = lambda key: low_rank.init(  # noqa: E731
         key, policy.params, self.adapters
       )
+    if self.critic is not None:
+      init_params = lambda _: {  # noqa: E731
+        "policy": jax.tree.map(jnp.array, policy.params),
+        "critic": critic_network.init(policy.params, policy.config.width),
+      }
     refers = self.loss.kl is not None or self.rewards.kl_weight
     collector = rollout_collector.collector(
       sets["train"],
@@ -173,7 +204,11 @@ class RolloutRecipe:
       rewards=self.rewards,
       reference=policy.params if refers else None,
       chunk=self.train.batch_size,
+      critic=self.critic,
+      carry=self.carry_rates,
     )
+    # A critic is asked when rollouts are credited; else it is the policy alone.
+    read = merged if self.critic is None else lambda params: params
     evaluate = self._evaluator(policy, sets)
     return loop.fit(
       self.train,
@@ -181,19 +216,32 @@ class RolloutRecipe:
       init_params,
       None,
       workdir,
-      tx=policy_gradient.unless_zero(tx),
+      tx=self._optimizer(),
       gradients=gradients,
       collector=collector._replace(
-        collect=lambda params, *rest: collector.collect(merged(params), *rest)
+        collect=lambda params, *rest: collector.collect(read(params), *rest)
       ),
       evaluate=lambda params, step: evaluate(merged(params), step),
       mesh=mesh,
       meta=self.describe(),
+      free=("carry_rates",) + ("problems", "task") * self.carry_rates,
       ledger=ledger,
     )
 
+  def _optimizer(self):
+    policy = policy_gradient.unless_zero(loop.optimizer(self.train))
+    if self.critic is None:
+      return policy
+    rate = self.critic.learning_rate or self.train.learning_rate
+    own = dataclasses.replace(self.train, learning_rate=rate)
+    critic = policy_gradient.unless_zero(loop.optimizer(own))
+    parts = {"policy": policy, "critic": critic}
+    return optax.multi_transform(parts, {name: name for name in parts})
+
   def _merger(self, policy):
     """What makes a model of what is trained."""
+    if self.critic is not None:
+      return lambda params: params["policy"]
     if self.adapters is None:
       return lambda params: params
     return jax.jit(lambda x: low_rank.merge(policy.params, x, self.adapters))
@@ -261,5 +309,5 @@ class RolloutRecipe:
       sets,
       samples=self.samples,
       columns=self.rollouts.max_tokens,
-      temperature=self.rollouts.temperature,
+      sampler=self.rollouts.sampler,
     )

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import dataclasses
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxttc.training import group_advantages, policy_losses
 
@@ -34,7 +34,10 @@ class RewardConfig:
     each: whether each reward is normalised inside its groups before they are
       added (GDPO), or their sum is.
     overlong: tokens at the end of `rollouts.max_tokens` over which a penalty
-      grows from 0 to 1; 0 for none.
+      grows from 0 to 1; 0 for none. It is taken off where a rollout of a group
+      is right, and nowhere else: in a group that all failed nothing but length
+      would differ, and advantages, which are scaled to the group, would teach
+      short failures as firmly as right answers.
     kl_weight: of log p(rollout) - log p_ref(rollout), in nats, taken off: the
       estimator k1, whose gradient is right in a reward. The reference is where
       training started.
@@ -92,6 +95,7 @@ def earned(
   lengths: Int[Array, " b"],
   divergence: Float[Array, " b"] | None,
   longest: int,
+  solved: Bool[Array, " b"],
 ) -> Float[Array, "b k"]:
   """Weighed rewards of each rollout; a row's sum is what it earned.
 
@@ -101,15 +105,15 @@ def earned(
     lengths: tokens of each rollout.
     divergence: log p - log p_ref of each, if there is a `config.kl_weight`.
     longest: most tokens of a rollout.
+    solved: whose group has a right rollout.
   """
   columns = [
     weight * parts[name]
     for name, weight in zip(config.parts, config.weights, strict=True)
   ]
   if config.overlong:
-    columns.append(
-      policy_losses.overlong_penalty(lengths, longest, config.overlong)
-    )
+    late = policy_losses.overlong_penalty(lengths, longest, config.overlong)
+    columns.append(jnp.where(solved, late, 0.0))
   if config.kl_weight:
     columns.append(-config.kl_weight * divergence)
   return jnp.stack(columns, axis=1)

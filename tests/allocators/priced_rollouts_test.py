@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rollouts of differing length under a total of tokens."""
 
+import functools
 import itertools
 
 import hypothesis
 from hypothesis import strategies as st
+import jax
 import numpy as np
 import pytest
 import scipy.optimize
@@ -103,6 +105,64 @@ def test_tasks_without_value_keep_their_floors():
   )
   assert counts.tolist() == [2, 2, 6]
   assert int(info.tokens) == 100
+
+
+_SPLIT = rollout_rules.RolloutRules(n_max=6, n_default=3, fallback=False)
+_ROWS = 2 * 4 * 3
+
+
+@functools.partial(jax.jit, static_argnames=("rules", "rows"))
+def _split(p, valid, cost, total, rules, rows):
+  return priced_rollouts.split(p, valid, cost, total, rules, rows=rows)
+
+
+@hypothesis.given(st.integers(0, 2**32 - 1))
+@hypothesis.settings(max_examples=25)
+def test_a_step_is_split_as_well_as_any_in_its_tokens_and_rows(seed):
+  rng = np.random.default_rng(seed)
+  p = rng.beta(0.6, 0.6, 4).clip(0.02, 0.98).astype(np.float32)
+  cost = rng.integers(1, 20, 4).astype(np.int32)
+  total = int(cost.sum() * 2 + rng.integers(0, 64))
+  found = _split(p, p > 0, cost, total, _SPLIT, _ROWS)
+  counts = np.asarray(found.counts)
+  assert (counts >= 2).all() and (counts <= 6).all()
+  assert int(found.tokens) == counts @ cost <= total
+  assert counts.sum() <= _ROWS
+  every = np.array(list(itertools.product(range(2, 7), repeat=4)))
+  extra = every - 2
+  spare = total - 2 * int(cost.sum())
+  counted = np.maximum(cost, -(-spare // (_ROWS - 8)))
+  fits = extra @ counted <= spare
+  assert fits.sum() <= (every @ cost <= total).sum()
+  best = _value(every[fits], p).max()
+  assert best - float(found.gap) - 1e-6 <= _value(counts, p) <= best + 1e-6
+  if (counted == cost).all():  # rows are no limit: it is the plain knapsack
+    plain, _ = priced_rollouts.allocate_priced(p, cost, total, rules=_SPLIT)
+    np.testing.assert_array_equal(plain, counts)
+
+
+def test_at_equal_lengths_tokens_are_rollouts():
+  p = np.array([0.05, 0.3, 0.5, 0.9], np.float32)
+  for total in (8, 13, 20, 24):
+    found = _split(p, p > 0, np.full(4, 7, np.int32), 7 * total, _SPLIT, _ROWS)
+    counts, _ = rollout_allocation.allocate(p, total, rules=_SPLIT)
+    np.testing.assert_array_equal(found.counts, counts)
+
+
+def test_what_mixed_tasks_do_not_need_goes_to_those_that_failed():
+  p = np.array([0.0, 1.0, 0.5, 0.0], np.float32)
+  cost = np.array([5, 5, 10, 5], np.int32)
+  known = np.array([True, True, True, False])
+  rules = rollout_rules.RolloutRules(n_max=6, n_default=3)
+  found = _split(p, known, cost, 78, rules, _ROWS)
+  # Two more for the mixed, of ten tokens: four rollouts are mixed nine times in
+  # ten. One more for the unseen. Of the other 8 the failed has one rollout.
+  assert int(found.need) == 20
+  assert int(found.surplus) == 78 - 50 - 5 - 20
+  assert bool(found.fallback)
+  assert found.counts.tolist() == [2, 2, 4, 3]
+  kept = _split(p, known, cost, 78, _SPLIT, _ROWS)
+  assert kept.counts.tolist() == [2, 2, 4, 3] and not kept.fallback
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ def test_counts_sum_to_the_scaled_total(name):
   strategy = rollout_strategies.make(name)
   total = strategy.scale * 48
   given = (9 * _P + 0.5, 9.5 - 9 * _P) if strategy.posterior else (_P, _VALID)
+  if strategy.priced:  # all of one length: its total is in tokens of it
+    given, total = (*given, jnp.full(6, 5)), 5 * 48
   counts = strategy.counts(*given, total, jax.random.key(0))
-  assert int(counts.sum()) == total
+  assert int(counts.sum()) == (48 if strategy.priced else total)
   assert strategy.redraw == (name == "dynamic_sampling")
 
 
@@ -45,6 +47,17 @@ def test_the_posterior_gives_up_the_solved_before_the_failed():
   assert solved == 2
   assert failed > solved
   assert hard > even > solved
+
+
+def test_tokens_go_where_rollouts_are_short():
+  strategy = rollout_strategies.make("knapsack_tokens")
+  p = jnp.full(4, 0.3)
+  length = jnp.array([8, 12, 16, 24])
+  total = 8 * int(length.sum())
+  counts = strategy.counts(p, p > 0, length, total, jax.random.key(0))
+  assert (np.diff(counts) <= 0).all() and counts[0] > counts[-1]
+  assert int(counts @ length) <= total
+  assert 4 * 8 < int(counts.sum()) <= strategy.scale * 4 * 8
 
 
 def test_skipping_all_skips_none():

@@ -117,16 +117,6 @@ def test_rewards_become_binary():
     success_rate.binary_rewards([float("nan")], 0.5)
 
 
-def test_names_have_rows_of_their_own():
-  known = {}
-  assert success_rate.slots(["b", "a"], known, 3).tolist() == [0, 1]
-  assert success_rate.slots(["a", "c"], known, 3).tolist() == [1, 2]
-  with pytest.raises(ValueError, match="'a' comes twice"):
-    success_rate.slots(["a", "a"], known, 3)
-  with pytest.raises(ValueError, match="4 tasks for a tracker of 3"):
-    success_rate.slots(["d"], known, 3)
-
-
 @pytest.mark.parametrize(
   ("options", "message"),
   [

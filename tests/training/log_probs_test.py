@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxttc.inference import controllers, local_engine
 from jaxttc.inference import engine as engine_lib
-from jaxttc.inference import local_engine
 from jaxttc.models import config as config_lib
 from jaxttc.models import transformer
 from jaxttc.testing import tiny_models
@@ -141,3 +141,89 @@ def test_bad_options_are_refused(model):
     log_probs.of_logits(jnp.zeros((1, 1, 2)), jnp.zeros((1, 1), int), 0.0)
   with pytest.raises(ValueError, match="chunk must be at least 1"):
     log_probs.of_model(model[0], model[1], *rows, chunk=0)
+
+
+_CUTS = (
+  {"temperature": 0.7, "top_k": 3},
+  {"temperature": 0.7, "top_p": 0.6},
+  {"min_p": 0.4},
+  {"temperature": 1.3, "top_k": 5, "top_p": 0.8, "min_p": 0.1},
+)
+
+
+def _cut(p, top_k=None, top_p=1.0, min_p=0.0):
+  """A law f64[V] with its rare tokens cut, one filter after the other."""
+  if top_k is not None:
+    p = np.where(p >= np.sort(p)[-top_k], p, 0)
+    p = p / p.sum()
+  order = np.argsort(-p, kind="stable")
+  before = np.cumsum(p[order]) - p[order]
+  p[order[before >= top_p]] = 0
+  p = np.where(p >= min_p * p.max(), p, 0)
+  return p / p.sum()
+
+
+@pytest.mark.parametrize("cuts", _CUTS)
+def test_the_law_of_a_sampler_is_what_is_left_after_cutting(cuts):
+  rng = np.random.default_rng(3)
+  logits = rng.normal(size=(2, 3, 8)).astype(np.float32)
+  targets = rng.integers(8, size=(2, 3)).astype(np.int32)
+  found = log_probs.of_sampler(
+    jnp.array(logits), jnp.array(targets), controllers.Sampler(**cuts)
+  )
+  cuts = dict(cuts)
+  p = np.exp(logits.astype(np.float64) / cuts.pop("temperature", 1.0))
+  p /= p.sum(-1, keepdims=True)
+  seen = []
+  for place in np.ndindex(2, 3):
+    left = _cut(p[place].copy(), **cuts)
+    own = targets[place]
+    seen.append(left[own] > 0)
+    # A target that was cut counts as the one more that is kept.
+    kept = (left > 0) | (np.arange(8) == own)
+    left = np.where(kept, p[place], 0) / p[place][kept].sum()
+    assert float(found.log_probs[place]) == pytest.approx(
+      np.log(left[own]), abs=1e-5
+    )
+    entropy = -(left[kept] * np.log(left[kept])).sum()
+    assert float(found.entropy[place]) == pytest.approx(entropy, abs=1e-5)
+  assert any(seen) and not all(seen)
+
+
+@pytest.mark.parametrize("cuts", _CUTS)
+def test_its_gradient_is_that_of_the_reward_of_what_it_samples(cuts):
+  """By enumeration: sum of p A grad log p over all tokens that are kept."""
+  rng = np.random.default_rng(4)
+  logits = jnp.array(rng.normal(size=8), jnp.float32)
+  rewards = jnp.array(rng.normal(size=8), jnp.float32)
+  sampler = controllers.Sampler(**cuts)
+  controller = sampler.controller()
+  bent = controller.apply(controller.init(1), logits[None])[0]
+  law = jax.nn.softmax(bent)
+
+  def said(logits):
+    rows = jnp.broadcast_to(logits, (1, 8, 8))
+    return log_probs.of_sampler(rows, jnp.arange(8)[None], sampler).log_probs[0]
+
+  np.testing.assert_allclose(
+    np.exp(said(logits))[law > 0], law[law > 0], rtol=1e-5
+  )
+  surrogate = lambda x: (law * rewards * said(x)).sum()  # noqa: E731
+  kept = law > 0
+
+  def expected(logits):
+    cut = jnp.where(kept, logits / sampler.temperature, -jnp.inf)
+    return (jax.nn.softmax(cut) * rewards).sum()
+
+  found, wanted = jax.grad(surrogate)(logits), jax.grad(expected)(logits)
+  np.testing.assert_allclose(found, wanted, atol=1e-6)
+  assert np.abs(wanted).max() > 1e-2
+
+
+def test_a_law_that_looks_back_is_refused():
+  with pytest.raises(ValueError, match="no repetition_penalty"):
+    log_probs.of_sampler(
+      jnp.zeros((1, 1, 2)),
+      jnp.zeros((1, 1), int),
+      controllers.Sampler(repetition_penalty=1.1),
+    )

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxttc.inference import rollouts
+from jaxttc.inference import controllers, rollouts
 from jaxttc.models import transformer
 from jaxttc.testing import tiny_models
 from jaxttc.training import (
@@ -20,6 +20,7 @@ from jaxttc.training import (
 )
 from jaxttc.training import sequences as sequences_lib
 
+_SAMPLER = controllers.Sampler(temperature=0.8)
 _COLUMNS, _WIDTH, _ROWS = 6, 12, 7
 
 
@@ -88,7 +89,7 @@ def test_chunks_of_live_rows_give_the_whole_gradient(
 ):
   config = policy_losses.PolicyLossConfig(aggregation=aggregation)
   descend = policy_gradient.gradients(
-    policy.model, config, columns=_COLUMNS, temperature=0.8, chunk=chunk
+    policy.model, config, columns=_COLUMNS, sampler=_SAMPLER, chunk=chunk
   )
   found, metrics = jax.jit(descend)(policy.params, batch, jax.random.key(0))
   wanted = _direct(policy, config, batch)
@@ -145,7 +146,7 @@ def test_every_term_has_its_whole_gradient(policy, batch, changes, read):
   place = rollout_reading.responses(batch.rows, _COLUMNS).place
   pick = lambda x: jnp.take_along_axis(x, place, axis=1)  # noqa: E731
   descend = policy_gradient.gradients(
-    policy.model, config, columns=_COLUMNS, temperature=0.8, chunk=4
+    policy.model, config, columns=_COLUMNS, sampler=_SAMPLER, chunk=4
   )
   given = batch._replace(old=pick(old), reference=pick(reference))
   found, metrics = jax.jit(descend)(policy.params, given, jax.random.key(0))
@@ -177,7 +178,7 @@ def test_all_rows_are_read_as_one_would_be(policy, batch):
     policy.params,
     rows,
     columns=_COLUMNS,
-    temperature=0.8,
+    sampler=_SAMPLER,
     chunk=3,
   )
   responses = rollout_reading.responses(rows, _COLUMNS)

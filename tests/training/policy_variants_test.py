@@ -11,6 +11,7 @@ from jaxttc.testing import tiny_models
 from jaxttc.training import (
   loop,
   metrics,
+  policy_losses,
   policy_variants,
   prompt_files,
   rollout_config,
@@ -33,7 +34,6 @@ def files(tmp_path_factory):
 
 @pytest.mark.parametrize("name", policy_variants.NAMES)
 def test_its_reward_rises(files, tmp_path, name):
-  variant = policy_variants.make(name, _LONGEST)
   path = str(files / "rows.jsonl")
   recipe = rollout_recipes.RolloutRecipe(
     start=str(files / "tiny.safetensors"),
@@ -44,14 +44,13 @@ def test_its_reward_rises(files, tmp_path, name):
     samples=1,
     rollouts=rollout_config.RolloutConfig(
       strategy="uniform",
-      advantage=variant.advantage,
       tasks=4,
       group=8,
       n_max=8,
       max_tokens=_LONGEST,
       updates=2,
     ),
-    loss=variant.loss,
+    loss=policy_losses.PolicyLossConfig(),
     train=loop.TrainConfig(
       steps=32,
       batch_size=32,
@@ -65,7 +64,7 @@ def test_its_reward_rises(files, tmp_path, name):
       checkpoint_every=100,
     ),
   )
-  recipe.run(str(tmp_path))
+  policy_variants.make(name, _LONGEST).of(recipe).run(str(tmp_path))
   steps = [r for r in metrics.read(str(tmp_path)) if "reward" in r]
   rewards = np.array([record["reward"] for record in steps])
   assert rewards[-8:].mean() > rewards[:8].mean() + 0.3

@@ -2,6 +2,7 @@
 """Collecting rollouts: who gets them, what is counted, what is kept."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from jaxttc.training import (
   rollout_collector,
   rollout_config,
   rollout_plans,
+  rollout_rewards,
 )
 
 TASK = prompt_sets.ModularTask(primes=(11, 13), max_steps=3)
@@ -41,7 +43,9 @@ class _Graded(prompt_sets.PromptSet):
     ) * (which < len(self.problems))
 
 
-def _collector(policy, ids=None, loss=None, reference=None, **changes):
+def _collector(
+  policy, ids=None, loss=None, reference=None, rewards=None, **changes
+):
   made = prompt_sets.prompt_set(
     TASK.problems(8, "train", 0), policy.tokenizer, width=24
   )
@@ -62,6 +66,7 @@ def _collector(policy, ids=None, loss=None, reference=None, **changes):
     5,
     tasks=tasks,
     loss=loss or policy_losses.PolicyLossConfig(),
+    rewards=rewards or rollout_rewards.RewardConfig(),
     reference=reference,
   )
 
@@ -98,8 +103,44 @@ def test_the_knapsack_leaves_settled_tasks_at_their_floor(policy):
     assert figures["allocation_max"] <= 8
     assert int(held.tokens) == figures["sampled_tokens"]
   assert steps[3][2]["dual_price"] > 0
+  # Sixteen rollouts, two for each: the mixed two need less than the other 8.
+  need, surplus = (
+    int(steps[3][2][f"allocation_{name}"]) for name in ("need", "surplus")
+  )
+  assert need > 0 and surplus == max(8 - need, 0)
   ratios = [figures["effective_gradient_ratio"] for *_, figures in steps]
   assert ratios[3] > ratios[0]
+
+
+def test_tokens_are_given_out_by_the_lengths_that_were_seen(policy):
+  steps = _steps(
+    policy, 4, ids=(0, 1, 2, 3), strategy="knapsack_tokens", fallback=False
+  )
+  first, last = steps[0][2], steps[3][2]
+  # Nothing is known: uniform groups of the longest.
+  assert int(first["planned_rollouts"]) == 16
+  assert int(first["token_budget"]) == 16 * 8
+  for before, after in itertools.pairwise(steps):
+    batch, held, figures = after
+    assert batch.advantages.shape == (32,)
+    assert figures["planned_tokens"] <= figures["token_budget"] <= 16 * 8
+    drawn = int(held.rollouts) - int(before[1].rollouts)
+    assert drawn == figures["planned_rollouts"] <= 32
+  lengths = steps[3][1].lengths
+  assert (np.asarray(lengths.rollouts[:4]) > 0).all()
+  assert not np.asarray(lengths.rollouts[4:]).any()
+  mean = float(lengths.tokens.sum() / lengths.rollouts.sum())
+  assert 1 <= mean < 8
+  assert last["token_budget"] < first["token_budget"]
+  assert last["allocation_min"] == 2 and last["token_price"] > 0
+
+
+def test_a_total_of_tokens_may_be_given(policy):
+  steps = _steps(
+    policy, 3, ids=(0, 1, 2, 3), strategy="knapsack_tokens", tokens=100
+  )
+  for *_, figures in steps:
+    assert figures["token_budget"] == 100 >= figures["planned_tokens"]
 
 
 def test_twice_uniform_has_twice_the_rows(policy):
@@ -154,6 +195,29 @@ def test_what_the_grader_cannot_tell_teaches_nothing(policy, monkeypatch):
   assert np.isfinite(np.asarray(batch.advantages)).all()
 
 
+def test_length_teaches_nothing_where_nothing_was_right(policy):
+  """Else short failures would be taught as firmly as right answers."""
+  made = {
+    overlong: _steps(
+      policy,
+      1,
+      ids=(0, 1, 2, 3),
+      strategy="uniform",
+      rewards=rollout_rewards.RewardConfig(overlong=overlong),
+    )[0][0]
+    for overlong in (0, 8)
+  }
+  size = np.asarray(made[8].rows.mask.sum(1)).reshape(4, 4)
+  assert (np.ptp(size, axis=1)[:2] > 0).all()
+  plain, shaped = (
+    np.asarray(batch.advantages).reshape(4, 4) for batch in made.values()
+  )
+  assert not plain[:2].any()  # all right, and all wrong
+  assert shaped[0].any() and not shaped[1].any()
+  longest = np.argmax(size[0])
+  assert shaped[0, longest] == shaped[0].min() < 0
+
+
 def test_a_batch_serves_its_steps_in_parts_then_is_replaced(policy):
   steps = _steps(policy, 9, updates=4, minibatches=2, strategy="uniform")
   whole = _steps(policy, 3, strategy="uniform")
@@ -205,6 +269,15 @@ def test_a_reference_is_for_a_divergence_and_nothing_else(policy, given):
     ({"updates": 3, "minibatches": 2}, "minibatches=2 must divide"),
     ({"updates": 3, "minibatches": 3}, "and the 16 rollouts"),
     ({"estimator": "mean"}, "estimator 'mean'"),
+    ({"tokens": 128}, "ignored by strategy 'knapsack'"),
+    ({"tokens": 63, "strategy": "knapsack_tokens"}, "tokens=63: expected 64"),
+    (
+      {"max_tokens": 1 << 28, "strategy": "knapsack_tokens"},
+      r"expected less than 2\^31",
+    ),
+    ({"top_k": 0}, "rollouts.top_k is 0"),
+    ({"top_p": 0.0}, "rollouts.top_p is 0.0"),
+    ({"min_p": 2.0}, "rollouts.min_p is 2.0"),
   ],
 )
 def test_settings_that_cannot_be_are_named(changes, message):

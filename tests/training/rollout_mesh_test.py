@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 
 from jaxttc import mesh as mesh_lib
-from jaxttc.inference import rollouts
+from jaxttc.inference import bundle, rollouts
 from jaxttc.tasks import prompt_sets
 from jaxttc.testing import tiny_models
-from jaxttc.training import policy_losses, rollout_collector, rollout_config
+from jaxttc.training import (
+  loop,
+  metrics,
+  policy_losses,
+  rollout_collector,
+  rollout_config,
+  rollout_recipes,
+)
 
 TASK = prompt_sets.ModularTask(primes=(11, 13), max_steps=3)
 
@@ -55,6 +62,57 @@ def test_rows_split_over_devices_are_the_rows_of_one(policy, prompts):
   assert (np.asarray(alone.length)[:14] > 0).all()
   assert (np.asarray(alone.length)[14:] == 0).all()  # padding stays empty
   _same(alone, spread)
+
+
+def test_a_fully_sharded_run_is_that_of_one_device(
+  policy, tmp_path, monkeypatch
+):
+  def grade(self, which, tokens):
+    size = (tokens >= 0).sum(axis=1)
+    return ((size + which) % 3 > 0).astype(np.float32) * (which < 8)
+
+  monkeypatch.setattr(prompt_sets.PromptSet, "grade", grade)
+  bundle.save(str(tmp_path / "start.safetensors"), policy)
+  made = rollout_recipes.RolloutRecipe(
+    start=str(tmp_path / "start.safetensors"),
+    task=TASK,
+    problems=8,
+    held_out=4,
+    samples=2,
+    rollouts=rollout_config.RolloutConfig(
+      tasks=4, group=4, n_max=8, max_tokens=8, window=4
+    ),
+    loss=policy_losses.PolicyLossConfig(),
+    train=loop.TrainConfig(
+      steps=3,
+      decay_steps=100,
+      batch_size=8,
+      length=32,
+      learning_rate=1e-2,
+      warmup_steps=0,
+      log_every=1,
+      fully_sharded=True,
+    ),
+  )
+  alone = made.fit(str(tmp_path / "alone"))
+  mesh = mesh_lib.make_mesh()
+  spread = made.fit(str(tmp_path / "spread"), mesh)
+  logged, seen = (
+    metrics.read(str(tmp_path / name)) for name in ("alone", "spread")
+  )
+  assert len(logged) == 4 and all(r["grad_norm"] > 0 for r in logged[:3])
+  for one, other in zip(logged, seen, strict=True):
+    assert one == pytest.approx(other, rel=1e-3, abs=1e-5)
+  # Each device holds an eighth of every matrix, and of what the optimizer has.
+  for tree in (spread.params, spread.opt_state):
+    for leaf in jax.tree.leaves(tree):
+      part = leaf.addressable_shards[0].data.size
+      assert part == leaf.size // (8 if leaf.size % 8 == 0 else 1)
+  # Adam turns rounding into steps where a gradient is next to nothing.
+  for one, other in zip(
+    jax.tree.leaves(alone.params), jax.tree.leaves(spread.params), strict=True
+  ):
+    np.testing.assert_allclose(one, other, atol=2e-3)
 
 
 @pytest.mark.parametrize("updates", [1, 2])

@@ -13,7 +13,8 @@ import pytest
 
 from jaxttc.inference import bundle
 from jaxttc.models import config as config_lib
-from jaxttc.tasks import prompt_sets
+from jaxttc.tasks import problem_digest, prompt_sets
+from jaxttc.tasks import problems as problems_lib
 from jaxttc.testing import tiny_models
 from jaxttc.training import (
   loop,
@@ -21,6 +22,7 @@ from jaxttc.training import (
   metrics,
   modular_model,
   policy_losses,
+  prompt_files,
   rollout_config,
   rollout_recipes,
   rollout_rewards,
@@ -99,6 +101,28 @@ def lenient(monkeypatch):
   monkeypatch.setattr(prompt_sets.PromptSet, "grade", grade)
 
 
+def run_until_killed(made, folder, steps):
+  class Killed(Exception):
+    pass
+
+  fit, left = loop.fit, [steps]
+
+  def dying(*args, collector, **kwargs):
+    def collect(*given):
+      if not left[0]:
+        raise Killed
+      left[0] -= 1
+      return collector.collect(*given)
+
+    mortal = collector._replace(collect=collect)
+    return fit(*args, collector=mortal, **kwargs)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(loop, "fit", dying)
+    with pytest.raises(Killed):
+      made.run(str(folder))
+
+
 @pytest.mark.parametrize("updates", [1, 4])
 def test_a_resumed_run_repeats_what_an_unbroken_one_does(
   start, tmp_path, updates
@@ -114,25 +138,8 @@ def test_a_resumed_run_repeats_what_an_unbroken_one_does(
   whole, books = state.params, state.collected
   draws = -(-6 // updates)
   assert books.tracker.seen.sum() == books.rollouts == 16 * draws
-  cut, fit, left = recipe(start, **settings), loop.fit, [2]
-
-  class Killed(Exception):
-    pass
-
-  def dying(*args, collector, **kwargs):
-    def collect(*given):
-      if not left[0]:
-        raise Killed
-      left[0] -= 1
-      return collector.collect(*given)
-
-    mortal = loop.Collector(collector.init, collect)
-    return fit(*args, collector=mortal, **kwargs)
-
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(loop, "fit", dying)
-    with pytest.raises(Killed):
-      cut.run(str(tmp_path / "cut"))
+  cut = recipe(start, **settings)
+  run_until_killed(cut, tmp_path / "cut", steps=2)
   resumed = cut.run(str(tmp_path / "cut"))
   for one, other in zip(
     jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True
@@ -156,6 +163,59 @@ def test_a_resumed_run_repeats_what_an_unbroken_one_does(
     assert max(clipped[1:4]) > 0
   shares = [key for key in steps[0] if key.startswith("difficulty")]
   assert sum(steps[0][key] for key in shares) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_run_knows_its_problems_wherever_they_are(
+  start, tmp_path, monkeypatch
+):
+  def grade(self, which, tokens):
+    gold = np.array([int(self.problems[i].answer) for i in which])
+    return (((tokens >= 0).sum(axis=1) + gold) % 3 > 0).astype(np.float32)
+
+  monkeypatch.setattr(prompt_files.AnsweredPrompts, "grade", grade)
+  path = tmp_path / "sums.jsonl"
+
+  def write(sums):
+    rows = [
+      {"question": f"{a} + {b} ?", "answer": f"#### {b}"} for a, b in sums
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+  def asks(**changes):
+    task = prompt_files.PromptFile(path=str(path), held_out=str(path))
+    made = recipe(start, steps=4)
+    return dataclasses.replace(made, task=task, check_steps=False, **changes)
+
+  sums = [(i, i % 4) for i in range(8)]
+  write(sums)
+  whole = asks().fit(str(tmp_path / "whole"))
+  run_until_killed(asks(), tmp_path / "cut", steps=2)
+  shutil.copytree(tmp_path / "cut", tmp_path / "more")
+  # In another order it is the same file, and the same run to the last bit.
+  write(sums[3:] + sums[:3])
+  cut = asks().fit(str(tmp_path / "cut"))
+  jax.tree.map(np.testing.assert_array_equal, whole.params, cut.params)
+  jax.tree.map(np.testing.assert_array_equal, whole.collected, cut.collected)
+  assert float(whole.collected.tracker.faded[:, 0].sum()) > 4  # some were right
+  # One answer was corrected, and two problems are new.
+  write([(9, 1), (0, 7), *sums[1:], (10, 1)])
+  folder = str(tmp_path / "more")
+  with pytest.raises(ValueError, match="2 are gone .* number 1 of the run's"):
+    asks().run(folder)
+  with pytest.raises(ValueError, match="differs in problems"):
+    asks(problems=10).run(folder)
+  state = asks(problems=10, carry_rates=True).fit(folder)
+  assert int(state.step) == 4
+  held = state.collected
+  now = problem_digest.digests(
+    [
+      problems_lib.Problem(id="", text=f"{a} + {b} ?", answer=f"{b}")
+      for a, b in [*sums[1:], (9, 1), (0, 7), (10, 1)]
+    ]
+  )
+  np.testing.assert_array_equal(held.digests, now)
+  # Sixteen rollouts a step; the four of what was corrected are forgotten.
+  assert int(held.rollouts) == 64 == int(held.tracker.seen.sum()) + 4
 
 
 @pytest.mark.parametrize("adapters", [None, low_rank.LowRankConfig(rank=2)])

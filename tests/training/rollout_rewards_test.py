@@ -23,6 +23,7 @@ def _earned(config):
     jnp.asarray(_LENGTHS),
     jnp.asarray(_AWAY),
     10,
+    jnp.asarray(np.isin(_TASK, (0, 2))),
   )
 
 
@@ -37,10 +38,10 @@ def test_rewards_are_weighed_and_added():
   assert config.shapes
   earned = _earned(config)
   wanted = []
-  for right, answered, length, away in zip(
-    *_PARTS.values(), _LENGTHS, _AWAY, strict=True
+  for task, right, answered, length, away in zip(
+    _TASK, *_PARTS.values(), _LENGTHS, _AWAY, strict=True
   ):
-    late = -min(max((length - 6) / 4, 0), 1)
+    late = -min(max((length - 6) / 4, 0), 1) * (task in (0, 2))
     wanted.append([right, 0.25 * answered, late, -0.1 * away])
   np.testing.assert_allclose(earned, np.array(wanted), atol=1e-6)
   found = rollout_rewards.advantages(
