@@ -24,6 +24,7 @@ from benchmarks import losses_engine
 from benchmarks import losses_trl as peer
 from jaxttc import results
 from jaxttc.training import (
+  cross_entropy,
   log_probs,
   policy_losses,
   preference_losses,
@@ -94,9 +95,16 @@ def _ours(
 ) -> tuple[float, np.ndarray]:
   """A loss of the tokens' log-probabilities, and its gradient in the logits."""
   counted = sequences.Sequences(jnp.asarray(batch.mask[:, 1:]))
-  value, slope = jax.value_and_grad(
-    lambda logits: loss(_scored(logits, batch.tokens), counted)
-  )(jnp.asarray(batch.logits))
+  return _of_logits(
+    batch, lambda logits: loss(_scored(logits, batch.tokens), counted)
+  )
+
+
+def _of_logits(
+  batch: Batch, loss: Callable[[jax.Array], jax.Array]
+) -> tuple[float, np.ndarray]:
+  """A loss of the logits, and its gradient in them."""
+  value, slope = jax.value_and_grad(loss)(jnp.asarray(batch.logits))
   return float(value), np.asarray(slope)
 
 
@@ -137,6 +145,10 @@ _POLICY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     {"sampler_cap": 2.0, "aggregation": "seq_mean_token_mean"},
     {"weights": True},
   ),
+  "entropy bonus": (
+    {"entropy_weight": 0.2},
+    {"loss_type": "bnpo", "entropy_coef": 0.2},
+  ),
 }
 
 
@@ -154,16 +166,19 @@ def _policy_cases(batch: Batch) -> Iterator[tuple[str, Any, Any]]:
     "importance_sampling_ratio": weights[:, answers],
     "num_items_in_batch": np.array(batch.mask.sum()),
   }
+  following = batch.tokens[:, 1:]
   for name, (options, others) in _POLICY.items():
     config = policy_losses.PolicyLossConfig(**options)
 
-    def loss(new, counted, config=config):
+    def loss(logits, config=config):
+      new = log_probs.of_logits(logits[:, :-1], jnp.asarray(following))
       return policy_losses.policy_loss(
         config,
-        new,
+        new.log_probs,
         jnp.asarray(batch.old),
         jnp.asarray(batch.advantages)[:, None],
-        counted,
+        sequences.Sequences(jnp.asarray(batch.mask[:, 1:])),
+        entropy=new.entropy,
         reference_log_probs=(
           None if config.kl is None else jnp.asarray(batch.reference)
         ),
@@ -172,7 +187,8 @@ def _policy_cases(batch: Batch) -> Iterator[tuple[str, Any, Any]]:
         ),
       ).fraction.value
 
-    yield name, _ours(batch, loss), peer.policy(batch.logits, inputs, **others)
+    theirs = peer.policy(batch.logits, inputs, **others)
+    yield name, _of_logits(batch, loss), theirs
 
 
 _PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -247,6 +263,44 @@ def _pair_cases(batch: Batch) -> Iterator[tuple[str, Any, Any]]:
   labels = np.where(batch.mask, batch.tokens, -100).astype(np.int64)
   yield "ORPO", _ours(batch, orpo), peer.odds(batch.logits, labels, 0.3)
 
+  def conservative(new, counted):
+    sides = _responses(batch, new, counted)
+    config = preference_losses.PreferenceLossConfig(
+      beta=0.3, label_smoothing=0.1
+    )
+    return preference_losses.preference_loss(config, *sides).losses.mean()
+
+  theirs = peer.smoothed_pairs(batch.logits, labels, known, 0.3, 0.1)
+  yield "conservative DPO", _ours(batch, conservative), theirs
+
+
+def _demonstration_cases(batch: Batch) -> Iterator[tuple[str, Any, Any]]:
+  weights = jnp.asarray(batch.mask[:, 1:], jnp.float32)
+
+  def loss(logits):
+    nats = cross_entropy.nats(logits[:, :-1], jnp.asarray(batch.tokens[:, 1:]))
+    return (nats * weights).sum() / weights.sum()
+
+  inputs = {
+    "input_ids": batch.tokens.astype(np.int64),
+    "attention_mask": np.ones(batch.tokens.shape, np.int64),
+    "labels": np.where(batch.mask, batch.tokens, -100).astype(np.int64),
+  }
+  theirs = peer.demonstrations(batch.logits, inputs)
+  yield "demonstrations (SFT)", _of_logits(batch, loss), theirs
+
+
+def _overlong_cases(batch: Batch) -> Iterator[tuple[str, Any, Any]]:
+  """A reward of lengths: there is no gradient, so all values are compared."""
+  lengths = np.append(batch.mask.sum(1), [0, 5, 8, 12]).astype(np.int32)
+  found = policy_losses.overlong_penalty(jnp.asarray(lengths), 8, 5)
+  ours, theirs = np.asarray(found), peer.overlong(lengths, 8, 5)
+  yield (
+    "penalty of long answers",
+    (float(ours.sum()), ours),
+    (float(theirs.sum()), theirs),
+  )
+
 
 def _judged_cases(batch: Batch, other: Batch) -> Iterator[tuple[str, Any, Any]]:
   """KTO; `other` plays the answers to other prompts."""
@@ -313,6 +367,8 @@ def compared(seeds: int) -> list[dict[str, Any]]:
       *_policy_cases(batch),
       *_pair_cases(batch),
       *_judged_cases(batch, _batch(1000 + seed)),
+      *_demonstration_cases(batch),
+      *_overlong_cases(batch),
       *_reward_cases(seed),
     )
     for name, (value, slope), (their_value, their_slope) in cases:

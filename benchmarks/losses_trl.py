@@ -17,8 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 import trl
+from trl import rewards as trl_rewards
+from trl.experimental.cpo import cpo_trainer
 from trl.experimental.orpo import orpo_trainer
-from trl.trainer import dpo_trainer, grpo_trainer, kto_trainer, reward_trainer
+from trl.trainer import (
+  dpo_trainer,
+  grpo_trainer,
+  kto_trainer,
+  reward_trainer,
+  sft_trainer,
+)
 from trl.trainer import utils as trl_utils
 
 VERSION = trl.__version__
@@ -42,6 +50,7 @@ class _Logits:
     )
     return types.SimpleNamespace(
       log_probs=torch.where(scored, found, 0.0),
+      label_mask=scored,
       entropy=trl_utils.entropy_from_logits(logits),
       mean_logits=logits.mean(-1),
       is_top1=logits.argmax(-1) == following,
@@ -54,6 +63,7 @@ def _accelerator():
     device=torch.device("cpu"),
     num_processes=1,
     is_main_process=False,
+    sync_gradients=True,
     gather=same,
     gather_for_metrics=same,
     reduce=same,
@@ -103,6 +113,7 @@ def policy(
     "use_bias_correction_kl": False,
     "weights": False,
     "max_completion_length": 1,
+    "entropy_coef": 0.0,
   } | options
   args = types.SimpleNamespace(
     report_to=[],
@@ -118,7 +129,8 @@ def policy(
     use_vllm=weights,
     vllm_importance_sampling_correction=weights,
     current_gradient_accumulation_steps=1,
-    _entropy_bonus_enabled=False,
+    _entropy_bonus_enabled=settings["entropy_coef"] != 0,
+    use_adaptive_entropy=False,
     **settings,
   )
   trainer._get_per_token_logps_and_entropies = types.MethodType(
@@ -202,6 +214,57 @@ def odds(
     return -chosen.mean() - found[0].mean()
 
   return _with_slope(logits, loss)
+
+
+def smoothed_pairs(
+  logits: np.ndarray,
+  labels: np.ndarray,
+  reference: np.ndarray,
+  beta: float,
+  smoothing: float,
+) -> tuple[float, np.ndarray]:
+  """Conservative DPO, of `CPOTrainer`'s two pieces: log-probs, smoothed loss.
+
+  trl's DPO has no such loss; its CPO has, of sums of log-probabilities. It is
+  given them less those of the reference f32[B].
+  """
+  trainer = _stand_in(
+    beta=beta, label_smoothing=smoothing, loss_type="sigmoid", alpha=0.0
+  )
+
+  def loss(leaf):
+    sums = cpo_trainer.CPOTrainer.get_batch_logps(leaf, torch.tensor(labels))
+    chosen, rejected = (sums - torch.tensor(reference)).chunk(2)
+    return cpo_trainer.CPOTrainer.cpo_loss(trainer, chosen, rejected)[0].mean()
+
+  return _with_slope(logits, loss)
+
+
+def demonstrations(
+  logits: np.ndarray, inputs: Mapping[str, np.ndarray]
+) -> tuple[float, np.ndarray]:
+  """Loss and gradient of `SFTTrainer.compute_loss`."""
+  trainer = _stand_in(
+    args=types.SimpleNamespace(
+      loss_type="nll", average_tokens_across_devices=False
+    ),
+    compute_loss_func=None,
+    label_smoother=None,
+  )
+  trainer.accelerator.parallelism_config = None
+  given = _tensors(inputs)
+  return _with_slope(
+    logits,
+    lambda leaf: sft_trainer.SFTTrainer.compute_loss(
+      trainer, _Logits(leaf), dict(given)
+    ),
+  )
+
+
+def overlong(lengths: np.ndarray, longest: int, buffer: int) -> np.ndarray:
+  """trl's soft punishment of long answers, f64[B]."""
+  punish = trl_rewards.get_soft_overlong_punishment(longest, buffer)
+  return np.array(punish([[0] * int(length) for length in lengths]))
 
 
 def rewards(logits: np.ndarray, centring: float) -> tuple[float, np.ndarray]:

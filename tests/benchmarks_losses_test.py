@@ -22,6 +22,23 @@ def test_equal_losses_are_equal_and_others_are_not():
   assert _gap(ours, peer.rewards(logits, 0.2)) > 1e-2
 
 
+def test_losses_of_tokens_are_those_of_trl_and_depend_on_the_batch():
+  batch = losses._batch(0)
+  seen = {}
+  for cases in (
+    losses._demonstration_cases,
+    losses._overlong_cases,
+    losses._pair_cases,
+  ):
+    for name, ours, theirs in cases(batch):
+      assert _gap(ours, theirs) < 1e-5, name
+      seen[name] = ours
+  (_, other, _), *_ = losses._demonstration_cases(losses._batch(1))
+  assert _gap(seen["demonstrations (SFT)"], other) > 1e-2
+  # Smoothing is no small change.
+  assert _gap(seen["conservative DPO"], seen["DPO"]) > 1e-2
+
+
 def test_batches_have_answers_of_unlike_lengths():
   batch = losses._batch(0)
   lengths = batch.mask.sum(1)

@@ -327,3 +327,19 @@ def test_best_does_not_pass_over_a_record_it_cannot_read(tmp_path):
     checkpoints.restore_best(tmp_path, _ABSTRACT)
   assert checkpoints.restore_best(tmp_path, _ABSTRACT, fallback=True).step == 2
   assert checkpoints.restore_latest(tmp_path, _ABSTRACT).step == 3
+
+
+def test_leading_axes_may_be_those_that_were_saved(tmp_path):
+  now = {"rows": jnp.zeros((5, 2)), "one": jnp.float32(1), "wide": jnp.ones(3)}
+  with checkpoints.Checkpoints(tmp_path) as opened:
+    assert opened.as_saved(now) is now
+    saved = {"rows": jnp.ones((3, 2)), "one": jnp.float32(2)}
+    opened.save(1, saved | {"wide": jnp.ones((3, 4))})
+    like = opened.as_saved(now)
+  assert like["rows"].shape == (3, 2)
+  assert like["one"] is now["one"]
+  assert like["wide"] is now["wide"]  # more than its leading axis differs
+  found = checkpoints.restore_latest(
+    tmp_path, like | {"wide": jnp.ones((3, 4))}
+  )
+  assert (found.state["rows"] == 1).all()
