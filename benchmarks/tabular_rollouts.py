@@ -53,7 +53,8 @@ def train(
   """Trains the table with one strategy; seeds share tasks between strategies.
 
   Args:
-    name: one of `rollout_strategies.NAMES` that does not redraw.
+    name: one of `rollout_strategies.NAMES` that reads rates alone: it does not
+      redraw, has no posterior and is not priced in tokens.
     seeds: how many, from 0.
     tasks: in the table; all are visited in each step.
     rollouts: of each task, on average; twice that for "uniform_2x".
