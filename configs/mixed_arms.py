@@ -48,7 +48,7 @@ def get_config() -> mixed_arms_study.StudyRecipe:
       decoders=6,
     ),
     real=30,
-    seeds=(0, 1),
+    seeds=(0,),
     # As configs/thinking.py: what is hardly ever written comes out first.
     sampling=solve_recipe.SamplingOptions(
       temperature=0.8, min_p=0.01, step_tokens=12, max_tokens=48

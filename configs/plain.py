@@ -5,8 +5,8 @@ r"""The plain policy against the best single decoder, at equal tokens.
       --workdir=runs/plain --out=docs/results/plain
 
 The single decoders are those of configs/compare.py's that are the best of all
-at some budget up to 120 tokens (docs/results/decoders.json); the problems are
-others. Some twenty minutes on one CPU core.
+at some budget up to 80 tokens (docs/results/decoders.json); the problems are
+others. Some five minutes on one CPU core.
 """
 
 from jaxttc.evaluation import comparing, problem_sets, solve_recipe

@@ -35,9 +35,9 @@ recipe leaves open (PROBLEMS, POLICY, VERIFIER) must be named.
 --policy=auto (or a file of scripts/study_policy.py --export) chooses for every
 problem a decoder and a cap, or none, so that all problems together keep the
 budget, which is then the mean of a problem: docs/policies.md. For models that
-the policy was not fitted to, it is --policy=plain: an even split, and doubtful
-answers are asked again. A text of stages puts one together, of searches, ways
-to think and programs, such as
+the policy was not fitted to, it is --policy=plain: one solution each, and
+doubtful answers are asked again. A text of stages puts one together, of
+searches, ways to think and programs, such as
 
     --policy="decode=two_speed(tau=0.4)@200 + parts()@200; verify=unfinished"
 

@@ -246,7 +246,7 @@ def resolved(
       shipped.check_fields(tuple(each.as_dict()))
     except ValueError as error:
       logging.warning(
-        "policy auto is plain here (an even split, doubtful answers asked "
+        "policy auto is plain here (one try each, doubtful answers asked "
         "again): %s",
         error,
       )
