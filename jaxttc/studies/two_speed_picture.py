@@ -153,7 +153,7 @@ def _draw_hard(axes, arms) -> None:
           fontsize=7.5,
           color=colour,
         )
-  axes.set_xlabel("share of steps worked out (numbers: threshold)")
+  axes.set_xlabel("steps worked out (numbers: threshold)")
   axes.set_ylabel("accuracy")
   axes.set_title("At the same share of hard steps")
   axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
@@ -172,7 +172,7 @@ def _draw_difficulties(axes, difficulties) -> None:
   )
   axes.axvline(two_speed_recipe.FIXED, color="#777777", linewidth=0.9)
   axes.set_yscale("symlog")
-  axes.set_xlabel("difficulty read off the state (line: threshold)")
+  axes.set_xlabel("difficulty (line: threshold)")
   axes.set_ylabel("steps")
   axes.set_title("How hard steps are said to be")
 
