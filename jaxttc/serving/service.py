@@ -270,6 +270,11 @@ class Service:
     """What thinks; refuses a way whose budget no request could set."""
     text = self._recipe.thinking
     way = thinking_text.build(text, self.policy, limit=self.settings.max_tokens)
+    if way.adaptive:
+      raise ValueError(
+        f"thinking {text!r}: adaptive splits one budget over a set of "
+        "questions; a server's requests bring their own"
+      )
     if not way.limited or way.words or way.style != "free":
       raise ValueError(
         f"thinking {text!r}: expected a way that keeps a budget by itself, "
