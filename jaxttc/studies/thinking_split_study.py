@@ -169,6 +169,7 @@ def run(recipe: SplitRecipe) -> Found:
 def _way(recipe: SplitRecipe, way: str, found: Found, advance) -> Found:
   """Adds one way to what was found."""
   tuning, told = (recipe.job(way, tuning=tuning) for tuning in (True, False))
+  told = dataclasses.replace(told, way=tuning.way)  # compiled once
   estimator = found.estimator
   hard = estimator.difficulty(tuning.policy, tuning.prompts)
   means, right, budget = [], [], []

@@ -50,10 +50,25 @@ def _recipe(folder, **changes):
   return solve_recipe.SolveRecipe(**{**values, **changes})
 
 
+@pytest.fixture(scope="module", name="job")
+def _job(folder):
+  """Of the recipe, so that it is compiled once."""
+  return solving.prepare(_recipe(folder))
+
+
+def _solve(recipe, job, path):
+  job = dataclasses.replace(
+    job, budget=solve_recipe.parsed_budget(recipe.budget)
+  )
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(solving, "prepare", lambda *args: job)
+    return solving.solve_to_file(recipe, path, progress=False)
+
+
 @pytest.fixture(scope="module", name="free")
-def _free(folder, tmp_path_factory):
+def _free(folder, job, tmp_path_factory):
   path = tmp_path_factory.mktemp("free") / "answers.jsonl"
-  return solving.solve_to_file(_recipe(folder), path, progress=False)
+  return _solve(_recipe(folder), job, path)
 
 
 def test_a_command_takes_it_like_any_other_verifier(free):
@@ -66,19 +81,21 @@ def test_a_command_takes_it_like_any_other_verifier(free):
     assert row["cost"]["flops"] > 0
 
 
-@pytest.mark.parametrize("field", ["verifier_tokens", "flops"])
-def test_budgets_are_kept_on_what_it_writes(folder, free, tmp_path, field):
-  whole = max(row["cost"][field] for row in free)
-  limit = int(0.7 * whole)
-  rows = solving.solve_to_file(
-    _recipe(folder, budget=f"{field}={limit}"),
-    tmp_path / "answers.jsonl",
-    progress=False,
-  )
-  assert any(row["stop"] == field for row in rows)
+def test_budgets_are_kept_on_what_it_writes(folder, job, free, tmp_path):
+  most = {
+    field: max(row["cost"][field] for row in free)
+    for field in ("verifier_tokens", "flops")
+  }
+  limits = {"verifier_tokens": 0.6, "flops": 0.7}
+  limits = {field: int(share * most[field]) for field, share in limits.items()}
+  text = ",".join(f"{name}={limit}" for name, limit in limits.items())
+  path = tmp_path / "answers.jsonl"
+  rows = _solve(_recipe(folder, budget=text), job, path)
+  assert any(row["stop"] in limits for row in rows)
   assert any(row["cost"]["verifier_calls"] for row in rows)
   for row in rows:
-    assert row["cost"][field] <= limit
+    for field, limit in limits.items():
+      assert row["cost"][field] <= limit
 
 
 @pytest.mark.parametrize(
@@ -154,9 +171,9 @@ def test_any_language_model_is_asked_by_a_template(folder, policy):
 
 
 def test_a_solution_that_reads_longer_than_it_was_written_is_not_verified(
-  policy, judge
+  job,
 ):
-  verifier = written_checks.verifier(judge, policy, _SETTINGS)
+  verifier = job.served.verifier
   words = tokenizer_lib.WordTokenizer()
   prompt = "1+1\n"
   tokens = tuple(words.encode_prompt(prompt))
@@ -174,6 +191,7 @@ def test_a_solution_that_reads_longer_than_it_was_written_is_not_verified(
   bound = verifier.tariff.price(len(written), len(tokens))
   assert honest.bill.spent.fits_within(bound)
   assert short.bill.spent == costs.Cost() and short.reward == 0
+  verifier.close(0)
 
 
 def test_only_models_that_judge(policy, judge):
