@@ -54,10 +54,21 @@ the one that it picks.
     python scripts/solve.py --model=Qwen3-1.7B --problems=test.jsonl \
       --thinking="hard_cap(budget=2000)" --config.sampling.max_tokens=3000
 
+    python scripts/solve.py --reward=arithmetic_verifier \
+      --decoder="best_of_n(n=8, verifications=4)" --budget=flops=3G
+    python scripts/solve.py --policy=solve_or_verify \
+      --reward=arithmetic_verifier --budget=flops=6400M
+
+--reward may name a generative verifier, which writes checks of whole solutions;
+--policy=solve_or_verify splits a budget of FLOPs between solutions and checks:
+docs/solve_or_verify.md.
+
 --thinking decodes a model that thinks before it answers, each thought within
 its budget, in place of a search: docs/budget_guidance.md. By itself it takes
 configs/thinking.py, the embedded model that thinks. Answers then say how many
-tokens each thought took, and how it ended.
+tokens each thought took, and how it ended. With
+--thinking="guided(budget=10, adaptive='thinking_difficulty')" the budget is the
+mean of a question, and harder ones get more of it.
 
 --mesh spreads problems and models over devices, --processes joins those of
 other hosts: docs/scaling_out.md says which to use when.
@@ -115,7 +126,7 @@ _MESH = flags.DEFINE_string(
 _POLICY = flags.DEFINE_string(
   "policy",
   None,
-  "A budget policy: auto, plain, a file, or stages, such as "
+  "A budget policy: auto, plain, solve_or_verify, a file, or stages, such as "
   "'decode=best_of_n(n=4) + guided(budget=14); verify=doubt'.",
 )
 _PICTURE = flags.DEFINE_string(

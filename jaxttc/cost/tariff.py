@@ -156,6 +156,10 @@ class Tariff:
       return self._host_price(tokens, context)
     return self._array_price(tokens, context)
 
+  def prompt(self, length: Any) -> costs.Cost:
+    """The cost of reading a prompt of `length` tokens; no call is counted."""
+    return dataclasses.replace(self.price(length, 0), verifier_calls=0)
+
   def total(self, *, tokens: int, attended: int, calls: int = 0) -> costs.Cost:
     """The exact price of many calls at once, from their counts.
 

@@ -244,8 +244,7 @@ class BudgetPolicy:
     self, decoder: str
   ) -> tuple[decoders_base.Decoder, settings_lib.SearchSettings]:
     """A decoder of the policy, and how its tokens are drawn."""
-    said = decoder_text.parse(decoder)
-    return decoder_text.cached(decoder), self.sampling.build(said.temperature)
+    return decoder_text.cached(decoder), self.sampling.build_for(decoder)
 
   def check_models(
     self,
@@ -330,7 +329,7 @@ def _described(
     # Of one model alone as in older files, so that fingerprints stay.
     "arms": [list(arm[: 3 if arm.model else 2]) for arm in policy.arms],
     "style": policy.style,
-    "sampling": dataclasses.asdict(policy.sampling),
+    "sampling": policy.sampling.identity(),
     "models": list(policy.models[""])
     if set(policy.models) == {""}
     else {name: list(pair) for name, pair in policy.models.items()},
@@ -416,7 +415,7 @@ def _policy(
     success=unpack(about["success"], part("success")),
     share=unpack(about["share"], part("share")),
     style=str(about["style"]),
-    sampling=solve_recipe.SamplingOptions(**about["sampling"]),
+    sampling=solve_recipe.SamplingOptions.from_identity(about["sampling"]),
     models={
       str(name): (str(language), str(reward))
       for name, (language, reward) in models.items()

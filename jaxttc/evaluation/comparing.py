@@ -157,8 +157,8 @@ class CompareRecipe:
     self, method: MethodSpec, setting: str
   ) -> settings_lib.SearchSettings:
     """How tokens are drawn for a method at one of its settings."""
-    said = decoder_text.parse(method.decoder, setting)
-    return self.sampling.build(said.temperature)
+    text = decoder_text.written(method.decoder, setting)
+    return self.sampling.build_for(text)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -304,6 +304,12 @@ class _Bench:
       mesh,
       width=recipe.width,
     )
+    if self.verifier is not None and self.verifier.writes_verdicts:
+      raise ValueError(
+        f"verifier: {recipe.verifier} is a generative verifier; a comparison "
+        "scores steps, and takes a process-reward model; solve.py takes "
+        "either"
+      )
     self._scorers = {"": self.verifier}
     for kind in recipe.controls:
       if self.verifier is not None:
@@ -319,7 +325,7 @@ class _Bench:
     content = [
       [[p.id, p.text, p.answer] for p in self.problems],
       self.recipe.problems.style,
-      dataclasses.asdict(self.recipe.sampling) | {"temperature": None},
+      self.recipe.sampling.identity() | {"temperature": None},
       loading.weights_fingerprint(self.policy),
       loading.weights_fingerprint(self.verifier),
     ]

@@ -119,7 +119,7 @@ class ComposedPolicy:
     }
     content |= {
       "each": self.each.as_dict(),
-      "sampling": dataclasses.asdict(self.sampling),
+      "sampling": self.sampling.identity(),
       "fitted": self.fitted and self.fitted.fingerprint,
     }
     text = json.dumps(content, sort_keys=True)
@@ -155,8 +155,7 @@ class ComposedPolicy:
     self, decoder: str
   ) -> tuple[decoders_base.Decoder, settings_lib.SearchSettings]:
     """A decoder of the policy, and how its tokens are drawn."""
-    said = decoder_text.parse(decoder)
-    return decoder_text.cached(decoder), self.sampling.build(said.temperature)
+    return decoder_text.cached(decoder), self.sampling.build_for(decoder)
 
   def limits(self, arm: int, fields: Sequence[str]) -> budget_lib.Budget:
     """What an attempt of an arm is held to."""

@@ -3,8 +3,9 @@
 
     decoder_text.build("astar(children=4, f_tolerance=0.05)")
 
-Beside the decoder's own arguments a text may name the temperature of sampling.
-Nothing is evaluated: the text is parsed, and its arguments must be literals.
+Beside the decoder's own arguments a text may name the temperature of sampling,
+and how often a generative verifier checks a solution (verifications=4). Nothing
+is evaluated: the text is parsed, and its arguments must be literals.
 """
 
 import functools
@@ -26,15 +27,17 @@ class Described(NamedTuple):
     name: the decoder's.
     arguments: of its factory.
     temperature: of sampling; None if the text does not say.
+    verifications: of a solution; likewise.
   """
 
   name: str
   arguments: dict[str, Any]
   temperature: float | None
+  verifications: int | None = None
 
 
 def parse(text: str, setting: str = "") -> Described:
-  """Reads a decoder's name, its arguments, and a temperature.
+  """Reads a decoder's name, its arguments, and how it is sampled and scored.
 
   Args:
     text: `name` or `name(key=literal, ...)`. "greedy" says temperature 0.
@@ -45,8 +48,8 @@ def parse(text: str, setting: str = "") -> Described:
     What it says. Name and arguments are not checked: `build` does.
 
   Raises:
-    ValueError: if the text is not of that form, or its temperature is no
-      number.
+    ValueError: if the text is not of that form, its temperature is no number,
+      or its verifications are no whole number of at least 1.
   """
   name, arguments = call_text.parse(
     text, "decoder", "astar(children=4)", setting
@@ -58,7 +61,13 @@ def parse(text: str, setting: str = "") -> Described:
     raise ValueError(
       f"decoder {text!r}: temperature must be a number, got {temperature!r}"
     )
-  return Described(name, arguments, temperature)
+  checks = arguments.pop("verifications", None)
+  if checks is not None and (type(checks) is not int or checks < 1):
+    raise ValueError(
+      f"decoder {text!r}: verifications must be a whole number >= 1, got "
+      f"{checks!r}"
+    )
+  return Described(name, arguments, temperature, checks)
 
 
 def written(text: str, setting: str = "") -> str:
@@ -71,6 +80,8 @@ def written(text: str, setting: str = "") -> str:
   arguments = dict(said.arguments)
   if said.temperature is not None:
     arguments["temperature"] = said.temperature
+  if said.verifications is not None:
+    arguments["verifications"] = said.verifications
   return f"{said.name}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})"
 
 
@@ -82,7 +93,7 @@ def build(text: str, setting: str = "") -> base.Decoder:
       (the nearest is named), a value is refused, or the decoder is one that
       only a controller makes different from `sample`.
   """
-  name, arguments, _ = parse(text, setting)
+  name, arguments, *_ = parse(text, setting)
   if name in _NEED_CONTROLLER:
     raise ValueError(
       f"decoder {name!r} needs a controller, which a text cannot name; call "

@@ -22,6 +22,7 @@ def load_models(
   dtype: str = "float32",
   attention: str = "auto",
   width: int | float = 1.0,
+  template: str = "",
 ) -> tuple[bundle_lib.Bundle, bundle_lib.Bundle | None]:
   """Reads the two models; the verifier is None if its name is "".
 
@@ -32,6 +33,8 @@ def load_models(
     dtype: one of `models.precision.NAMES`.
     attention: one of `models.attention_backend.NAMES`.
     width: of the policy, as `inference.narrowed` takes it.
+    template: makes a generative verifier of a language model that was not
+      trained to be one; see `solve_recipe.CheckOptions`.
 
   Raises:
     ValueError: if a file is missing or damaged, the dtype or the attention is
@@ -48,6 +51,8 @@ def load_models(
     ours = bundle_lib.narrowed(load(policy, None), width)
     ours = ours if mesh is None else bundle_lib.shard(ours, mesh)
   theirs = load(verifier) if verifier else None
+  if theirs is not None and template:
+    theirs = bundle_lib.as_verifier(theirs)
   bundle_lib.check_pair(ours, theirs)
   return ours, theirs
 
@@ -87,11 +92,17 @@ def shown_prompts(
   problems: Sequence[problems_lib.Problem],
   prompts: Sequence[str],
 ) -> Callable[[str], str] | None:
-  """From a prompt to what a published reward model is shown of it.
+  """From a prompt to what a published verifier is shown of it.
 
-  One with a chat template is asked the problem as a user would ask it.
+  A reward model with a chat template is asked the problem as a user would ask
+  it; the template of a generative one shows the problem's own text.
   """
-  if verifier is None or verifier.step_format is None or not verifier.chats:
+  if verifier is None:
+    return None
+  if verifier.writes_verdicts:
+    own = dict(zip(prompts, (p.text for p in problems), strict=True))
+    return own.__getitem__
+  if verifier.step_format is None or not verifier.chats:
     return None
   texts = problem_sets.chats(verifier.tokenizer, [p.text for p in problems])
   return dict(zip(prompts, texts, strict=True)).__getitem__
@@ -105,16 +116,29 @@ def check_prompts(
   budget: budget_lib.Budget,
   settings: settings_lib.SearchSettings,
 ) -> None:
-  """Refuses budgets that some prompt alone exceeds.
+  """Refuses budgets that some prompt alone exceeds, and verifiers too short.
 
   Raises:
     ValueError: naming the problem, its length and the field; or as
       `runtime.search.encode`.
   """
-  prices = settings_lib.prices(policy, verifier, settings)
+  # A generative verifier reads nothing before there is a solution.
+  writes = verifier is not None and verifier.writes_verdicts
+  prices = settings_lib.prices(policy, None if writes else verifier, settings)
+  room = policy.config.max_length
+  if writes:
+    room = verifier.config.max_length - settings.checks.max_tokens
+    room -= settings.max_tokens
   meter = budget_lib.Meter.start(budget)
   encoded = search_lib.encode(policy, prompts, settings)
   for problem, ids in zip(problems, encoded, strict=True):
+    if len(ids) > room:
+      raise ValueError(
+        f"problem {problem.id!r}: its prompt of {len(ids)} tokens, a solution "
+        f"of {settings.max_tokens} and a verification of "
+        f"{settings.checks.max_tokens} exceed the verifier's "
+        f"{verifier.config.max_length if verifier else 0}"
+      )
     field = meter.exhausted_by(prices.root(len(ids)))
     if field is not None:
       raise ValueError(

@@ -105,7 +105,7 @@ class _Row(NamedTuple):
 def _of_model(name, engine, rank, last, share, longest) -> list[_Row]:
   """The arms of one model; `longest` is most tokens of a solution."""
   tokens = share.get(_TOKENS)
-  if _has_reward(engine) and not isinstance(engine, served_models.Served):
+  if _scores_steps(engine):
     caps = [longest] if tokens is None else [longest, min(tokens, longest)]
     rows = [
       _Row(budget_policies.Arm(_GREEDY, int(cap), name), rank, 1.0)
@@ -136,6 +136,13 @@ def _of_model(name, engine, rank, last, share, longest) -> list[_Row]:
     )
     for times in _SHARES
   ]
+
+
+def _scores_steps(engine: served_models.Engine) -> bool:
+  """Whether there is a reward model of this process, not one that writes."""
+  if isinstance(engine, served_models.Served) or engine[1] is None:
+    return False
+  return not engine[1].writes_verdicts
 
 
 def _has_reward(engine: served_models.Engine) -> bool:

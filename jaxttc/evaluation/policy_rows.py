@@ -20,6 +20,7 @@ from jaxttc.evaluation import (
   looks,
   problem_sets,
   served_models,
+  split_policies,
   told_answers,
 )
 from jaxttc.runtime import search as search_lib
@@ -30,7 +31,11 @@ STAGES = ("prompt", "plan", "think", "answer", "search", "tries", "verify")
 """Where tokens go: those of prompts, read; outlines and ratings; the thought
 before the answer returned; that answer; the rest of its search, or the steps
 before it; other tries; and what verifiers read, or wrote to judge."""
-Policy = budget_policies.BudgetPolicy | composed_policies.ComposedPolicy
+Policy = (
+  budget_policies.BudgetPolicy
+  | composed_policies.ComposedPolicy
+  | split_policies.SplitPolicy
+)
 
 
 class Job(NamedTuple):

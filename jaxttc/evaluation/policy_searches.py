@@ -13,7 +13,7 @@ from jaxttc.evaluation import (
   served_models,
 )
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.runtime import compiled
+from jaxttc.runtime import compiled, whole_solutions
 from jaxttc.runtime import search as search_lib
 
 
@@ -43,6 +43,9 @@ class Searches:
       raise ValueError(
         f"decoder {arm.decoder!r} needs rewards: give a reward model"
       )
+    if not isinstance(engine, served_models.Served):
+      if why := whole_solutions.why_not(decoder, engine[1]):
+        raise ValueError(f"decoder {arm.decoder!r}: {why}")
     if isinstance(engine, served_models.Served):
       self._search = functools.partial(engine.solve, decoder, settings=settings)
       return

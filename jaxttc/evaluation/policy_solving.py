@@ -46,12 +46,14 @@ from jaxttc.evaluation import (
   budget_policies,
   composed_policies,
   loading,
+  measured_splits,
   plain_policies,
   policy_decoding,
   policy_rows,
   routed_models,
   served_models,
   solve_recipe,
+  split_policies,
   stage_text,
 )
 from jaxttc.tasks import problems as problems_lib
@@ -83,7 +85,8 @@ def solve(
       of (`cost_laws`), or several at once.
     policy: a policy, its file, the name of one that ships, the text of a
       composed one (`composed_policies`), or "plain" (`plain_policies`). "auto"
-      is the one that ships, and plain for models that it was not fitted to.
+      ships, and is plain for models that it was not fitted to; so does
+      "solve_or_verify" (`split_policies`).
     per: whether the budget is the mean of a "problem" or that of the whole
       "set".
     style: how a plain policy asks, one of `tasks.problems.STYLES`; others have
@@ -237,6 +240,8 @@ def resolved(
     return composed_policies.parse(
       policy, list(engines), each, style=style, sampling=sampling
     )
+  if split_policies.is_one(policy):
+    return split_policies.make(measured_splits.load(policy), engines, each)
   if policy not in (budget_policies.AUTO, plain_policies.PLAIN):
     return budget_policies.load(policy)
   if policy == budget_policies.AUTO:
@@ -299,6 +304,8 @@ def _prepared(
   if isinstance(policy, str):  # an unknown one is told before models are read
     if stage_text.is_composed(policy):
       stage_text.parts(policy)
+    elif split_policies.is_one(policy):
+      measured_splits.load(policy)
     elif policy != plain_policies.PLAIN:
       known = budget_policies.load(policy)
       if policy != budget_policies.AUTO:

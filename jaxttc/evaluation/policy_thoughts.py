@@ -53,6 +53,11 @@ class Thinkers:
       )
     settings = _settings(job)
     name, arguments, budget = thinking_text.parse(arm.decoder)
+    if "adaptive" in arguments:
+      raise ValueError(
+        f"arm {arm.decoder!r}: adaptive splits one budget over a set of "
+        "questions, as the policy does; leave it out"
+      )
     key = arm.model, name, tuple(sorted(arguments.items()))
     limit = settings.max_tokens
     if key not in ways:
@@ -72,7 +77,7 @@ class Thinkers:
       prompts=thinking_solving.way_prompts(
         way,
         engine[0],
-        held,
+        [held] * len(job.problems),
         job.problems,
         lambda asked: job.put(asked, way.style),
       ),

@@ -30,6 +30,7 @@ def load(
   mesh: jax.sharding.Mesh | None = None,
   dtype: str = "float32",
   attention: str = "auto",
+  template: str = "",
 ) -> dict[str, served_models.Engine]:
   """Reads language models that share a reward model.
 
@@ -40,6 +41,7 @@ def load(
     mesh: devices to spread them over; None for one device.
     dtype: one of `models.precision.NAMES`.
     attention: one of `models.attention_backend.NAMES`.
+    template: of the verifier, as `loading.load_models` takes it.
 
   Returns:
     (language model, reward model) by name, in their order.
@@ -56,7 +58,7 @@ def load(
   found, reward = {}, None
   for name, (file, width) in zip(names, parsed, strict=True):
     language, reward_of_this = loading.load_models(
-      file, verifier, mesh, dtype, attention, width=width
+      file, verifier, mesh, dtype, attention, width=width, template=template
     )
     reward = reward or reward_of_this  # one, so that it is compiled once
     found[name] = language, reward
@@ -100,6 +102,7 @@ def engines(
         mesh=mesh,
         dtype=recipe.dtype,
         attention=recipe.attention,
+        template=recipe.sampling.checks.template,
       )
     )
   if served:
@@ -112,6 +115,7 @@ def engines(
       recipe.dtype,
       recipe.attention,
       width=recipe.width,
+      template=recipe.sampling.checks.template,
     )
   }
 

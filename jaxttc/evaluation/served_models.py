@@ -16,10 +16,14 @@ from jaxttc.decoders import base
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import endpoint
 from jaxttc.inference import engine as engine_lib
-from jaxttc.runtime import driver
+from jaxttc.runtime import driver, whole_solutions
 from jaxttc.runtime import search as search_lib
 from jaxttc.runtime import settings as settings_lib
-from jaxttc.verifiers import answer_classes, endpoint_verifier
+from jaxttc.verifiers import (
+  answer_classes,
+  endpoint_verifier,
+  written_checks,
+)
 
 _MILLION = 1e6
 
@@ -220,7 +224,8 @@ def connect(
 
   Args:
     policy: a URL, or the name of a model file.
-    verifier: likewise; not read if the decoder needs no rewards.
+    verifier: likewise, of a generative verifier; not read if the decoder needs
+      no rewards.
     decoder: the strategy.
     settings: sampling and sizes.
     options: how servers are asked.
@@ -236,10 +241,12 @@ def connect(
   """
   _check(policy, verifier, decoder, options, model, verifier_model)
   scorer = None
-  if decoder.needs_reward:
+  if decoder.needs_reward and is_url(verifier):
     scorer = endpoint_verifier.EndpointVerifier(
       options.verifier(verifier, verifier_model, settings), groups=slots
     )
+  elif decoder.needs_reward:
+    scorer = _writer(policy, verifier, decoder, settings, slots, dtype)
   try:
     if is_url(policy):
       engine = endpoint.EndpointEngine(
@@ -258,7 +265,7 @@ def connect(
         slots=slots,
       )
   except BaseException:
-    if scorer is not None:
+    if isinstance(scorer, endpoint_verifier.EndpointVerifier):
       scorer.shutdown()
     raise
   return Served(engine=engine, verifier=scorer)
@@ -276,12 +283,28 @@ def _check(policy, verifier, decoder, options, model, verifier_model) -> None:
     return
   if not verifier:
     raise ValueError("the decoder needs rewards: give a verifier")
-  if not is_url(verifier):
+  if is_url(verifier) and not verifier_model:
+    raise ValueError(
+      f"verifier_model must name the reward model that {verifier} is to serve"
+    )
+
+
+def _writer(policy, verifier, decoder, settings, slots, dtype):
+  """A generative verifier in this process, of a served policy's solutions."""
+  judge = bundle_lib.load(verifier, dtype)
+  if settings.checks.template:
+    judge = bundle_lib.as_verifier(judge)
+  if not judge.writes_verdicts:
     raise ValueError(
       f"the verifier {verifier!r} reads token ids, which the policy at "
       f"{policy} does not give; serve the reward model too, and give its URL"
     )
-  if not verifier_model:
-    raise ValueError(
-      f"verifier_model must name the reward model that {verifier} is to serve"
-    )
+  if why := whole_solutions.why_not(decoder, judge):
+    raise ValueError(why)
+  return written_checks.verifier(
+    judge,
+    None,
+    settings.checks,
+    hardware=settings.hardware,
+    groups=slots,
+  )

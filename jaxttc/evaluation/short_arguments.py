@@ -10,7 +10,7 @@ SHORT = {
   "task": "A benchmark: gsm8k, math500 or aime; TASK:METHOD for a method.",
   "problems": "Its problems, a JSON-lines file.",
   "model": "The policy: a Hugging Face directory, a file, or a URL.",
-  "reward": "The reward model, likewise.",
+  "reward": "The reward model, or a generative verifier, likewise.",
   "width": "Share of the policy's width to use, of those it was trained at.",
   "dtype": "Of models in this process: float32, bfloat16, float16 or int8.",
   "attention": "How they compute it: auto, plain or fused.",

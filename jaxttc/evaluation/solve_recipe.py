@@ -1,16 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run is told: problems, models, how to decode, and with what budget."""
 
+from collections.abc import Mapping
 import dataclasses
 import json
 from typing import Any
 
 from jaxttc.cost import budget as budget_lib
-from jaxttc.evaluation import problem_sets, router_files, served_models
+from jaxttc.evaluation import (
+  decoder_text,
+  problem_sets,
+  router_files,
+  served_models,
+)
 from jaxttc.inference import controllers
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.tasks import problems as problems_lib
-from jaxttc.verifiers import process_reward
+from jaxttc.verifiers import process_reward, written_checks
+
+
+@dataclasses.dataclass(kw_only=True)
+class CheckOptions:
+  """`verifiers.written_checks.CheckSettings`, mutable, for flags to override.
+
+  Attributes:
+    samples: verifications of a solution; a decoder's text may say another
+      number.
+    temperature: at which they are sampled.
+    max_tokens: of one; a longer one says nothing.
+    style: how a model trained by this library is asked: "verbose", "terse" or
+      "direct".
+    template: what any other language model is asked, with {problem} and
+      {solution} in it.
+  """
+
+  samples: int = 4
+  temperature: float = 0.7
+  max_tokens: int = 160
+  style: str = "verbose"
+  template: str = ""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -29,6 +57,7 @@ class SamplingOptions:
     aggregate: of step rewards: "last", "min", "product" or "mean".
     slots: arena slots a problem; 0 for the default.
     hardware: a name of the hardware table; "" for no joules and dollars.
+    checks: how a generative verifier is asked.
   """
 
   temperature: float = 1.0
@@ -41,14 +70,41 @@ class SamplingOptions:
   aggregate: str = "last"
   slots: int = 0
   hardware: str = ""
+  checks: CheckOptions = dataclasses.field(default_factory=CheckOptions)
+
+  def identity(self) -> dict[str, Any]:
+    """The fields as a dict, without `checks` that are as they come.
+
+    So files that know nothing of generative verifiers keep their names.
+    """
+    fields = dataclasses.asdict(self)
+    if self.checks == CheckOptions():
+      del fields["checks"]
+    return fields
+
+  @classmethod
+  def from_identity(cls, fields: Mapping[str, Any]) -> "SamplingOptions":
+    """Inverse of `identity`."""
+    checks = CheckOptions(**fields.get("checks", {}))
+    return cls(**{**fields, "checks": checks})
+
+  def build_for(self, decoder: str) -> settings_lib.SearchSettings:
+    """The settings, with what a decoder's text says of them.
+
+    Raises:
+      ValueError: as `build`, or if the text is malformed.
+    """
+    said = decoder_text.parse(decoder)
+    return self.build(said.temperature, said.verifications)
 
   def build(
-    self, temperature: float | None = None
+    self, temperature: float | None = None, verifications: int | None = None
   ) -> settings_lib.SearchSettings:
     """The settings, validated.
 
     Args:
       temperature: in place of the field, if given.
+      verifications: in place of `checks.samples`, if given.
 
     Raises:
       ValueError: naming the field that cannot be.
@@ -68,6 +124,12 @@ class SamplingOptions:
       aggregate=process_reward.Aggregate(self.aggregate),
       slots=self.slots or None,
       hardware=self.hardware or None,
+      checks=written_checks.CheckSettings(
+        **(
+          dataclasses.asdict(self.checks)
+          | ({} if verifications is None else {"samples": verifications})
+        )
+      ),
     )
     settings.validate()
     return settings
@@ -81,7 +143,8 @@ class SolveRecipe:
     problems: the problems.
     policy: a model file, the name of one that ships, the URL of a server, or a
       router's file (`router_files`), which picks a model for each problem.
-    verifier: likewise, but no router; not read if the decoder needs no rewards.
+    verifier: likewise, but no router: a reward model, or a generative verifier,
+      for decoders of whole solutions. Not read if the decoder needs no rewards.
     width: share of the policy's width to use, of those that its recipe names
       (`inference.narrowed`); 1 is the whole of any policy.
     model: what the policy is called on its server.
@@ -142,6 +205,7 @@ def described(recipe: SolveRecipe) -> dict[str, Any]:
   found = json.loads(json.dumps(dataclasses.asdict(recipe)))
   # These change how fast answers come, not which.
   del found["batch"], found["attention"]
+  found["sampling"] = recipe.sampling.identity()
   if not recipe.thinking:
     del found["thinking"]
   if not router_files.is_router(recipe.policy):

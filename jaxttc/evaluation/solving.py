@@ -36,7 +36,7 @@ from jaxttc.evaluation import (
   solve_recipe,
 )
 from jaxttc.inference import bundle as bundle_lib
-from jaxttc.runtime import compiled
+from jaxttc.runtime import compiled, whole_solutions
 from jaxttc.runtime import search as search_lib
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.tasks import problems as problems_lib
@@ -85,9 +85,7 @@ def prepare(
       f"thinking={recipe.thinking!r} is not for a search; expected ''"
     )
   decoder = decoder_text.build(recipe.decoder)
-  settings = recipe.sampling.build(
-    decoder_text.parse(recipe.decoder).temperature
-  )
+  settings = recipe.sampling.build_for(recipe.decoder)
   budget = solve_recipe.parsed_budget(recipe.budget)
   problems = recipe.problems.load()
   prompts = recipe.problems.prompts(problems)
@@ -146,11 +144,14 @@ def prepare(
     recipe.dtype,
     recipe.attention,
     width=recipe.width,
+    template=recipe.sampling.checks.template,
   )
   if decoder.needs_reward and verifier is None:
     raise ValueError(
       f"decoder {recipe.decoder!r} needs rewards: give a verifier"
     )
+  if why := whole_solutions.why_not(decoder, verifier):
+    raise ValueError(f"decoder {recipe.decoder!r}: {why}")
   loading.check_prompts(problems, prompts, policy, verifier, budget, settings)
   served = None
   if compiled.why_host_driven(policy, verifier, decoder):
@@ -199,6 +200,8 @@ def _routed(
     verifier = bundle_lib.load(
       recipe.verifier, recipe.dtype, attention=recipe.attention
     )
+    if recipe.sampling.checks.template:
+      verifier = bundle_lib.as_verifier(verifier)
   served = routed_connection.connect(
     file,
     bundles,

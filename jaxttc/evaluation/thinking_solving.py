@@ -3,7 +3,8 @@
 
 As `solving`, with a way to think (`thinking_text`) in place of a search: one
 JSON line a problem, resumable, and a file of another recipe is refused. A
-problem's tokens depend on its name and the seed, not on its batch.
+problem's tokens depend on its name and the seed, not on its batch; where
+budgets are adaptive, its budget depends on what the others look like.
 """
 
 import collections
@@ -16,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Int
 import numpy as np
 from rich import table as rich_table
 
@@ -30,6 +32,7 @@ from jaxttc.evaluation import (
   problem_sets,
   served_models,
   solve_recipe,
+  thinking_split,
   thinking_text,
 )
 from jaxttc.inference import bundle as bundle_lib
@@ -49,9 +52,10 @@ class Job:
     prompts: token ids of each, up to where the model thinks, or answers.
     policy: the language model.
     way: how it thinks.
-    budget: tokens of each span.
+    budget: tokens of each span; their mean, at most, where budgets differ.
     prices: of the model.
     hardware: a name of the hardware table; None for no joules and dollars.
+    split: where budgets differ: each problem's, and how hard it looked.
   """
 
   problems: list[problems_lib.Problem]
@@ -61,6 +65,15 @@ class Job:
   budget: int
   prices: funding.Prices
   hardware: str | None = None
+  split: thinking_split.Split | None = None
+
+  def budgets(
+    self, which: Sequence[int] | Int[np.ndarray, " b"]
+  ) -> Int[np.ndarray, " b"]:
+    """Tokens of the spans of some problems."""
+    if self.split is None:
+      return np.full(len(which), self.budget, np.int32)
+    return self.split.budgets[np.asarray(which)]
 
 
 def solve_to_file(
@@ -91,6 +104,8 @@ def solve_to_file(
       answer_tokens: of what follows it.
       overhead_tokens: sampled beside these: trials, and thoughts given up.
       thinking_budget: tokens that the span was given; None if without limit.
+      difficulty: tokens that it was expected to take, where budgets differ by
+        that.
       thinking_finish: how it ended, one of `thoughts.FINISHES`.
       stop: "done", or "length" if the answer did not come to its end.
       cost: all fields; tokens read again, by ways of several runs, count again.
@@ -110,6 +125,8 @@ def solve_to_file(
     "policy": job.policy.weights_fingerprint,
     "predictor": job.way.mark,
   }
+  if job.split is not None:
+    header["difficulty"] = job.split.mark
   path = pathlib.Path(path)
   ids = [problem.id for problem in job.problems]
   rows, offset = answer_file.kept(path, header, ids, in_order=True)
@@ -173,7 +190,17 @@ def prepare(recipe: solve_recipe.SolveRecipe) -> Job:
   source = recipe.problems
   if way.style != "free":
     source = dataclasses.replace(source, style=way.style)
-  prompts = way_prompts(way, policy, budget, problems, source.prompts)
+  budgets, split = [budget] * len(problems), None
+  if way.adaptive:
+    plain = dataclasses.replace(way, words="")
+    split = thinking_split.split(
+      way,
+      policy,
+      way_prompts(plain, policy, budgets, problems, source.prompts),
+      limit=settings.max_tokens,
+    )
+    budgets = split.budgets.tolist()
+  prompts = way_prompts(way, policy, budgets, problems, source.prompts)
   job = Job(
     problems=problems,
     prompts=prompts,
@@ -182,6 +209,7 @@ def prepare(recipe: solve_recipe.SolveRecipe) -> Job:
     budget=budget,
     prices=settings_lib.prices(policy, None, settings),
     hardware=settings.hardware,
+    split=split,
   )
   _check(job, limits)
   return job
@@ -190,7 +218,7 @@ def prepare(recipe: solve_recipe.SolveRecipe) -> Job:
 def way_prompts(
   way: thinking_text.Way,
   policy: bundle_lib.Bundle,
-  budget: int,
+  budgets: Sequence[int],
   problems: Sequence[problems_lib.Problem],
   put: Callable[[list[problems_lib.Problem]], list[str]],
 ) -> list[list[int]]:
@@ -199,16 +227,18 @@ def way_prompts(
   Args:
     way: how it thinks; its words stand behind the question.
     policy: the model.
-    budget: tokens of a span, as words tell it.
+    budgets: tokens of each span, as words tell them.
     problems: to ask.
     put: problems -> how they are asked, in the way's style.
   """
   asked = list(problems)
   if way.words:
-    words = way.words.replace("{budget}", str(budget))
     asked = [
-      dataclasses.replace(problem, text=f"{problem.text}\n{words}")
-      for problem in problems
+      dataclasses.replace(
+        problem,
+        text=f"{problem.text}\n{way.words.replace('{budget}', str(budget))}",
+      )
+      for problem, budget in zip(problems, budgets, strict=True)
     ]
   return [
     thinking_span.prompt(policy.tokenizer, text, thinks=way.thinks)
@@ -245,7 +275,7 @@ def _check(job: Job, limits: budget_lib.Budget) -> None:
       )
   meter = budget_lib.Meter.start(limits)
   for problem, prompt in zip(job.problems, job.prompts, strict=True):
-    bound = price(job, think.most(len(prompt)))
+    bound = price(job, think.most(len(prompt))) + estimate(job, len(prompt))
     field = meter.exhausted_by(bound)
     if field is not None:
       raise ValueError(
@@ -269,6 +299,18 @@ def price(job: Job, work: thoughts.Work) -> costs.Cost:
   return read + written + beside
 
 
+def estimate(job: Job, prompt: int) -> costs.Cost:
+  """The cost of seeing how hard a problem is, from a prompt of so many tokens.
+
+  The whole prompt is read once more; nothing where budgets are equal. Of
+  prompts with words about the budget a little more than is read.
+  """
+  if job.split is None or job.prices.prompt is None:
+    return costs.Cost()
+  read = job.prices.prompt.total(tokens=prompt, attended=0)
+  return read + costs.Cost(flops=job.split.flops)
+
+
 def solve(
   job: Job, seed: int, *, batch: int | None = None, done: int = 0
 ) -> Iterator[dict[str, Any]]:
@@ -289,7 +331,7 @@ def solve(
     keys = [search_lib.problem_key(seed, job.problems[i].id) for i in padded]
     found = job.way.think(
       [job.prompts[i] for i in padded],
-      np.full(len(padded), job.budget, np.int32),
+      job.budgets(padded),
       jnp.stack(keys),
     )
     for row, index in enumerate(part):
@@ -307,6 +349,10 @@ def _row(
   else:
     thought, answer = "", job.policy.tokenizer.decode(tokens)
   work = thoughts.Work(*(amount[row] for amount in found.work))
+  cost = price(job, work) + estimate(job, len(job.prompts[index]))
+  seen = {}
+  if job.split is not None:
+    seen = {"difficulty": float(job.split.difficulty[index])}
   return {
     "id": problem.id,
     "answer": problem_sets.answer_of(problem, answer),
@@ -316,10 +362,13 @@ def _row(
     "thinking_tokens": spent,
     "answer_tokens": length - spent,
     "overhead_tokens": int(found.overhead[row]),
-    "thinking_budget": job.budget if job.way.limited else None,
+    "thinking_budget": int(job.budgets([index])[0])
+    if job.way.limited
+    else None,
+    **seen,
     "thinking_finish": found.finish[row],
     "stop": "done" if found.finished[row] else "length",
-    "cost": price(job, work).as_dict(),
+    "cost": cost.as_dict(),
   }
 
 
@@ -328,8 +377,12 @@ def table(rows: Sequence[dict[str, Any]]) -> rich_table.Table:
   found = rich_table.Table("", "a problem", title="Thinking")
   spent = np.array([row["thinking_tokens"] for row in rows])
   median, most = np.quantile(spent, [0.5, 0.95])
-  budget = rows[0]["thinking_budget"]
-  found.add_row("budget", "none" if budget is None else str(budget))
+  budgets = [row["thinking_budget"] for row in rows]
+  limited = None not in budgets
+  shown = str(budgets[0]) if limited else "none"
+  if len(set(budgets)) > 1:
+    shown = f"{np.mean(budgets):.4g} ({min(budgets)} to {max(budgets)})"
+  found.add_row("budget", shown)
   found.add_row(
     "thinking tokens",
     f"{spent.mean():.4g} (median {median:.4g}, 95% {most:.4g})",
@@ -343,11 +396,9 @@ def table(rows: Sequence[dict[str, Any]]) -> rich_table.Table:
   ended = ", ".join(f"{how} {n}" for how, n in finishes.most_common())
   found.add_row("spans ended", ended)
   found.add_row("no answer", str(sum(row["answer"] is None for row in rows)))
-  if budget is not None:
+  if limited:
     forced = [row["thinking_finish"] == "forced" for row in rows]
-    kept = length_control.adherence(
-      spent, np.full(len(rows), budget), np.array(forced)
-    )
+    kept = length_control.adherence(spent, np.array(budgets), np.array(forced))
     found.add_row("over budget", f"{kept.overshoot:.1%}")
     found.add_row("distance from it, tokens", f"{kept.error:.4g}")
   return found

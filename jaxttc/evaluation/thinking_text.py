@@ -20,7 +20,9 @@
   guided(budget, strength, every_token, top_k, capped, predictor)
                          bent by the chance to finish in time
 
-A budget counts the tokens of the thinking span, its closing one included.
+A budget counts the tokens of the thinking span, its closing one included. With
+adaptive='thinking_difficulty' (any estimator's file), it is the mean of a
+question, and each question's own follows from how hard it looks.
 """
 
 from collections.abc import Callable
@@ -67,6 +69,8 @@ class Way:
       no bound.
     guide_flops: FLOPs of bending one token.
     mark: fingerprint of the predictor; "" if there is none.
+    adaptive: estimator of difficulty by which budgets are split
+      (`predictors.thinking_difficulty`); "" for equal ones.
   """
 
   name: str
@@ -78,6 +82,7 @@ class Way:
   grace: int | None = 0
   guide_flops: int = 0
   mark: str = ""
+  adaptive: str = ""
 
   @property
   def limited(self) -> bool:
@@ -131,7 +136,7 @@ def parse(text: str) -> tuple[str, dict[str, Any], int | None]:
     said,
     _WAYS,
     "way of thinking",
-    shared={} if name in UNLIMITED else {"budget": int},
+    shared={} if name in UNLIMITED else {"budget": int, "adaptive": str},
   )
   return name, arguments, arguments.pop("budget", None)
 
@@ -157,10 +162,11 @@ def build(
       no token for the answer, or the model does not think.
   """
   name, arguments, budget = parse(text)
+  adaptive = arguments.pop("adaptive", "")
   if budget is not None:
     check_budget(budget, limit, f"thinking {text!r}: budget")
   made = _WAYS[name](_Kit(policy, limit, sampler), **arguments)
-  return dataclasses.replace(made, name=name, budget=budget)
+  return dataclasses.replace(made, name=name, budget=budget, adaptive=adaptive)
 
 
 def check_budget(budget: int, limit: int, what: str = "budget") -> None:

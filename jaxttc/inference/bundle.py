@@ -44,6 +44,7 @@ Tokenizer = (
   tokenizer_lib.WordTokenizer | pretrained_tokenizer.PretrainedTokenizer
 )
 _PRETRAINED = pathlib.Path(__file__).parent.parent / "pretrained"
+_JUDGES = "generative_verifier"  # kind of recipe of a model that does
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,6 +84,11 @@ class Bundle:
   @property
   def _embed(self) -> dict[str, Any]:
     return self.params.get("trunk", self.params)["embed"]
+
+  @property
+  def writes_verdicts(self) -> bool:
+    """Whether it is a generative verifier: a language model that judges."""
+    return self.kind == "language_model" and self.recipe.get("kind") == _JUDGES
 
   @property
   def model(self) -> transformer.Transformer | reward_model.ProcessRewardModel:
@@ -381,18 +387,33 @@ def check_pair(policy: Bundle, verifier: Bundle | None) -> None:
     raise ValueError(f"the policy is a {policy.kind}; expected language_model")
   if verifier is None:
     return
+  if verifier.writes_verdicts or verifier.step_format is not None:
+    return  # it reads text
   if verifier.kind != "process_reward":
     raise ValueError(
-      f"the verifier is a {verifier.kind}; expected process_reward"
+      f"the verifier is a {verifier.kind}; expected process_reward, or a "
+      "generative verifier (sampling.checks.template makes one of any "
+      "language model)"
     )
-  if verifier.step_format is not None:
-    return  # it reads text
   ours, theirs = policy.tokenizer.fingerprint, verifier.tokenizer.fingerprint
   if ours != theirs:
     raise ValueError(
       "the reward model reads another vocabulary than the policy writes "
       f"(fingerprint {theirs}, expected {ours})"
     )
+
+
+def as_verifier(model: Bundle) -> Bundle:
+  """A language model that is to be asked for verdicts.
+
+  Raises:
+    ValueError: if it is no language model.
+  """
+  if model.kind != "language_model":
+    raise ValueError(
+      f"a {model.kind} writes no verdicts; expected a language_model"
+    )
+  return dataclasses.replace(model, recipe=model.recipe | {"kind": _JUDGES})
 
 
 def check_one_device(bundle: Bundle) -> None:

@@ -25,7 +25,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxttc.cost import costs
+from jaxttc.cost import costs, verification_tariff
 from jaxttc.cost import tariff as tariff_lib
 from jaxttc.inference import controllers
 
@@ -238,12 +238,12 @@ class Verifier(Protocol):
 
   Attributes:
     groups: how many searches it serves at once.
-    tariff: what reading a span costs.
+    tariff: what scoring a span costs.
     metered: the fields of `Cost` that the tariff knows.
   """
 
   groups: int
-  tariff: tariff_lib.Tariff
+  tariff: verification_tariff.VerifierTariff
   metered: frozenset[str]
 
   def open(self, prompts: Mapping[int, Prompt]) -> None:

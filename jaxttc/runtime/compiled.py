@@ -242,6 +242,11 @@ def why_host_driven(
       "(runtime.driver.drive), or a decoder that does not vote (best_of_n, "
       "select='best')"
     )
+  if verifier is not None and verifier.writes_verdicts:
+    return (
+      "a generative verifier writes before it judges, which a compiled search "
+      "cannot wait for; use the host-driven form (runtime.driver.drive)"
+    )
   if verifier is not None and verifier.step_format is not None:
     return (
       "the reward model is shown steps as text, with separators, which a "

@@ -43,13 +43,21 @@ from jaxttc.decoders import base
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import controllers, generation, local_engine
 from jaxttc.inference import engine as engine_lib
-from jaxttc.runtime import funding
+from jaxttc.runtime import funding, whole_solutions
 from jaxttc.runtime import jobs as jobs_lib
 from jaxttc.runtime import search as search_lib
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.runtime import slots as slots_lib
-from jaxttc.verifiers import answer_classes, local_verifier
+from jaxttc.verifiers import (
+  answer_classes,
+  generative_verifier,
+  local_verifier,
+  written_checks,
+)
 
+LocalScorer = (
+  local_verifier.LocalVerifier | generative_verifier.GenerativeVerifier
+)
 _UNLIMITED = 2**30  # cached tokens, where nothing but memory limits them
 
 
@@ -65,12 +73,13 @@ def local_engines(
   controller: controllers.Controller | None = None,
   row_samplers: bool = False,
   shown: Callable[[str], str] | None = None,
-) -> tuple[local_engine.LocalEngine, local_verifier.LocalVerifier | None]:
+) -> tuple[local_engine.LocalEngine, LocalScorer | None]:
   """An engine and a verifier in this process, of a search's sizes.
 
   Args:
     policy: the language model.
-    verifier: the reward model, where the decoder needs one.
+    verifier: the reward model or generative verifier, where the decoder needs
+      one.
     decoder: the strategy.
     settings: sampling and sizes.
     slots: problems searched at once.
@@ -79,8 +88,8 @@ def local_engines(
     steps: most tokens a row samples in a segment.
     controller: bends the logits after the sampler's own controllers.
     row_samplers: whether problems may bring samplers of their own.
-    shown: from a prompt to what a published reward model is shown of it, as
-      `LocalVerifier` takes it.
+    shown: from a prompt to what a published verifier is shown of it, as
+      `LocalVerifier` and `written_checks.verifier` take it.
 
   Raises:
     ValueError: if the models do not fit each other or the decoder, or the
@@ -88,6 +97,8 @@ def local_engines(
   """
   settings.validate()
   bundle_lib.check_pair(policy, verifier)
+  if why := whole_solutions.why_not(decoder, verifier):
+    raise ValueError(why)
   shape = decoder.shape
   arena = settings.arena_slots(shape)
   steps_only = base.Until.STEP in decoder.until  # at first, at least
@@ -109,6 +120,15 @@ def local_engines(
     return engine, None
   if verifier is None:
     raise ValueError("the decoder needs rewards; give a verifier")
+  if verifier.writes_verdicts:
+    return engine, written_checks.verifier(
+      verifier,
+      policy,
+      settings.checks,
+      hardware=settings.hardware,
+      groups=slots,
+      shown=shown,
+    )
   return engine, local_verifier.LocalVerifier(
     verifier,
     aggregate=settings.aggregate,

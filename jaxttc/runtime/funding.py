@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from jaxttc.cost import budget as budget_lib
-from jaxttc.cost import costs
+from jaxttc.cost import costs, verification_tariff
 from jaxttc.cost import tariff as tariff_lib
 
 # Cumulative float32 sums of at most 2^10 terms are off by less than this.
@@ -34,7 +34,7 @@ class Prices:
 
   prompt: tariff_lib.Tariff | None
   policy: tariff_lib.Tariff
-  verifier: tariff_lib.Tariff | None = None
+  verifier: verification_tariff.VerifierTariff | None = None
 
   def root(self, length: Any) -> costs.Cost:
     """Cost of reading a prompt of `length` tokens, by policy and verifier.
@@ -46,8 +46,7 @@ class Prices:
     if self.prompt is not None:
       cost = self.prompt.price(length - 1, 0) + costs.Cost(prompt_tokens=1)
     if self.verifier is not None:
-      read = self.verifier.price(length, 0)
-      cost = cost + dataclasses.replace(read, verifier_calls=0)
+      cost = cost + self.verifier.prompt(length)
     return cost
 
   def child(self, tokens: Any, context: Any) -> costs.Cost:

@@ -7,7 +7,7 @@ from jaxttc.decoders import base
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import controllers, local_prices
 from jaxttc.runtime import funding
-from jaxttc.verifiers import process_reward
+from jaxttc.verifiers import process_reward, written_checks
 
 _FIRST_SLOTS = 256  # most that a tree begins with, beside a round's
 
@@ -31,6 +31,7 @@ class SearchSettings:
       every sampled token pays for all slots, used or not.
     hardware: a name of the hardware table, to price joules and dollars; None
       leaves both at zero.
+    checks: how a generative verifier is asked; not read by a reward model.
   """
 
   sampler: controllers.Sampler = controllers.Sampler()
@@ -41,10 +42,12 @@ class SearchSettings:
   aggregate: process_reward.Aggregate = process_reward.Aggregate.LAST
   slots: int | None = None
   hardware: str | None = None
+  checks: written_checks.CheckSettings = written_checks.CheckSettings()
 
   def validate(self) -> None:
     """Raises ValueError, naming the field, for values that cannot be."""
     self.sampler.validate()
+    self.checks.validate()
     if self.step_tokens < 1:
       raise ValueError(f"step_tokens must be >= 1, got {self.step_tokens}")
     if self.max_tokens < self.step_tokens:

@@ -16,6 +16,7 @@ import dataclasses
 
 from jaxttc.cost import budget as budget_lib
 from jaxttc.decoders import base
+from jaxttc.evaluation import decoder_text
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import controllers
 from jaxttc.inference import engine as engine_lib
@@ -133,10 +134,15 @@ class SearchQueue(turn_queue.TurnQueue[SearchOrder, search_lib.SearchResult]):
   def _ready(self, order: SearchOrder) -> _Engines:
     """The engines of a decoder; the ones used longest ago make room."""
     if order.text not in self._engines:
+      settings = self._settings
+      checks = decoder_text.parse(order.text).verifications
+      if checks is not None:
+        own = dataclasses.replace(settings.checks, samples=checks)
+        settings = dataclasses.replace(settings, checks=own)
       engine, verifier = driver.local_engines(
         *self._models,
         order.decoder,
-        self._settings,
+        settings,
         slots=self._slots,
         row_samplers=True,
       )

@@ -30,6 +30,7 @@ from jaxttc.inference import (
   token_scores,
 )
 from jaxttc.inference import engine as engine_lib
+from jaxttc.runtime import whole_solutions
 from jaxttc.serving import (
   calls,
   errors,
@@ -153,6 +154,7 @@ class Service:
       recipe.verifier,
       dtype=recipe.dtype,
       attention=recipe.attention,
+      template=recipe.sampling.checks.template,
     )
     return cls(recipe, *models)
 
@@ -268,6 +270,11 @@ class Service:
     """What thinks; refuses a way whose budget no request could set."""
     text = self._recipe.thinking
     way = thinking_text.build(text, self.policy, limit=self.settings.max_tokens)
+    if way.adaptive:
+      raise ValueError(
+        f"thinking {text!r}: adaptive splits one budget over a set of "
+        "questions; a server's requests bring their own"
+      )
     if not way.limited or way.words or way.style != "free":
       raise ValueError(
         f"thinking {text!r}: expected a way that keeps a budget by itself, "
@@ -481,6 +488,15 @@ class Service:
           f"decoder {text!r} grows {shape.nodes} nodes, {asked} at once; this "
           f"server allows {self.limits.nodes} and {self.limits.children}",
         )
+      checks = decoder_text.parse(text).verifications or 0
+      if checks > self.limits.children:
+        raise errors.bad(
+          "decoder",
+          f"decoder {text!r} wants {checks} verifications of a solution; this "
+          f"server allows {self.limits.children}",
+        )
+      if why := whole_solutions.why_not(decoder, self.verifier):
+        raise errors.bad("decoder", f"decoder {text!r}: {why}")
       if len(self._decoders) >= 256:
         self._decoders.clear()
       self._decoders[text] = decoder

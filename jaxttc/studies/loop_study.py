@@ -143,7 +143,7 @@ class LoopRecipe:
     about = {
       "decoder": method.decoder,
       "problems": dataclasses.asdict(self.problems),
-      "sampling": dataclasses.asdict(self.sampling),
+      "sampling": self.sampling.identity(),
       "policy": self.policy,
       "verifier": self.verifier,
       "budget": self.budget,
@@ -167,9 +167,7 @@ class LoopRecipe:
     self, method: comparing.MethodSpec
   ) -> list[decoder_traces.Record]:
     decoder = decoder_text.build(method.decoder)
-    settings = self.sampling.build(
-      decoder_text.parse(method.decoder).temperature
-    )
+    settings = self.sampling.build_for(method.decoder)
     policy, verifier = loading.load_models(self.policy, self.verifier)
     problems = self.problems.load()
     pairs = decoder_traces.record(

@@ -61,6 +61,7 @@ def _fingerprint(recipe: verification_recipe.StudyRecipe) -> str:
   settings = dataclasses.asdict(recipe)
   for name in (
     "problems",
+    "more_verifiers",
     "reader",
     "checks",
     "chunk",

@@ -2,6 +2,7 @@
 """The settings of the study of voting against verifying."""
 
 import dataclasses
+import pathlib
 
 from jaxttc.tasks import problems as problems_lib
 from jaxttc.tasks import verifications
@@ -14,6 +15,8 @@ class StudyRecipe:
   Attributes:
     policy: who solves: a file, or a model that ships.
     verifier: who verifies.
+    more_verifiers: others, of the same recipe and other seeds, that the claims
+      are measured with anew.
     reader: a process-reward model that reads solutions, for comparison.
     problems: held-out problems P.
     steps: their difficulties, in turn.
@@ -38,6 +41,7 @@ class StudyRecipe:
 
   policy: str = "arithmetic_lm"
   verifier: str = "arithmetic_verifier"
+  more_verifiers: tuple[str, ...] = ()
   reader: str = "arithmetic_prm"
   problems: int = 96
   steps: tuple[int, ...] = (6, 8, 10)
@@ -83,6 +87,12 @@ class StudyRecipe:
     for style in self.checks:
       problems_lib.require_name(
         style, verifications.STYLES[:2], "verification style"
+      )
+    stems = [pathlib.Path(name).stem for name in self.more_verifiers]
+    if len(set(stems)) < len(stems):
+      raise ValueError(
+        f"more_verifiers={self.more_verifiers}: two files have one name, by "
+        "which their pools are kept"
       )
     if max(self.fit_budgets) >= min(self.test_budgets):
       raise ValueError(

@@ -25,7 +25,7 @@ from jaxttc.studies import (
 def report(
   recipe: verification_recipe.StudyRecipe, found: verification_study.Found
 ) -> study_lib.Study:
-  """All figures of a study.
+  """All figures of a study of one verifier.
 
   Raises:
     ValueError: if a budget to fit or test on does not fit the pools.
@@ -65,7 +65,10 @@ def report(
     "surface": {
       "solutions": measured.surfaces["best_of_n"].solutions,
       "verifications": measured.surfaces["best_of_n"].verifications,
-      "best_of_n": measured.surfaces["best_of_n"].values.mean(0),
+      **{
+        method: surface.values.mean(0)
+        for method, surface in measured.surfaces.items()
+      },
     },
     "optima": {
       "budgets": optima.budgets,

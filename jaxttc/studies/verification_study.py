@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import shutil
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ from jaxttc.tasks import arithmetic, verifications
 from jaxttc.tasks import problems as problems_lib
 
 FAMILY = "modular"  # whose solutions the verifier was trained on
+_SOLUTIONS = "solutions.jsonl"
 _PROMPT_TOKENS = 128  # room for a problem, and for its solution behind it
 
 
@@ -112,9 +114,40 @@ def run(
   return Found(whole, first, checked, bare, read)
 
 
+def run_all(
+  recipe: verification_recipe.StudyRecipe, workdir: str | os.PathLike[str]
+) -> dict[str, Found]:
+  """As `run`, with each verifier in turn, on the same solutions.
+
+  Args:
+    recipe: what to sample.
+    workdir: where pools are kept; those of the further verifiers in folders of
+      their names.
+
+  Returns:
+    By the verifiers' names, the recipe's own first.
+
+  Raises:
+    ValueError: as `run`, or if a verifier cannot be read; that is seen before
+      anything is sampled.
+  """
+  recipe.check()
+  for name in recipe.more_verifiers:
+    bundle_lib.check_pair(bundle_lib.load(name), None)
+  folder = pathlib.Path(workdir)
+  found = {recipe.verifier: run(recipe, folder)}
+  for name in recipe.more_verifiers:
+    own = folder / pathlib.Path(name).stem
+    own.mkdir(exist_ok=True)
+    shutil.copyfile(folder / _SOLUTIONS, own / _SOLUTIONS)
+    other = dataclasses.replace(recipe, verifier=name, more_verifiers=())
+    found[name] = run(other, own)
+  return found
+
+
 def _solutions(recipe, policy, problems, files) -> list[list[str | None]]:
   """n solutions a problem; None for one that was not finished in time."""
-  name = "solutions.jsonl"
+  name = _SOLUTIONS
   done = files.read(name)
   left = [p for p in problems if p.id not in done]
   for part in _chunks(left, recipe.chunk, "sampling solutions"):

@@ -229,6 +229,7 @@ def test_only_keeps_the_methods_named(models):
     ({"controls": ("ramdom",)}, "Did you mean 'random'"),
     ({"control_methods": ("best_of_m",)}, "Did you mean 'best_of_n'"),
     ({"verifier": ""}, "needs rewards"),
+    ({"verifier": "arithmetic_verifier"}, "is a generative verifier"),
     ({"policy": "arithmetic_ml"}, "no model named"),
     (
       {"sampling": solve_recipe.SamplingOptions(temperature=-1.0)},

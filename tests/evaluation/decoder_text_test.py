@@ -6,19 +6,29 @@ from jaxttc.evaluation import decoder_text
 
 
 def test_name_alone_has_no_arguments():
-  assert decoder_text.parse("dvts") == ("dvts", {}, None)
+  assert decoder_text.parse("dvts") == ("dvts", {}, None, None)
 
 
 def test_temperature_is_no_argument_of_the_decoder():
   assert decoder_text.parse("greedy").temperature == 0
   said = decoder_text.parse("best_of_n(n=2)", "temperature=0.5")
-  assert said == ("best_of_n", {"n": 2}, 0.5)
+  assert said == ("best_of_n", {"n": 2}, 0.5, None)
   assert decoder_text.build("best_of_n(n=2, temperature=0.5)").shape.nodes == 3
+
+
+def test_verifications_are_no_argument_of_the_decoder():
+  text = "best_of_n(n=2, verifications=3)"
+  said = decoder_text.parse(text)
+  assert said == ("best_of_n", {"n": 2}, None, 3)
+  assert decoder_text.parse(decoder_text.written(text)) == said
+  for wrong in ("0", "1.5", "True"):
+    with pytest.raises(ValueError, match="whole number >= 1"):
+      decoder_text.parse(f"best_of_n(n=2, verifications={wrong})")
 
 
 def test_setting_goes_before_the_text():
   text = "astar(children=4, f_tolerance=0.05, select='best')"
-  name, arguments, _ = decoder_text.parse(text, "children=2, nodes=64")
+  name, arguments, *_ = decoder_text.parse(text, "children=2, nodes=64")
   assert name == "astar"
   assert arguments == {
     "children": 2,

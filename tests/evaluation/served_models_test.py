@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import itertools
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 from jaxttc.evaluation import problem_sets, served_models, solve_recipe, solving
+from jaxttc.inference import bundle as bundle_lib
 from jaxttc.testing import fault_server
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -168,6 +170,28 @@ def test_a_local_policy_with_a_served_reward_model(server, models, tmp_path):
   books = server.ledgers.values()
   assert calls == sum(b.told_scores for b in books)
   assert all(row["cost"]["generated_tokens"] <= 40 for row in rows)
+
+
+def test_a_served_policy_with_a_judge_in_this_process(
+  server, questions, models, tmp_path
+):
+  policy = bundle_lib.load(str(models / "policy.safetensors"))
+  judge = str(models / "judge.safetensors")
+  bundle_lib.save(judge, bundle_lib.as_verifier(policy))
+  recipe = _recipe(
+    server,
+    questions,
+    problems=problem_sets.ProblemSource(path=questions, count=2),
+    verifier=judge,
+    decoder="best_of_n(n=2, verifications=2)",
+    budget="generated_tokens=60,verifier_calls=2",
+  )
+  rows = _solve(recipe, tmp_path / "answers.jsonl")
+  for row in rows:
+    assert row["cost"]["verifier_calls"] == 2 < row["cost"]["verifier_tokens"]
+  steps = dataclasses.replace(recipe, decoder="astar(children=2)")
+  with pytest.raises(ValueError, match="judges whole ones"):
+    _solve(steps, tmp_path / "none.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,25 @@ def test_without_a_verifier_only_decoders_that_need_none(models):
   assert _read(service).orders
 
 
+def test_a_generative_verifier_serves_whole_solutions(models):
+  pair = models[0], bundle_lib.as_verifier(models[0])
+  with pytest.raises(ValueError, match="astar.*judges whole ones"):
+    _service(pair, decoder="astar(children=2)")
+  service = _service(
+    pair, decoder="best_of_n(n=2)", limits=serving.Limits(children=8)
+  )
+  text = "best_of_n(n=2, verifications=3)"
+  order = _read(service, decoder=text).search
+  engines = service.searches._ready(order)
+  assert engines.verifier.samples == 3
+  for text, message in (
+    ("astar(children=2, nodes=8)", "judges whole ones"),
+    ("best_of_n(n=2, verifications=9)", "wants 9 verifications"),
+  ):
+    with pytest.raises(errors.ApiError, match=message):
+      _read(service, decoder=text)
+
+
 def test_greedy_searches_are_greedy(service):
   assert _read(service, decoder="greedy").search.sampler.temperature == 0
   asked = _read(service, decoder="best_of_n(n=2)", temperature=0.3).search

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
+import pathlib
 
 import numpy as np
 import pytest
 
 from configs import sc_vs_genrm
-from jaxttc import simulation
+from jaxttc import results, simulation
+from jaxttc.evaluation import measured_splits
 from jaxttc.evaluation import verification_pools as pools
 from jaxttc.studies import (
+  verification_export,
   verification_report,
+  verification_seeds,
   verification_simulation,
   verification_study,
 )
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module", name="recipe")
@@ -67,6 +73,21 @@ def test_a_stopped_run_goes_on_where_it_was(recipe, workdir, found):
   np.testing.assert_array_equal(
     again.checked["verbose"].pool.scores, found.checked["verbose"].pool.scores
   )
+
+
+def test_claims_are_measured_with_each_verifier(recipe, workdir, found):
+  # A verifier of another seed: here the policy itself, which says nothing.
+  both = dataclasses.replace(recipe, more_verifiers=("arithmetic_lm",))
+  everything = verification_study.run_all(both, workdir)
+  assert list(everything) == ["arithmetic_verifier", "arithmetic_lm"]
+  other = everything["arithmetic_lm"]
+  np.testing.assert_array_equal(
+    other.solutions.answers, found.solutions.answers
+  )
+  assert (workdir / "arithmetic_lm" / "solutions.jsonl").exists()
+  twice = dataclasses.replace(both, more_verifiers=("a/x", "b/x"))
+  with pytest.raises(ValueError, match="two files have one name"):
+    verification_study.run_all(twice, workdir)
 
 
 def test_other_recipes_and_damaged_files_are_refused(recipe, workdir, found):
@@ -171,6 +192,52 @@ def test_a_report_claims_what_its_curves_say(study):
   ]
   assert regret.value == pytest.approx(np.mean(losses), abs=0.2)
   assert (regret.bar, regret.comparison) == (1.0, "<=")
+
+
+def test_claims_over_verifiers_lie_between_theirs(planted, study):
+  recipe, found = planted
+  blind = found._replace(
+    checked={
+      style: each._replace(
+        pool=dataclasses.replace(
+          each.pool, scores=np.ones_like(each.pool.scores)
+        )
+      )
+      for style, each in found.checked.items()
+    }
+  )
+  both = {recipe.verifier: found, "arithmetic_lm": blind}
+  told = verification_seeds.report_all(recipe, both)
+  claims = {claim.name: claim for claim in told.claims}
+  assert claims["verifier_seeds"].value == 2
+  own = {claim.name: claim for claim in study.claims}
+  name = "sc_ahead_at_small_budget"
+  over = claims[f"{name}_over_verifier_seeds"]
+  values = [row[name] for row in told.data["verifier_seeds"]]
+  assert values[0] == own[name].value
+  assert (over.value, over.low, over.high) == pytest.approx(
+    (np.mean(values), min(values), max(values))
+  )
+  assert (over.bar, over.comparison) == (0.0, ">")
+  alone = verification_seeds.report_all(recipe, {recipe.verifier: found})
+  assert [c.name for c in alone.claims] == [c.name for c in study.claims]
+
+
+def test_what_was_measured_tells_later_budgets(planted, study):
+  told = verification_export.measured(planted[0], study.data)
+  assert set(told.surfaces) == {"best_of_n", "weighted_sc"}
+  assert told.voted.solutions[-1] == 64
+  vote = {row["budget"]: row["value"] for row in study.data["curves"]["vote"]}
+  assert told.voted.at(8) == pytest.approx(vote[8.0])
+  assert told.sampling.checks.samples == planted[0].verifications
+  assert told.read_tokens == 90.0
+
+
+def test_the_splits_that_ship_are_those_of_the_results_file():
+  data = results.read(_ROOT / "docs/results/sc_vs_genrm.json").data
+  told = verification_export.measured(sc_vs_genrm.get_config(), data)
+  shipped = measured_splits.load("solve_or_verify")
+  assert shipped.described() == told.described()
 
 
 def test_a_report_is_written(study, tmp_path):
