@@ -27,9 +27,9 @@ import httpx
 
 from benchmarks import timing
 from jaxttc import results, script, serving
-from jaxttc.evaluation import problem_sets, solve_recipe
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.serving import server
+from jaxttc.solving import problem_sets, solve_recipe
 
 FLAGS = flags.FLAGS
 

@@ -31,8 +31,8 @@ import numpy as np
 from jaxttc import mesh as mesh_lib
 from jaxttc import results, script
 from jaxttc.cost import budget as budget_lib
-from jaxttc.evaluation import decoder_text, loading, problem_sets, solve_recipe
 from jaxttc.runtime import search as search_lib
+from jaxttc.solving import decoder_text, loading, problem_sets, solve_recipe
 from jaxttc.testing import processes
 
 DECODERS = (

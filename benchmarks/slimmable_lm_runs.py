@@ -10,9 +10,9 @@ import numpy as np
 from benchmarks import slimmable_lm_models
 from configs import nested_lm
 from jaxttc.cost import budget as budget_lib
-from jaxttc.evaluation import decoder_text, problem_sets, solve_recipe
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.runtime import search as search_lib
+from jaxttc.solving import decoder_text, problem_sets, solve_recipe
 from jaxttc.tasks import arithmetic
 from jaxttc.tasks import problems as problems_lib
 

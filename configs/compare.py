@@ -9,7 +9,7 @@ settings, so that each enters at its best; claims are at equal accuracy. About
 two hours on two CPU cores; a run that is stopped goes on where it was.
 """
 
-from jaxttc.evaluation import comparing, problem_sets, solve_recipe
+from jaxttc.solving import comparing, problem_sets, solve_recipe
 
 
 def get_config() -> comparing.CompareRecipe:

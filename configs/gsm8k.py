@@ -5,10 +5,10 @@ r"""GSM8K: grade-school word problems.
       --model=DIRECTORY --reward=DIRECTORY
 
 The models are Hugging Face directories or URLs. Methods by name, as in
---config=configs/gsm8k.py:particle_filter: see `evaluation.protocols`.
+--config=configs/gsm8k.py:particle_filter: see `solving.protocols`.
 """
 
-from jaxttc.evaluation import protocols, solve_recipe
+from jaxttc.solving import protocols, solve_recipe
 
 
 def get_config(method: str = "") -> solve_recipe.SolveRecipe:

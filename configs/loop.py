@@ -12,7 +12,7 @@ traces are kept in runs/loop, so that a second run begins there. Needs
 splitwise-sim's table of measured times; see docs/serving_clusters.md.
 """
 
-from jaxttc.evaluation import comparing, problem_sets, solve_recipe
+from jaxttc.solving import comparing, problem_sets, solve_recipe
 from jaxttc.studies import loop_study
 
 

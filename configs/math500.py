@@ -5,10 +5,10 @@ r"""MATH-500: competition mathematics.
       --model=DIRECTORY --reward=DIRECTORY
 
 The models are Hugging Face directories or URLs. Methods by name, as in
---config=configs/math500.py:particle_filter: see `evaluation.protocols`.
+--config=configs/math500.py:particle_filter: see `solving.protocols`.
 """
 
-from jaxttc.evaluation import protocols, solve_recipe
+from jaxttc.solving import protocols, solve_recipe
 
 
 def get_config(method: str = "") -> solve_recipe.SolveRecipe:

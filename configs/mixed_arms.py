@@ -8,7 +8,7 @@ Three models of one size, each good at problems of its own. A few minutes on
 one CPU core.
 """
 
-from jaxttc.evaluation import policy_fitting, problem_sets, solve_recipe
+from jaxttc.solving import policy_fitting, problem_sets, solve_recipe
 from jaxttc.studies import mixed_arms_study
 
 

@@ -8,12 +8,7 @@ The widths are those of the embedded model with a dial (configs/nested_lm.py),
 on problems like those that it was trained for. Some ten minutes on one core.
 """
 
-from jaxttc.evaluation import (
-  comparing,
-  policy_fitting,
-  problem_sets,
-  solve_recipe,
-)
+from jaxttc.solving import comparing, policy_fitting, problem_sets, solve_recipe
 from jaxttc.studies import model_arms_study
 
 

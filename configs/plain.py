@@ -9,7 +9,7 @@ at some budget up to 80 tokens (docs/results/decoders.json); the problems are
 others. Some five minutes on one CPU core.
 """
 
-from jaxttc.evaluation import comparing, problem_sets, solve_recipe
+from jaxttc.solving import comparing, problem_sets, solve_recipe
 from jaxttc.studies import plain_study
 
 

@@ -12,7 +12,7 @@ minutes. --export writes the policy, fitted on all problems, for
 `scripts/solve.py --policy=FILE`; the one named here ships as "auto".
 """
 
-from jaxttc.evaluation import comparing, policy_fitting, problem_sets
+from jaxttc.solving import comparing, policy_fitting, problem_sets
 from jaxttc.studies import policy_study
 
 

@@ -5,7 +5,7 @@ python scripts/serve.py --config=configs/serve_thinking.py
 """
 
 from jaxttc import serving
-from jaxttc.evaluation import solve_recipe
+from jaxttc.solving import solve_recipe
 
 
 def get_config() -> serving.ServeRecipe:

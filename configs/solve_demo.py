@@ -8,7 +8,7 @@ One setting a method, two budgets, one seed. `configs/compare.py` is the
 experiment behind the figures of this project.
 """
 
-from jaxttc.evaluation import comparing, problem_sets, solve_recipe
+from jaxttc.solving import comparing, problem_sets, solve_recipe
 
 
 def get_config() -> comparing.CompareRecipe:

@@ -4,7 +4,7 @@
 python scripts/solve.py --thinking="guided(budget=14)"
 """
 
-from jaxttc.evaluation import problem_sets, solve_recipe
+from jaxttc.solving import problem_sets, solve_recipe
 
 
 def get_config() -> solve_recipe.SolveRecipe:

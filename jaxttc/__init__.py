@@ -33,6 +33,7 @@ __all__ = [
   "script",
   "serving",
   "simulation",
+  "solving",
   "studies",
   "tasks",
   "testing",

@@ -20,7 +20,8 @@ import rich
 
 from jaxttc import arguments, results, script
 from jaxttc import mesh as mesh_lib
-from jaxttc.evaluation import comparing, comparison_report, tables
+from jaxttc.evaluation import tables
+from jaxttc.solving import comparing, comparison_report
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _CONFIG = arguments.define_config(

@@ -16,7 +16,7 @@ scripts/serve.py: docs/routing.md.
 from absl import app, flags
 
 from jaxttc import script
-from jaxttc.evaluation import router_fitting
+from jaxttc.solving import router_fitting
 
 _ANSWERS = flags.DEFINE_list(
   "answers", None, "Files of scripts/solve.py, a model each.", required=True

@@ -91,12 +91,12 @@ import rich
 from jaxttc import arguments, page, script
 from jaxttc import mesh as mesh_lib
 from jaxttc.cost import ledger_file
-from jaxttc.evaluation import (
+from jaxttc.solving import (
   answer_rows,
   policy_report,
   policy_solving,
+  search_solving,
   short_arguments,
-  solving,
   thinking_solving,
 )
 
@@ -159,7 +159,9 @@ def main(argv: list[str]) -> None:
     if _PICTURE.value:
       page.check(_PICTURE.value)
     thinks = bool(_CONFIG.value.thinking)
-    run = thinking_solving.solve_to_file if thinks else solving.solve_to_file
+    run = (
+      thinking_solving.solve_to_file if thinks else search_solving.solve_to_file
+    )
     if policy:
       for argument in sys.argv:
         if argument.lstrip("-").partition("=")[0] == "config.decoder":

@@ -11,7 +11,7 @@ The policy is written to <workdir>/policy.npz, for scripts/solve.py
 import pathlib
 
 from jaxttc import script, simulation
-from jaxttc.evaluation import budget_policies, policy_report
+from jaxttc.solving import budget_policies, policy_report
 from jaxttc.studies import mixed_arms_study
 
 

@@ -12,7 +12,7 @@ after a stop, or a kill, and it goes on.
 import pathlib
 
 from jaxttc import script, simulation
-from jaxttc.evaluation import budget_policies
+from jaxttc.solving import budget_policies
 from jaxttc.studies import model_arms_study
 
 

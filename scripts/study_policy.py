@@ -17,7 +17,7 @@ import pathlib
 from absl import app, flags
 
 from jaxttc import arguments, script, simulation
-from jaxttc.evaluation import budget_policies, policy_report
+from jaxttc.solving import budget_policies, policy_report
 from jaxttc.studies import policy_claims, policy_study
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]

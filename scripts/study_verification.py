@@ -16,7 +16,7 @@ scripts/solve.py --policy=FILE.json.
 from absl import flags
 
 from jaxttc import script, simulation
-from jaxttc.evaluation import measured_splits
+from jaxttc.solving import measured_splits
 from jaxttc.studies import (
   verification_export,
   verification_recipe,

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from jaxttc import mesh as mesh_lib
-from jaxttc.evaluation import problem_sets, solve_recipe, solving
 from jaxttc.inference import bundle as bundle_lib
+from jaxttc.solving import problem_sets, search_solving, solve_recipe
 from jaxttc.testing import processes, tiny_models
 from jaxttc.training import loop, metrics
 
@@ -116,7 +116,7 @@ def test_processes_know_each_other(found):
 
 def test_both_have_the_answers_of_one_process(found, folder, tmp_path):
   path = tmp_path / "alone.jsonl"
-  alone = solving.solve_to_file(recipe(folder), path, progress=False)
+  alone = search_solving.solve_to_file(recipe(folder), path, progress=False)
   assert found[0]["rows"] == found[1]["rows"] == alone
   assert len({row["completion"] for row in alone}) > 1
   written = (folder / "answers-0.jsonl").read_bytes()

@@ -15,11 +15,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 import numpy as np
 
-from jaxttc.evaluation import (
-  estimators,
-  statistics,
-  verification_pools,
-)
+from jaxttc.evaluation import estimators, statistics, verification_pools
 
 
 class Estimate(NamedTuple):

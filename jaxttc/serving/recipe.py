@@ -3,7 +3,7 @@
 
 import dataclasses
 
-from jaxttc.evaluation import router_files, solve_recipe
+from jaxttc.solving import router_files, solve_recipe
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -57,7 +57,7 @@ class ServeRecipe:
     budget: most that one search may spend, and what it gets if it names no
       budget of its own, e.g. "generated_tokens=2k".
     thinking: how a model that thinks keeps a request's budget, e.g.
-      "guided()" (`evaluation.thinking_text`); "" for models that do not.
+      "guided()" (`solving.thinking_text`); "" for models that do not.
     sampling: of searches and thoughts: how tokens are drawn where a request
       does not say, and sizes. `max_tokens` is also what a plain completion gets
       that names no limit, and the most that thought and answer get together.

@@ -12,11 +12,11 @@ import pathlib
 import threading
 
 from jaxttc.allocators.routing import decision_log
-from jaxttc.evaluation import model_names, routed_connection, router_files
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.serving import calls, errors
 from jaxttc.serving import recipe as recipe_lib
 from jaxttc.serving import service as service_lib
+from jaxttc.solving import model_names, routed_connection, router_files
 
 
 class RoutedService:

@@ -16,7 +16,6 @@ import dataclasses
 
 from jaxttc.cost import budget as budget_lib
 from jaxttc.decoders import base
-from jaxttc.evaluation import decoder_text
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import controllers
 from jaxttc.inference import engine as engine_lib
@@ -25,6 +24,7 @@ from jaxttc.runtime import search as search_lib
 from jaxttc.runtime import settings as settings_lib
 from jaxttc.serving import errors, turn_queue
 from jaxttc.serving import handle as handle_lib
+from jaxttc.solving import decoder_text
 
 _KEPT = 4  # decoders whose engines are kept
 _TURNS = 4  # most searches a turn, in times of those that run at once

@@ -18,7 +18,6 @@ import jax
 from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
 from jaxttc.decoders import base
-from jaxttc.evaluation import decoder_text, loading, thinking_text
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import (
   controllers,
@@ -40,6 +39,7 @@ from jaxttc.serving import (
   thought_queue,
 )
 from jaxttc.serving import recipe as recipe_lib
+from jaxttc.solving import decoder_text, loading, thinking_text
 
 # Shares of the server's search budget that an effort stands for.
 EFFORT_SHARE = {

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxttc.evaluation import thinking_text
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import (
   controllers,
@@ -24,6 +23,7 @@ from jaxttc.inference import (
 )
 from jaxttc.serving import handle as handle_lib
 from jaxttc.serving import turn_queue
+from jaxttc.solving import thinking_text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

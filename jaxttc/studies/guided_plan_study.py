@@ -23,8 +23,9 @@ from jaxttc.allocators import (
   plans,
   thought_steps,
 )
-from jaxttc.evaluation import statistics, thinking_text
+from jaxttc.evaluation import statistics
 from jaxttc.inference import bundle, controllers
+from jaxttc.solving import thinking_text
 from jaxttc.tasks import digit_sums
 from jaxttc.tasks import problems as problems_lib
 

@@ -18,7 +18,15 @@ from rich import progress as rich_progress
 
 from jaxttc import results
 from jaxttc.cost import budget as budget_lib
-from jaxttc.evaluation import (
+from jaxttc.runtime import driver
+from jaxttc.simulation import study as study_lib
+from jaxttc.simulation.clusters import cluster as cluster_lib
+from jaxttc.simulation.clusters import machines as machines_lib
+from jaxttc.simulation.clusters import search as search_lib
+from jaxttc.simulation.clusters import slo as slo_lib
+from jaxttc.simulation.power import planning, policies
+from jaxttc.simulation.power import row as row_lib
+from jaxttc.solving import (
   comparing,
   decoder_text,
   decoder_traces,
@@ -28,14 +36,6 @@ from jaxttc.evaluation import (
   search_rows,
   solve_recipe,
 )
-from jaxttc.runtime import driver
-from jaxttc.simulation import study as study_lib
-from jaxttc.simulation.clusters import cluster as cluster_lib
-from jaxttc.simulation.clusters import machines as machines_lib
-from jaxttc.simulation.clusters import search as search_lib
-from jaxttc.simulation.clusters import slo as slo_lib
-from jaxttc.simulation.power import planning, policies
-from jaxttc.simulation.power import row as row_lib
 
 _PEAK = 0.79  # of a row as provisioned, over its budget; as in the POLCA study
 # Of a request that is scored only, the last token is the first, so the limits

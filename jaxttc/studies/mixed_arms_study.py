@@ -17,7 +17,8 @@ from rich import progress as rich_progress
 
 from jaxttc import page, results, simulation
 from jaxttc.cost import budget as budget_lib
-from jaxttc.evaluation import (
+from jaxttc.evaluation import statistics
+from jaxttc.solving import (
   arm_tables,
   arm_trials,
   budget_policies,
@@ -28,7 +29,6 @@ from jaxttc.evaluation import (
   problem_sets,
   routed_models,
   solve_recipe,
-  statistics,
 )
 
 _TOKENS = "generated_tokens"

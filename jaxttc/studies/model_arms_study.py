@@ -16,7 +16,9 @@ from jaxtyping import Float
 import numpy as np
 
 from jaxttc import page, results
-from jaxttc.evaluation import (
+from jaxttc.evaluation import routing_curves, statistics
+from jaxttc.simulation import study as study_lib
+from jaxttc.solving import (
   arm_tables,
   budget_policies,
   comparing,
@@ -25,10 +27,7 @@ from jaxttc.evaluation import (
   policy_fitting,
   policy_replay,
   routed_models,
-  routing_curves,
-  statistics,
 )
-from jaxttc.simulation import study as study_lib
 from jaxttc.studies import policy_folds
 from jaxttc.tasks import routing as tasks
 

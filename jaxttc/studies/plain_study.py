@@ -14,13 +14,13 @@ from jaxtyping import Float
 import numpy as np
 
 from jaxttc import page, results, simulation
-from jaxttc.evaluation import (
+from jaxttc.evaluation import statistics
+from jaxttc.solving import (
   arm_tables,
   comparing,
   plain_policies,
   policy_solving,
   solve_recipe,
-  statistics,
 )
 
 _APART = 100  # seeds of plain runs, so that no further try is a first one

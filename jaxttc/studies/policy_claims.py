@@ -17,8 +17,9 @@ import numpy as np
 from jaxttc import results
 from jaxttc.allocators.routing import rungs
 from jaxttc.cost import budget as budget_lib
-from jaxttc.evaluation import policy_cascades, routing_curves, statistics
+from jaxttc.evaluation import routing_curves, statistics
 from jaxttc.simulation import study as study_lib
+from jaxttc.solving import policy_cascades
 from jaxttc.studies import policy_picture, policy_study
 
 SINGLE, ARM, ANY = "single decoder", "single arm", "random arms"

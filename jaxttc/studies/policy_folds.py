@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jaxtyping import Int
 import numpy as np
 
-from jaxttc.evaluation import (
+from jaxttc.solving import (
   arm_tables,
   budget_policies,
   cascade_fitting,

@@ -19,7 +19,7 @@ from rich import console as rich_console
 from rich import progress as rich_progress
 
 from jaxttc.cost import budget as budget_lib
-from jaxttc.evaluation import (
+from jaxttc.solving import (
   arm_tables,
   budget_policies,
   comparing,

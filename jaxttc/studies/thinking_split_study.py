@@ -24,14 +24,14 @@ from scipy import stats
 
 from jaxttc import page, results, simulation
 from jaxttc.allocators import thinking_budgets
-from jaxttc.evaluation import (
+from jaxttc.evaluation import statistics
+from jaxttc.predictors import success_curves, thinking_difficulty
+from jaxttc.solving import (
   problem_sets,
   solve_recipe,
-  statistics,
   thinking_solving,
   thinking_split,
 )
-from jaxttc.predictors import success_curves, thinking_difficulty
 
 ARMS = ("equal", "adaptive", "shuffled", "oracle")
 

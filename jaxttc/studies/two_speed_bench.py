@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxttc.agents import two_speed
-from jaxttc.evaluation import samples, statistics
+from jaxttc.evaluation import statistics
 from jaxttc.inference import (
   bundle,
   controllers,
@@ -23,6 +23,7 @@ from jaxttc.inference import (
 )
 from jaxttc.predictors import step_failure
 from jaxttc.runtime import programs
+from jaxttc.solving import samples
 from jaxttc.studies import two_speed_arms, two_speed_recipe
 from jaxttc.tasks import digit_chains
 

@@ -6,12 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxttc.evaluation import (
-  measured_splits,
-  solve_recipe,
-  verification_curves,
-)
+from jaxttc.evaluation import verification_curves
 from jaxttc.inference import bundle as bundle_lib
+from jaxttc.solving import measured_splits, solve_recipe
 from jaxttc.studies import verification_recipe, verification_study
 
 

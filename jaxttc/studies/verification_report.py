@@ -8,12 +8,12 @@ import numpy as np
 
 from jaxttc import results
 from jaxttc.evaluation import (
-  samples,
   statistics,
   verification_estimators,
   verification_pools,
 )
 from jaxttc.simulation import study as study_lib
+from jaxttc.solving import samples
 from jaxttc.studies import (
   verification_figures,
   verification_picture,

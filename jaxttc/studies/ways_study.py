@@ -15,13 +15,8 @@ import numpy as np
 from scipy import stats
 
 from jaxttc import page, results, simulation
-from jaxttc.evaluation import (
-  length_control,
-  problem_sets,
-  solve_recipe,
-  statistics,
-  thinking_solving,
-)
+from jaxttc.evaluation import length_control, statistics
+from jaxttc.solving import problem_sets, solve_recipe, thinking_solving
 from jaxttc.tasks import problems as problems_lib
 
 WAYS = (

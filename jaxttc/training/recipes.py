@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from jaxttc.cost import ledger as ledger_lib
-from jaxttc.evaluation import samples
 from jaxttc.inference import bundle
 from jaxttc.models import config as config_lib
 from jaxttc.models import nested_transformer, reward_model, transformer
+from jaxttc.solving import samples
 from jaxttc.tasks import arithmetic
 from jaxttc.tasks import tokenizer as tokenizer_lib
 from jaxttc.training import (

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from jaxttc.allocators import executors, plans, thought_steps
-from jaxttc.evaluation import thinking_text
 from jaxttc.inference import bundle, controllers
+from jaxttc.solving import thinking_text
 from jaxttc.tasks import digit_sums
 from jaxttc.tasks import problems as problems_lib
 

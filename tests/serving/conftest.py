@@ -10,9 +10,9 @@ import openai
 import pytest
 
 from jaxttc import serving
-from jaxttc.evaluation import solve_recipe
 from jaxttc.inference import local_engine
 from jaxttc.serving import server as server_lib
+from jaxttc.solving import solve_recipe
 from jaxttc.testing import tiny_models
 
 DECODER = "astar(children=2, nodes=24, max_steps=4)"

@@ -11,11 +11,11 @@ import pytest
 
 from jaxttc import serving
 from jaxttc.allocators.routing import decision_log
-from jaxttc.evaluation import router_files, solve_recipe
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.predictors import routing
 from jaxttc.serving import errors, routed_service
 from jaxttc.serving import server as server_lib
+from jaxttc.solving import router_files, solve_recipe
 
 _EASY, _HARD = "Solve 3 + 4 .\n", "Solve 3 + 4 + 5 + 6 + 7 + 1 .\n"
 

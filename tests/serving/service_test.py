@@ -13,10 +13,10 @@ import pytest
 from jaxttc import serving, tasks
 from jaxttc.cost import budget as budget_lib
 from jaxttc.cost import costs
-from jaxttc.evaluation import solve_recipe
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.serving import errors, prompts
 from jaxttc.serving import service as service_lib
+from jaxttc.solving import solve_recipe
 
 
 def _service(models, verifier=True, **changes):

@@ -8,11 +8,11 @@ import openai
 import pytest
 
 from jaxttc import serving
-from jaxttc.evaluation import solve_recipe
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.serving import errors
 from jaxttc.serving import server as server_lib
 from jaxttc.serving import service as service_lib
+from jaxttc.solving import solve_recipe
 
 _QUESTION = "3+4+7 mod 10?"
 

@@ -9,13 +9,8 @@ import pytest
 
 from jaxttc import results as results_lib
 from jaxttc import simulation
-from jaxttc.evaluation import (
-  comparing,
-  decoder_traces,
-  problem_sets,
-  solve_recipe,
-)
 from jaxttc.simulation.clusters import machines, performance
+from jaxttc.solving import comparing, decoder_traces, problem_sets, solve_recipe
 from jaxttc.studies import loop_study
 
 SPEC = machines.MachineSpec(

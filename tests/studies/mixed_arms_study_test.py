@@ -4,7 +4,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxttc.evaluation import (
+from jaxttc.solving import (
   arm_tables,
   budget_policies,
   policy_fitting,

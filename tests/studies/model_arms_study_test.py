@@ -7,7 +7,8 @@ import pytest
 
 from jaxttc import results, simulation
 from jaxttc.cost import budget as budget_lib
-from jaxttc.evaluation import (
+from jaxttc.predictors import routing
+from jaxttc.solving import (
   arm_tables,
   budget_policies,
   comparing,
@@ -19,8 +20,7 @@ from jaxttc.evaluation import (
   routed_models,
   solve_recipe,
 )
-from jaxttc.evaluation.cascade_fitting import CascadeOptions
-from jaxttc.predictors import routing
+from jaxttc.solving.cascade_fitting import CascadeOptions
 from jaxttc.studies import model_arms_study
 
 _SOURCE = problem_sets.ProblemSource(

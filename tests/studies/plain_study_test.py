@@ -4,7 +4,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxttc.evaluation import comparing, problem_sets, solve_recipe
+from jaxttc.solving import comparing, problem_sets, solve_recipe
 from jaxttc.studies import plain_study
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from jaxttc import results, simulation
 from jaxttc.allocators.routing import rungs
-from jaxttc.evaluation import (
+from jaxttc.solving import (
   arm_tables,
   budget_policies,
   comparing,

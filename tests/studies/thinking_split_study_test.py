@@ -7,8 +7,8 @@ import pytest
 
 from configs import thinking_split
 from jaxttc import simulation
-from jaxttc.evaluation import problem_sets, solve_recipe, thinking_solving
 from jaxttc.predictors import thinking_difficulty
+from jaxttc.solving import problem_sets, solve_recipe, thinking_solving
 from jaxttc.studies import thinking_split_study
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from configs import sc_vs_genrm
 from jaxttc import results, simulation
-from jaxttc.evaluation import measured_splits
 from jaxttc.evaluation import verification_pools as pools
+from jaxttc.solving import measured_splits
 from jaxttc.studies import (
   verification_export,
   verification_report,

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from jaxttc.evaluation import problem_sets
+from jaxttc.solving import problem_sets
 from jaxttc.tasks import jsonl, math_rows
 
 _DATA = pathlib.Path(__file__).parents[2] / ".." / "shared" / "data"

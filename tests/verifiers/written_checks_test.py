@@ -4,9 +4,9 @@ import dataclasses
 import pytest
 
 from jaxttc.cost import costs
-from jaxttc.evaluation import problem_sets, solve_recipe, solving
 from jaxttc.inference import bundle as bundle_lib
 from jaxttc.inference import engine as engine_lib
+from jaxttc.solving import problem_sets, search_solving, solve_recipe
 from jaxttc.tasks import tokenizer as tokenizer_lib
 from jaxttc.testing import tiny_models
 from jaxttc.verifiers import written_checks
@@ -53,7 +53,7 @@ def _recipe(folder, **changes):
 @pytest.fixture(scope="module", name="job")
 def _job(folder):
   """Of the recipe, so that it is compiled once."""
-  return solving.prepare(_recipe(folder))
+  return search_solving.prepare(_recipe(folder))
 
 
 def _solve(recipe, job, path):
@@ -61,8 +61,8 @@ def _solve(recipe, job, path):
     job, budget=solve_recipe.parsed_budget(recipe.budget)
   )
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(solving, "prepare", lambda *args: job)
-    return solving.solve_to_file(recipe, path, progress=False)
+    patch.setattr(search_solving, "prepare", lambda *args: job)
+    return search_solving.solve_to_file(recipe, path, progress=False)
 
 
 @pytest.fixture(scope="module", name="free")
@@ -131,7 +131,7 @@ def test_what_cannot_be_is_refused_at_once(folder, changes, message):
   if changes.get("verifier"):
     changes = {"verifier": str(folder / "policy.safetensors")}
   with pytest.raises(ValueError, match=message):
-    solving.prepare(_recipe(folder, **changes))
+    search_solving.prepare(_recipe(folder, **changes))
 
 
 def test_any_language_model_is_asked_by_a_template(folder, policy):
@@ -149,7 +149,7 @@ def test_any_language_model_is_asked_by_a_template(folder, policy):
     decoder="best_of_n(n=2)",
     sampling=sampling,
   )
-  job = solving.prepare(recipe)
+  job = search_solving.prepare(recipe)
   verifier = job.served.verifier
   # What it reads is its own affair, so its tokens are not bounded.
   assert "verifier_tokens" not in verifier.metered
