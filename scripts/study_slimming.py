@@ -86,7 +86,7 @@ def study(
       return None
     found = {}
     for seed in recipe.seeds:
-      analysis = slimming_analysis.SeedAnalysis(recipe, train(seed))
+      analysis = slimming_analysis.SeedAnalysis(recipe, train(seed), seed)
       if recorded is None:
         own = slimming_report.own_figures(recipe, analysis)
       else:

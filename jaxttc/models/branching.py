@@ -166,6 +166,25 @@ def run(
   return _predictions(anchor, params, values)
 
 
+def one_stream(anchor: Anchor) -> Tree:
+  """The tree of an ordinary network: all tasks on the first stream."""
+  return ((0,) * len(anchor.heads),) * len(anchor.stages)
+
+
+def copied(params: Any) -> Any:
+  """Parameters whose streams all are what the first one is.
+
+  A tree of any branching computes the same with them, so they are where to
+  start from once `one_stream` is trained.
+  """
+  return {
+    name: {stream: part["stream_0"] for stream in part}
+    if name.startswith("stage_")
+    else part
+    for name, part in params.items()
+  }
+
+
 def active(tree: Tree) -> tuple[tuple[int, ...], ...]:
   """The nodes that some head is traced back to, for each stage."""
   used: list[tuple[int, ...]] = []

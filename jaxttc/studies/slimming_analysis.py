@@ -16,7 +16,7 @@ import numpy as np
 from jaxttc.allocators import width_planner, width_prices, width_rules
 from jaxttc.evaluation import control, hypervolume, width_scores
 from jaxttc.models import slimmable
-from jaxttc.studies import control_oracle, slimming_cells, slimming_study
+from jaxttc.studies import control_oracle, slimming_data, slimming_study
 from jaxttc.studies.slimming_study import OURS, StudyRecipe
 
 _FRONT = 24  # points a task, of separate networks
@@ -39,11 +39,15 @@ class SeedAnalysis:
   """Everything that follows from what one seed measured."""
 
   def __init__(
-    self, recipe: StudyRecipe, measured: Mapping[str, Mapping[str, np.ndarray]]
+    self,
+    recipe: StudyRecipe,
+    measured: Mapping[str, Mapping[str, np.ndarray]],
+    seed: int,
   ):
-    """Takes a study, and the arrays of each of its cells."""
+    """Takes a study, the arrays of each of its cells, and their seed."""
     self.recipe = recipe
     self.measured = measured
+    self.seed = seed
     data = recipe.recipe.load_data()
     self.tasks = [task.name for task in data.tasks]
     self.network = recipe.recipe.spec(data).build()
@@ -164,7 +168,7 @@ class SeedAnalysis:
     fronts = []
     for task in data.tasks:
       cell = f"separate_{task.name}"
-      one = slimming_cells.only(data, (task.name,))
+      one = slimming_data.only(data, (task.name,))
       network = self.recipe.recipe.spec(one).build()
       indices = network.space.all_indices()
       costs = slimmable.tabulate(network, indices).macs / self.full

@@ -12,9 +12,10 @@ import numpy as np
 from jaxttc import results
 from jaxttc.studies import (
   slimming_analysis,
-  slimming_cells,
+  slimming_data,
   slimming_picture,
   slimming_study,
+  slimming_trainer,
 )
 from jaxttc.studies.slimming_analysis import SeedAnalysis
 from jaxttc.studies.slimming_study import OURS, StudyRecipe
@@ -29,6 +30,8 @@ _BARS = {
 
 # Figures that should be at most this.
 _CEILINGS = {"rivals_with_a_collapsed_task": 0.0}
+
+_LEAST_GAIN = 0.01  # of a score, that chance does not explain
 
 _OTHER_RULES = {"proportional": "proportion", "value": "value"}
 
@@ -100,7 +103,7 @@ class Recorded:
       json.dumps({"recipe": x, "cell": ["", {}]}, default=list)
       for x in (data.get("recipe"), recipe.recipe.describe())
     )
-    if not slimming_cells.same(then, now):
+    if not slimming_trainer.same(then, now):
       raise ValueError(f"{path}: holds figures of another recipe")
     missing = [s for s in recipe.seeds if str(s) not in data["seeds"]]
     if missing:
@@ -125,14 +128,18 @@ class Recorded:
     found = self._seeds[seed]
     planned = np.asarray(found["planned"]["scores"])
     models = found["models_without_widths"]
-    rivals = [_arrays(v)["scores"] for k, v in models.items() if not _is_own(k)]
+    rivals = {
+      k: _arrays(v)["scores"] for k, v in models.items() if not _is_own(k)
+    }
     told = _ranges(self._recipe, planned)
+    learnt: dict[str, Any] = {}
     if rivals:
-      told["rivals_with_a_collapsed_task"] = collapsed(
-        _arrays(found["uniform"])["scores"], rivals
-      )
+      uniform = _arrays(found["uniform"])["scores"]
+      learnt, told_of = _learnt(self._recipe, seed, uniform, rivals)
+      told |= told_of
     return found | {
       "figures": found["figures"] | told,
+      **learnt,
       "uniform": _arrays(found["uniform"]),
       "planned": _arrays(found["planned"]),
       "models_without_widths": {k: _arrays(v) for k, v in models.items()},
@@ -188,6 +195,7 @@ def seed_figures(
   points = {name: seed.single(name) for name in rivals}
   volumes = {name: found.volume() for name, found in points.items()}
   figures = dict(own["figures"]) | _ranges(recipe, own["planned"]["scores"])
+  learnt: dict[str, Any] = {}
   ours = own["hypervolumes"]["ours"]
   if rivals:
     figures["hypervolume_over_hypernetwork"] = _ratio(
@@ -200,30 +208,66 @@ def seed_figures(
       )
     joint = seed.joined(rivals).volume()
     figures["hypervolume_over_all_hypernetworks_together"] = ours / joint
-    figures["rivals_with_a_collapsed_task"] = collapsed(
-      own["uniform"]["scores"], [points[name].scores for name in rivals]
+    learnt, told = _learnt(
+      recipe,
+      seed.seed,
+      own["uniform"]["scores"],
+      {name: points[name].scores for name in rivals},
     )
+    figures |= told
   return dict(own) | {
     "figures": figures,
+    **learnt,
     "hypervolumes": own["hypervolumes"] | volumes,
     "models_without_widths": own["models_without_widths"]
     | {name: _points(found) for name, found in points.items()},
   }
 
 
-def collapsed(uniform: np.ndarray, rivals: Sequence[np.ndarray]) -> int:
-  """How many rivals leave a task unlearnt: a ratio to them says nothing.
+def _learnt(
+  recipe: StudyRecipe,
+  seed: int,
+  uniform: np.ndarray,
+  rivals: Mapping[str, np.ndarray],
+) -> tuple[dict[str, Any], dict[str, float]]:
+  """What rivals did not learn, by name; and the figure that follows."""
+  constant = slimming_data.constants(recipe.recipe, seed)
+  tasks = [task.name for task in recipe.recipe.load_data().tasks]
+  missed = {
+    name: [
+      task
+      for task, wrong in zip(
+        tasks, collapsed(constant, uniform, scores), strict=True
+      )
+      if wrong
+    ]
+    for name, scores in rivals.items()
+  }
+  return (
+    {"constant_predictions": constant, "not_learnt": missed},
+    {"rivals_with_a_collapsed_task": float(sum(map(bool, missed.values())))},
+  )
 
-  A task is unlearnt if no preference brings it to half of what our narrowest
-  network scores. One that stays at chance may be above that, and is not
-  counted.
+
+def collapsed(
+  constant: np.ndarray, uniform: np.ndarray, scores: np.ndarray
+) -> np.ndarray:
+  """Which tasks a rival did not learn: a ratio to it says nothing.
+
+  Measured is what a task gains over the best constant prediction. It is not
+  learnt if no preference brings it to half of what our narrowest network gains,
+  nor to a hundredth.
 
   Args:
+    constant: f64[tasks], of `constant_scores`.
     uniform: f64[widths, tasks], of our network at all uniform widths.
-    rivals: f64[points, tasks] of each rival.
+    scores: f64[points, tasks] of the rival.
+
+  Returns:
+    bool[tasks].
   """
-  least = np.asarray(uniform).min(0)
-  return sum(bool((np.max(x, axis=0) < least / 2).any()) for x in rivals)
+  ours = np.asarray(uniform).min(0) - constant
+  return np.max(scores, axis=0) - constant < np.maximum(ours / 2, _LEAST_GAIN)
 
 
 def _ranges(recipe: StudyRecipe, planned: np.ndarray) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxttc.studies import slimming_analysis, slimming_cells
+from jaxttc.studies import slimming_analysis, slimming_trainer
 from jaxttc.studies.slimming_study import StudyRecipe
 
 
@@ -43,7 +43,7 @@ def tune(recipe: StudyRecipe, workdir: str) -> Tuning:
   names = recipe.open()
   if not names:
     return Tuning({}, {})
-  trainer = slimming_cells.Trainer(
+  trainer = slimming_trainer.Trainer(
     recipe.recipe,
     recipe.tuning_seed,
     pathlib.Path(workdir) / "tuning",
@@ -57,7 +57,7 @@ def tune(recipe: StudyRecipe, workdir: str) -> Tuning:
         tried = dataclasses.replace(cell, name=f"{cell.name}_{rate:g}")
         print(f"tuning: {tried.name}", flush=True)
         seed = slimming_analysis.SeedAnalysis(
-          recipe, {tried.name: trainer.run(tried)}
+          recipe, {tried.name: trainer.run(tried)}, recipe.tuning_seed
         )
         volumes[cell.name][rate] = seed.single(tried.name).volume()
   chosen = {
@@ -84,7 +84,7 @@ def train(
     own: whether to train our networks, too, beside their rivals.
   """
   folder = pathlib.Path(workdir) / f"seed_{seed}"
-  trainer = slimming_cells.Trainer(recipe.recipe, seed, folder, recipe.rays())
+  trainer = slimming_trainer.Trainer(recipe.recipe, seed, folder, recipe.rays())
   cells = recipe.own_cells() if own else []
   cells += recipe.rivals(tuning.chosen)
   found = {}

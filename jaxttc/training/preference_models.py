@@ -203,8 +203,10 @@ def branching(
   inputs: Any,
   task_losses: TaskLosses,
   *,
+  initial: hypernetworks.Initial | None = None,
   anchor_params: Any = None,
   follows: Callable[[str], bool] = hypernetworks.is_norm,
+  variation: float = 0.1,
   compute_weight: float = 1.0,
   inactive_weight: float = 0.1,
   temperature: float = 1.0,
@@ -222,10 +224,14 @@ def branching(
     anchor: the network.
     inputs: an example batch of one; for shapes and for costs.
     task_losses: (predictions by task, batch) -> f32[N].
+    initial: key -> parameters of the anchor to start from; `branching.init` if
+      None.
     anchor_params: trained ones (`single_task_streams`), which then stay as
       they are; None to train the anchor along.
     follows: path -> whether a parameter of the anchor follows the preference.
       Paths are as "stage_0/stream_1/LayerNorm_0/scale".
+    variation: how far preferences are apart at the start, as of
+      `hypernetworks.NormHypernetwork`.
     compute_weight: of the compute penalty.
     inactive_weight: of the inactive loss.
     temperature: of the Gumbel-softmax.
@@ -233,12 +239,15 @@ def branching(
     concentration: of the preferences' Dirichlet distribution.
   """
   tasks, stages = len(anchor.heads), len(anchor.stages)
-  initial = lambda key: branching_lib.init(anchor, key, inputs)  # noqa: E731
+  if initial is None:
+    initial = lambda key: branching_lib.init(anchor, key, inputs)  # noqa: E731
   parts = branching_lib.costs(
     anchor, jax.eval_shape(initial, jax.random.key(0)), inputs
   )
   edge_network = branching_lib.EdgeHypernetwork(stages)
-  norm_network = hypernetworks.NormHypernetwork(initial, follows)
+  norm_network = hypernetworks.NormHypernetwork(
+    initial, follows, variation=variation
+  )
 
   def init(key):
     first, second = jax.random.split(key)

@@ -18,6 +18,7 @@ from jaxttc.studies import (
   slimming_cells,
   slimming_report,
   slimming_study,
+  slimming_trainer,
   slimming_training,
 )
 from jaxttc.training import loop, multitask_recipes, slimmable
@@ -69,7 +70,7 @@ def workdir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def analysis(recipe, workdir):
   measured = slimming_training.train(recipe, 0, workdir, _UNTUNED)
-  return slimming_analysis.SeedAnalysis(recipe, measured)
+  return slimming_analysis.SeedAnalysis(recipe, measured, 0)
 
 
 def test_every_cell_is_trained_and_read_back(recipe, workdir, analysis):
@@ -154,7 +155,7 @@ def test_fixed_decoders_and_random_search_are_bounded_by_brute_force(analysis):
       "test": analysis.measured["slimmable"]["test"],
     }
   }
-  oracle = slimming_analysis.SeedAnalysis(analysis.recipe, same)
+  oracle = slimming_analysis.SeedAnalysis(analysis.recipe, same, 0)
   table, space = oracle.table("slimmable", "test"), oracle.network.space
   low, high = (table(oracle.prices.ends[end])[0] for end in ("low", "high"))
   weights = oracle.rays / np.maximum(high - low, 0.01)
@@ -195,7 +196,7 @@ def test_the_best_rule_by_its_own_scores_is_the_brute_force(analysis):
       "test": analysis.measured["slimmable"]["test"],
     }
   }
-  oracle = slimming_analysis.SeedAnalysis(analysis.recipe, same)
+  oracle = slimming_analysis.SeedAnalysis(analysis.recipe, same, 0)
   assert oracle.over_brute_force("value") == pytest.approx(1)
   assert oracle.over_brute_force("proportional") <= 1 + 1e-12
 
@@ -228,12 +229,18 @@ def test_the_report_holds_claims_and_draws(recipe, analysis, tmp_path):
   assert out.with_suffix(".png").stat().st_size > 10_000
 
 
-def test_a_rival_collapsed_if_a_task_never_got_half_as_far_as_ours():
-  """By hand: two tasks, two rivals, preferences that ask for each task."""
-  ours = np.array([[0.4, 0.8], [0.6, 0.9]])
-  trained = np.array([[0.5, 0.1], [0.1, 0.5]])
-  collapsed = np.array([[0.19, 0.8], [0.03, 0.9]])
-  assert slimming_report.collapsed(ours, [trained, collapsed]) == 1
+def test_a_task_collapsed_if_it_gains_nothing_over_a_constant():
+  """By hand: our narrowest network gains 0.3, 0.1 and 0.005."""
+  constant = np.array([0.1, 0.5, 0.7])
+  ours = np.array([[0.4, 0.6, 0.705], [0.6, 0.9, 0.8]])
+  trained = np.array([[0.26, 0.5, 0.6], [0.1, 0.56, 0.72]])
+  at_chance = np.array([[0.24, 0.54, 0.7], [0.1, 0.5, 0.709]])
+  for scores, expected in (
+    (trained, [False, False, False]),
+    (at_chance, [True, True, True]),
+  ):
+    found = slimming_report.collapsed(constant, ours, scores)
+    assert found.tolist() == expected
 
 
 def test_ranges_are_those_of_the_weaker_budget(recipe, analysis):
@@ -257,7 +264,7 @@ def test_rivals_alone_are_trained_beside_recorded_figures(
   recorded = slimming_report.Recorded(whole.with_suffix(".json"), recipe)
   measured = slimming_training.train(recipe, 0, workdir, _UNTUNED, own=False)
   assert set(measured) == {cell.name for cell in recipe.rivals({})}
-  rivals = slimming_analysis.SeedAnalysis(recipe, measured)
+  rivals = slimming_analysis.SeedAnalysis(recipe, measured, 0)
   figures = {
     0: slimming_report.seed_figures(recipe, recorded.own_figures(0), rivals)
   }
@@ -319,7 +326,7 @@ def test_open_learning_rates_are_tuned_on_examples_that_are_not_reported(
   assert tuning.chosen == {"norms_0.5_linear": best}
   (cell,) = tuned.rivals(tuning.chosen)
   assert cell.learning_rate == best
-  trainer = slimming_cells.Trainer(
+  trainer = slimming_trainer.Trainer(
     tuned.recipe, 7, tmp_path / "tuning", tuned.rays(), tuning=True
   )
   np.testing.assert_array_equal(trainer.test.inputs, trainer.calibration.inputs)
@@ -340,5 +347,5 @@ def test_losses_cut_are_shares_of_the_error(recipe):
     "a": {"test": np.full(shape, 0.5)},
     "b": {"test": np.full(shape, 0.6)},
   }
-  found = slimming_analysis.SeedAnalysis(recipe, measured)
+  found = slimming_analysis.SeedAnalysis(recipe, measured, 0)
   assert found.loss_cut("a", "b", 0) == pytest.approx(0.2)
