@@ -14,7 +14,7 @@ the first command trains a dilated ResNet with atrous decoders, in little.
 
 import dataclasses
 
-from jaxttc.studies import slimming_study
+from jaxttc.studies import slimming_cells, slimming_study
 from jaxttc.training import loop, multitask_recipes, slimmable
 
 
@@ -63,11 +63,16 @@ def get_config(
   return slimming_study.StudyRecipe(
     recipe=recipe,
     hypernetworks=(
-      ("norms", 0.5, 1e-2, "linear"),
-      ("ray", 0.5, 1e-3, "linear"),
-      ("ray", 0.5, 3e-3, "linear"),
+      ("norms", 0.5, None, "linear"),
+      ("ray", 0.5, None, "linear"),
     ),
     branching=(0.5,),
+    # The texture task stays on a plateau for hundreds of steps, and for longer
+    # where random preferences weigh it with next to nothing in most of them.
+    rivals_training=slimming_cells.RivalTraining(
+      draws=4, share=0.1, start=1.0, variation=0.03
+    ),
+    rates=(1e-2, 3e-3),
     ablations=False,
     separate=False,
     ray_step=1 / 4,

@@ -51,24 +51,31 @@ class RivalTraining:
     draws: preferences a step (and compute shares, of branching networks), each
       with the whole batch.
     share: learning rate of what generates, see `preference_models.optimizer`.
-    alike: share of the steps, at the start, in which the target is trained
-      alone, as an ordinary network to which all tasks matter alike. What
-      generates starts from its parameters: for tasks that take long to be
-      learned at all. Each part has a schedule of the learning rate, the first
-      at the recipe's.
+    start: steps in which the target is trained alone first, as an ordinary
+      network to which all tasks matter alike, as a share of the recipe's and
+      at its learning rate. What follows the preference starts from those
+      parameters, and takes so many steps less that passes over batches are as
+      many as without: for tasks that take long to be learned at all.
     variation: how far preferences are apart at the start, as a share of what
       they change (`hypernetworks`); the hypernetworks' own choice if None.
   """
 
   draws: int = 1
   share: float = 1.0
-  alike: float = 0.0
+  start: float = 0.0
   variation: float | None = None
 
   def __post_init__(self) -> None:
-    """Refuses shares that cannot be."""
-    if not 0 <= self.alike < 1:
-      raise ValueError(f"alike must be in [0, 1), got {self.alike}")
+    """Refuses a start that leaves no passes."""
+    if not 0 <= self.start < self.draws:
+      raise ValueError(
+        f"start must be in [0, draws={self.draws}), got {self.start}"
+      )
+
+  def steps(self, whole: int) -> tuple[int, int]:
+    """Of the target alone, and with preferences, of a recipe's steps."""
+    first = round(self.start * whole)
+    return first, whole - round(first / self.draws)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,10 +105,10 @@ class Hypernetwork:
       raise ValueError(
         f"hypernetwork {self.kind!r} is not one of {', '.join(_KINDS)}"
       )
-    if self.kind == "chunked" and self.training.alike:
+    if self.kind == "chunked" and self.training.start:
       raise ValueError(
         "a chunked hypernetwork holds no parameters of its target, so it "
-        "cannot start from trained ones: training.alike must be 0"
+        "cannot start from trained ones: training.start must be 0"
       )
 
 

@@ -244,13 +244,13 @@ class Trainer:
   ) -> tuple[Any, Any]:
     """Trains a rival; the model, and its parameters."""
     how, train = cell.training, self.recipe.train
-    initial, first = rival.initial, round(cell.training.alike * train.steps)
+    initial, (first, then) = rival.initial, how.steps(train.steps)
     if first:
       start = rival.spread(self._target(rival, cell, first))
       initial = lambda key: start  # noqa: E731
     train = dataclasses.replace(
       train,
-      steps=train.steps - first,
+      steps=then,
       learning_rate=cell.learning_rate,
       seed=train.seed + (first > 0) * _APART,
     )

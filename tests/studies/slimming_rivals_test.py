@@ -10,7 +10,7 @@ from jaxttc.models import branching
 from jaxttc.studies import slimming_cells, slimming_rivals
 from jaxttc.training import loop, multitask_recipes
 
-_START = slimming_cells.RivalTraining(alike=0.5, variation=0.0)
+_START = slimming_cells.RivalTraining(start=0.5, variation=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +76,11 @@ def test_starts_that_cannot_be_are_refused():
     slimming_cells.Hypernetwork("it", "chunked", 1.0, 1e-2, training=_START)
   with pytest.raises(ValueError, match="is not one of ray, chunked, norms"):
     slimming_cells.Hypernetwork("it", "rays", 1.0, 1e-2)
+  with pytest.raises(ValueError, match=r"in \[0, draws=2\), got 2"):
+    slimming_cells.RivalTraining(draws=2, start=2.0)
+
+
+def test_a_start_takes_its_passes_from_the_rest():
+  how = slimming_cells.RivalTraining(draws=4, start=1.0)
+  first, then = how.steps(1500)
+  assert first + how.draws * then == how.draws * 1500

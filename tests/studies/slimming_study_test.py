@@ -303,7 +303,7 @@ def test_open_learning_rates_are_tuned_on_examples_that_are_not_reported(
     recipe,
     hypernetworks=(("norms", 0.5, None, "linear"),),
     branching=(),
-    rivals_training=slimming_cells.RivalTraining(share=0.5, alike=0.25),
+    rivals_training=slimming_cells.RivalTraining(share=0.5, start=0.25),
     rates=(1e-3, 2e-2),
     tuning_seed=7,
   )
