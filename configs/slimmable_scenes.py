@@ -63,8 +63,8 @@ def get_config(
   return slimming_study.StudyRecipe(
     recipe=recipe,
     hypernetworks=(
-      ("norms", 0.5, None, "linear"),
-      ("ray", 0.5, None, "linear"),
+      ("norms", 0.5, 1e-2, "linear"),
+      ("ray", 0.5, 1e-2, "linear"),
     ),
     branching=(0.5,),
     # The texture task stays on a plateau for hundreds of steps, and for longer
@@ -72,7 +72,6 @@ def get_config(
     rivals_training=slimming_cells.RivalTraining(
       draws=4, share=0.1, start=1.0, variation=0.03
     ),
-    rates=(1e-2, 3e-3),
     ablations=False,
     separate=False,
     ray_step=1 / 4,
