@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Problems put to a model that thinks, each thought within its budget.
 
-As `solving`, with a way to think (`thinking_text`) in place of a search: one
+As `search_solving`, with a way to think (`thinking_text`) in place of a search: one
 JSON line a problem, resumable, and a file of another recipe is refused. A
 problem's tokens depend on its name and the seed, not on its batch; where
 budgets are adaptive, its budget depends on what the others look like.
