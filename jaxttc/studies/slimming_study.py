@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a study of slimmable networks against published alternatives trains.
 
-All models of a study see the same data and take as many passes over batches at
-most, and a baseline with a choice of its own (a hypernetwork's width, kind and
-learning rate) enters with the one that turns out best. A learning rate that a
-study leaves open is tuned first: a full training at each of the study's
-`rates`, from a seed of its own, judged on the calibration examples. Our network
-is not tuned this way.
+All models of a study see the same data. Ours sees several widths a step, its
+rivals as many preferences, in no more passes over batches. A baseline with a
+choice of its own (a hypernetwork's width, kind and learning rate) enters with
+the one that turns out best. A learning rate that a study
+leaves open is tuned first: a full training at each of the study's `rates`, from
+a seed of its own, judged on the calibration examples. Our network is not tuned
+this way.
 """
 
 from collections.abc import Mapping
