@@ -96,8 +96,8 @@ def solve(
     batch: problems searched at once.
 
   Returns:
-    The rows of `search_solving.solve_to_file`, in the order of the problems, and in
-    each of them
+    The rows of `search_solving.solve_to_file`, in the order of the problems,
+    and in each of them
       arm: decoder and cap; None if the problem was not tried.
       predicted: success and tokens that the policy expected; the success is
         None of a plain policy, which forecasts nothing.

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From answers of several models to the same problems, to a router's file.
 
-Each file of answers (`search_solving.solve_to_file`) says in its first line which
-problems it is of, which model wrote it, and by which weights; so a router that
-is fitted to some files knows all that it needs to be used, and to refuse what
-it was not fitted for.
+Each file of answers (`search_solving.solve_to_file`) says in its first line
+which problems it is of, which model wrote it, and by which weights; so a router
+that is fitted to some files knows all that it needs to be used, and to refuse
+what it was not fitted for.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Problems put to a model that thinks, each thought within its budget.
 
-As `search_solving`, with a way to think (`thinking_text`) in place of a search: one
-JSON line a problem, resumable, and a file of another recipe is refused. A
+As `search_solving`, with a way to think (`thinking_text`) in place of a search:
+one JSON line a problem, resumable, and a file of another recipe is refused. A
 problem's tokens depend on its name and the seed, not on its batch; where
 budgets are adaptive, its budget depends on what the others look like.
 """
