@@ -90,6 +90,7 @@ def _scarce(
   arm: rollout_recipes.RolloutRecipe,
 ) -> rollout_recipes.RolloutRecipe:
   """Most of one modulus solved, little of two others: uniform runs chose it."""
+  assert isinstance(arm.base, modular_model.ModularModelRecipe)
   return dataclasses.replace(
     arm,
     base=dataclasses.replace(

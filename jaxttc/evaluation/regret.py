@@ -57,6 +57,36 @@ def normalised_regret(
   return np.array(found)
 
 
+def stopped_accuracy(
+  tokens: Float[np.ndarray, "n k"],
+  accuracy: Float[np.ndarray, "n k"],
+  budgets: Float[np.ndarray, " b"],
+) -> Float[np.ndarray, " b"]:
+  """Mean accuracy of traces, each stopped as late as a budget allows.
+
+  A trace that has no stop inside the budget is wrong.
+
+  Args:
+    tokens: of N traces at each of their stops, forced answer included; NaN
+      where a trace has no more stops.
+    accuracy: at each stop, in [0, 1].
+    budgets: tokens.
+
+  Raises:
+    ValueError: if an accuracy is outside [0, 1].
+  """
+  there = ~np.isnan(tokens)
+  if not ((accuracy[there] >= 0) & (accuracy[there] <= 1)).all():
+    raise ValueError("accuracy is outside [0, 1]")
+  found = []
+  for budget in budgets:
+    inside = np.where(there, tokens, np.inf) <= budget
+    last = np.where(inside, tokens, -np.inf).argmax(axis=1)
+    reached = np.take_along_axis(accuracy, last[:, None], axis=1)[:, 0]
+    found.append(np.where(inside.any(axis=1), reached, 0.0).mean())
+  return np.array(found)
+
+
 def cumulative_regret(accuracy: Curve, oracle: Curve) -> float:
   """Sum over episodes of what an oracle would have had more.
 

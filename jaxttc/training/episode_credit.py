@@ -17,7 +17,7 @@ Reference:
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 CREDITS = ("episode", "telescoped")
 
@@ -82,6 +82,35 @@ def advantages(
   centred = bonuses - bonuses.mean(1, keepdims=True)
   extra = scaled(centred, (1, 2), others * bonuses.shape[2])
   return base[..., None] + alpha * extra
+
+
+def ragged_advantages(
+  bonuses: Float[Array, "b k"],
+  there: Bool[Array, "b k"],
+  task: Int[Array, " b"],
+  tasks: int,
+) -> Float[Array, "b k"]:
+  """Advantages of episodes by their bonus alone, in groups of any size.
+
+  The bonus of episode j is centred by the mean of the group's rollouts that
+  have a j-th episode, and divided by the standard deviation of all the step's
+  centred bonuses. Dividing by a group's own would make a rare gain count more
+  where fewer rollouts have it, and so pull towards trying everything equally.
+
+  Args:
+    bonuses: of K episodes of each rollout.
+    there: which episodes a rollout has; the others get 0.
+    task: its task, in [0, tasks); `tasks` for padding.
+    tasks: groups; static.
+  """
+  there = there & (task < tasks)[:, None]
+  add = lambda x: jax.ops.segment_sum(x, task, num_segments=tasks)  # noqa: E731
+  counts = add(there.astype(jnp.float32))
+  means = add(jnp.where(there, bonuses, 0.0)) / jnp.maximum(counts, 1.0)
+  own = jnp.minimum(task, tasks - 1)
+  centred = jnp.where(there, bonuses - means[own], 0.0)
+  spread = jnp.sqrt((centred**2).sum() / jnp.maximum(there.sum(), 1))
+  return jnp.where(spread > 1e-6, centred / (spread + 1e-6), 0.0)
 
 
 def spread_over_tokens(

@@ -46,7 +46,8 @@ def live(
     config.kl is not None or config.entropy_weight or batch.returns is not None
   ):
     return some
-  return some & (batch.advantages != 0)
+  rows = batch.advantages.shape[0]
+  return some & (batch.advantages != 0).reshape(rows, -1).any(axis=1)
 
 
 def gradients(
@@ -95,9 +96,7 @@ def gradients(
     rows = rollout_reading.responses(batch.rows, columns)
     acting = params if critic is None else params["policy"]
     found = rollout_reading.read(model, acting, batch.rows, rows, sampler)
-    advantages = batch.advantages
-    if critic is None:
-      advantages = advantages[:, None]
+    advantages = batch.advantages.reshape(rows.mask.shape[0], -1)
     corrects = config.sampler_cap is not None
     made = policy_losses.policy_loss(
       config,

@@ -16,7 +16,8 @@ class RolloutBatch(NamedTuple):
 
   Attributes:
     rows: the rollouts; W tokens a row.
-    advantages: f32[B], or f32[B, S] of each token where there is a critic.
+    advantages: f32[B], or f32[B, S] of each token where there is a critic, or
+      progress is paid for.
     old: f32[B, S], log-probabilities of the sampled tokens by the trainer's own
       pass when they were collected; None if the sampler's stand for them.
     reference: f32[B, S], the same under the reference; None without one.
@@ -41,6 +42,7 @@ def empty(
   old: bool,
   reference: bool,
   critic: bool,
+  by_token: bool = False,
 ) -> RolloutBatch:
   """A batch of padding; every field its own buffer, since state is donated.
 
@@ -51,6 +53,7 @@ def empty(
     old: whether there are such log-probabilities.
     reference: likewise.
     critic: whether there is one.
+    by_token: whether advantages are those of tokens without one, too.
   """
   zeros = lambda: jnp.zeros((rows, width), jnp.int32)  # noqa: E731
   said = lambda wanted: jnp.zeros((rows, columns)) if wanted else None  # noqa: E731
@@ -63,7 +66,7 @@ def empty(
       mask=jnp.zeros((rows, width), bool),
       logprobs=jnp.zeros((rows, width)),
     ),
-    jnp.zeros((rows, columns) if critic else rows),
+    jnp.zeros((rows, columns) if critic or by_token else rows),
     said(old),
     said(reference),
     said(critic),

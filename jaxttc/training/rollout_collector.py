@@ -39,6 +39,7 @@ from jaxttc.training import (
   rollout_figures,
   rollout_memory,
   rollout_plans,
+  rollout_progress,
   rollout_rewards,
 )
 
@@ -57,6 +58,7 @@ def collector(
   *,
   loss: policy_losses.PolicyLossConfig = _PLAIN,
   rewards: rollout_rewards.RewardConfig = _RIGHT,
+  progress: rollout_progress.ProgressConfig | None = None,
   reference: Any = None,
   reader: transformer.Transformer | None = None,
   chunk: int = 64,
@@ -74,6 +76,7 @@ def collector(
     seed: of the sampling.
     loss: what is learnt by: it says which log-probabilities a batch needs.
     rewards: what a rollout earns.
+    progress: what its episodes earn beside that; None for nothing.
     reference: parameters of the reference, for a divergence in loss or rewards;
       None if there is none.
     reader: the policy as the trainer computes it; `model` if None.
@@ -118,6 +121,11 @@ def collector(
   credit = rollout_credit.crediting(
     model if reader is None else reader, config, loss, rewards, critic, chunk
   )
+  force = None
+  if progress is not None:
+    force = rollout_progress.forcing(
+      progress, prompts, model, rule, config.sampler
+    )
   several = config.updates > 1
   present = problem_digest.digests(prompts.problems)
 
@@ -130,6 +138,7 @@ def collector(
         old=loss.sampler_cap is not None,
         reference=loss.kl is not None,
         critic=critic is not None,
+        by_token=progress is not None,
       )
 
     zero = jnp.int32(0)
@@ -162,6 +171,8 @@ def collector(
         held, planned.groups, none, none, planned.groups.task, none > 0
       )
       more = {} if critic is None else {"value_explained": none.sum()}
+      if progress is not None:
+        more |= dict.fromkeys(rollout_progress.FIGURES, none.sum())
       return planned.figures | found | more
 
     shapes = jax.eval_shape(seen)
@@ -180,10 +191,25 @@ def collector(
     )
 
   @jax.jit
-  def learn(params, referred, held, ids, place, planned, sampled, parts):
+  def branch_keys(keys):  # tokens of a rollout are drawn with 0 to longest - 1
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, longest)
+
+  @jax.jit
+  def learn(
+    params, referred, held, ids, place, planned, sampled, parts, forced
+  ):
     groups, right = planned.groups, parts["right"]
     own = rollouts.Prompts(table.tokens[place], table.length[place])
     batch, earned, more = credit(params, referred, own, sampled, groups, parts)
+    tokens = sampled.length.sum()
+    if forced is not None:
+      advantages = batch.advantages.reshape(rows, -1)
+      bonus = rollout_progress.token_bonus(
+        progress, forced, groups.task, config.tasks
+      )
+      batch = batch._replace(advantages=advantages + bonus)
+      more |= rollout_progress.figures(forced)
+      tokens = tokens + forced.tokens
     told = ~jnp.isnan(right)
     held = held.replace(
       tracker=tracker.update(
@@ -195,7 +221,7 @@ def collector(
       ),
       draws=held.draws + 1,
       rollouts=held.rollouts + groups.counts.sum(),
-      tokens=held.tokens + sampled.length.sum(),
+      tokens=held.tokens + tokens,
     )
     if strategy.priced:
       held = held.replace(
@@ -253,8 +279,12 @@ def collector(
       acting = params if critic is None else params["policy"]
       sampled = sample(acting, place, planned.groups.task, planned.keys)
       parts = graded(planned.groups, sampled, place)
+      forced = None
+      if force is not None:
+        keys = branch_keys(planned.keys)
+        forced = force(acting, place, sampled, keys)
       batch, held, seen = learn(
-        params, reference, held, ids, place, planned, sampled, parts
+        params, reference, held, ids, place, planned, sampled, parts, forced
       )
       if not several:
         return batch, held, seen

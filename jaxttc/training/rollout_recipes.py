@@ -17,7 +17,7 @@ import optax
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.inference import bundle
 from jaxttc.models import transformer
-from jaxttc.tasks import prompt_sets
+from jaxttc.tasks import hidden_numbers, prompt_sets
 from jaxttc.training import (
   critic_network,
   loop,
@@ -27,9 +27,11 @@ from jaxttc.training import (
   policy_losses,
   prompt_files,
   recipe_parts,
+  recipes,
   rollout_collector,
   rollout_config,
   rollout_evaluation,
+  rollout_progress,
   rollout_rewards,
 )
 
@@ -50,6 +52,7 @@ class RolloutRecipe:
       the answer decides, and guesses are rewarded. Of generated problems only.
     rollouts: how rollouts are drawn, and how many steps they serve.
     rewards: what a rollout earns.
+    progress: what its episodes earn beside that (MRT); None for nothing.
     loss: the policy loss. With "token_mean" a task with many rollouts weighs
       more; there is no other aggregation by groups. The reference of its
       divergence is where training starts.
@@ -67,8 +70,14 @@ class RolloutRecipe:
   """
 
   start: str | None = None
-  base: modular_model.ModularModelRecipe | None = None
-  task: prompt_sets.ModularTask | prompt_files.PromptFile
+  base: (
+    modular_model.ModularModelRecipe | recipes.LanguageModelRecipe | None
+  ) = None
+  task: (
+    prompt_sets.ModularTask
+    | hidden_numbers.HiddenTask
+    | prompt_files.PromptFile
+  )
   problems: int = 256
   held_out: int = 128
   samples: int = 4
@@ -77,6 +86,7 @@ class RolloutRecipe:
   rewards: rollout_rewards.RewardConfig = dataclasses.field(
     default_factory=rollout_rewards.RewardConfig
   )
+  progress: rollout_progress.ProgressConfig | None = None
   loss: policy_losses.PolicyLossConfig
   critic: critic_network.CriticConfig | None = None
   adapters: low_rank.LowRankConfig | None = None
@@ -88,8 +98,9 @@ class RolloutRecipe:
     for part in (self.task, self.rollouts, self.loss, self.train):
       part.validate()
     self.rewards.validate(self.rollouts.advantage, self.rollouts.max_tokens)
-    if self.adapters is not None:
-      self.adapters.validate()
+    for part in (self.progress, self.adapters):
+      if part is not None:
+        part.validate()
     self._validate_critic()
     if self.start is None and self.base is None:
       raise ValueError("expected start, a policy, or base, how to train one")
@@ -202,6 +213,7 @@ class RolloutRecipe:
       reader=trained,
       loss=self.loss,
       rewards=self.rewards,
+      progress=self.progress,
       reference=policy.params if refers else None,
       chunk=self.train.batch_size,
       critic=self.critic,

@@ -83,3 +83,14 @@ def test_cumulative():
 def test_refused(tokens, accuracy, budgets, said):
   with pytest.raises(ValueError, match=said):
     regret.normalised_regret(*map(np.array, (tokens, accuracy, budgets)))
+
+
+def test_traces_are_stopped_as_late_as_a_budget_allows():
+  tokens = np.array([[3.0, 8.0, 13.0], [4.0, np.nan, np.nan]])
+  accuracy = np.array([[0.2, 0.5, 1.0], [0.6, 0.0, 0.0]])
+  found = regret.stopped_accuracy(
+    tokens, accuracy, np.array([2.0, 3.0, 7.0, 8.0, 99.0])
+  )
+  np.testing.assert_allclose(found, [0.0, 0.1, 0.4, 0.55, 0.8])
+  with pytest.raises(ValueError, match="outside"):
+    regret.stopped_accuracy(tokens, accuracy + 1, np.array([1.0]))
