@@ -134,7 +134,7 @@ class Results:
 
   Attributes:
     command: the command that wrote the file.
-    environment: versions, platform, cores and accelerator of the run.
+    environment: versions, platform, processor and accelerator of the run.
     seeds: the seeds that the figures were taken over.
     data: the tidy data behind each figure, by the figure's name.
     claims: the claims, in the order in which they were written.
@@ -317,7 +317,7 @@ def fill(text: str, claims_by_file: Mapping[str, Sequence[Claim]]) -> str:
 
 
 def environment() -> dict[str, Any]:
-  """Returns versions, platform, cores and accelerator of this process."""
+  """Returns versions, platform, processor and accelerator of this process."""
   import jax  # Not at the top: readers of results need no JAX.
   import jaxlib
 
@@ -328,9 +328,21 @@ def environment() -> dict[str, Any]:
     "jaxlib": jaxlib.__version__,
     "numpy": np.__version__,
     "platform": f"{platform.system()} {platform.machine()}",
+    "processor": _processor(),
     "cores": os.cpu_count(),
     "accelerator": f"{len(devices)} x {devices[0].device_kind}",
   }
+
+
+def _processor() -> str:
+  """The processor's name, where the system tells it; speed depends on it."""
+  try:
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+  except OSError:  # not Linux
+    lines = []
+  names = (line.partition(":") for line in lines)
+  found = (name for key, _, name in names if key.strip() == "model name")
+  return next(found, platform.processor()).strip()
 
 
 def command_line(argv: Sequence[str] | None = None) -> str:

@@ -140,6 +140,7 @@ def test_write_then_read(tmp_path):
   }
   assert found.environment["python"] == sys.version.split()[0]
   assert found.environment["accelerator"] == "8 x cpu"
+  assert found.environment["processor"] == results.environment()["processor"]
   assert os.listdir(path.parent) == ["decoders.json"]
 
 
