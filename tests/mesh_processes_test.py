@@ -34,10 +34,10 @@ _PROGRAM = """
   mesh = mesh_lib.parse("data=2,tensor=2")
   out = f"{folder}/answers-{jax.process_index()}.jsonl"
   recipe = test.recipe(folder)
-  found["rows"] = test.solving.solve_to_file(
+  found["rows"] = test.search_solving.solve_to_file(
     recipe, out, progress=False, mesh=mesh
   )
-  again = test.solving.solve_to_file(recipe, out, progress=False, mesh=mesh)
+  again = test.search_solving.solve_to_file(recipe, out, progress=False, mesh=mesh)
   found["again"] = again == found["rows"]
 
   params = test.train(f"{folder}/run", mesh_lib.parse(""))

@@ -194,7 +194,7 @@ def test_the_law_of_a_sampler_is_what_is_left_after_cutting(cuts):
 def test_its_gradient_is_that_of_the_reward_of_what_it_samples(cuts):
   """By enumeration: sum of p A grad log p over all tokens that are kept."""
   rng = np.random.default_rng(4)
-  logits = jnp.array(rng.normal(size=8), jnp.float32)
+  logits = jnp.array(0.3 * rng.normal(size=8), jnp.float32)  # several stay
   rewards = jnp.array(rng.normal(size=8), jnp.float32)
   sampler = controllers.Sampler(**cuts)
   controller = sampler.controller()
