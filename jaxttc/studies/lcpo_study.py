@@ -18,6 +18,7 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxttc import page, results, simulation
@@ -40,7 +41,7 @@ class LcpoRecipe:
   """
 
   arm: rollout_recipes.RolloutRecipe
-  seeds: tuple[int, ...] = (0,)
+  seeds: tuple[int, ...] = (0, 1, 2)
   questions: int = 40
   sample_seed: int = 1000
 
@@ -116,20 +117,27 @@ def _asked(recipe, policy, params, seed) -> list[dict[str, Any]]:
     for target in targets
   ]
   prompts = length_prompts.prompts(problems, policy)
-  which = np.arange(len(problems))
-  keys = rollouts.row_keys(jax.random.key(recipe.sample_seed), which, which * 0)
+  which = np.arange(len(problems), dtype=np.int32)
+  keys = rollouts.row_keys(
+    jax.random.key(recipe.sample_seed),
+    jnp.asarray(which),
+    jnp.zeros_like(which),
+  )
   sampled = jax.jit(
     lambda params, table: rollouts.sample(
       policy.model,
       params,
       table,
-      which,
+      jnp.asarray(which),
       keys,
       policy.stop_rule,
       drawn.sampler,
       columns=drawn.max_tokens,
     )
-  )(params, rollouts.Prompts(prompts.tokens, prompts.length))
+  )(
+    params,
+    rollouts.Prompts(jnp.asarray(prompts.tokens), jnp.asarray(prompts.length)),
+  )
   finished = np.asarray(sampled.finished)
   right = np.where(
     finished, prompts.grade(which, np.asarray(sampled.tokens)), 0
