@@ -66,6 +66,14 @@ def test_study_trains_and_tells_unseen_targets_apart(tmp_path):
   assert before["embed"]["embedding"].shape[0] == 704
 
 
+def test_slopes_tell_steps_from_lines():
+  targets = np.arange(10, 30)
+  assert lcpo_study.slope_within_tens(targets, 2 * targets) == pytest.approx(2)
+  steps = targets // 10 * 10
+  assert lcpo_study.slope_within_tens(targets, steps) == 0
+  assert lcpo_study.slope(targets, steps) > 0.7
+
+
 def test_prompts_name_their_targets_and_never_unseen_ones():
   policy = bundle.load("thinking_lm")
   task = length_prompts.TargetedSums(targets=(9, 12), unseen=(10,))
