@@ -41,7 +41,7 @@ class LcpoRecipe:
   """
 
   arm: rollout_recipes.RolloutRecipe
-  seeds: tuple[int, ...] = (0, 1)
+  seeds: tuple[int, ...] = (0,)
   questions: int = 40
   sample_seed: int = 1000
 
