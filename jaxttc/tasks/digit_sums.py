@@ -25,6 +25,7 @@ the vocabulary of `tokenizer.WordTokenizer`.
 """
 
 from collections.abc import Sequence
+import dataclasses
 import random
 
 from jaxttc.tasks import problems as problems_lib
@@ -38,6 +39,9 @@ CONCISE_SHARE = 0.2
 MOST_CHECKS = 3
 CONCISE_TOKENS = 3
 VERBOSE_TOKENS = tuple(5 + 2 * checks for checks in range(MOST_CHECKS + 1))
+
+MOST_TARGET = 99
+"""Most tokens that a prompt can name."""
 
 _META = ("digits",)
 
@@ -78,6 +82,43 @@ def problem(digits: Sequence[int]) -> problems_lib.Problem:
     steps=len(digits),
     meta={"digits": tuple(digits)},
   )
+
+
+def asked(problem: problems_lib.Problem, target: int) -> problems_lib.Problem:
+  """The problem with a line that names a length: "Use 20 + 4 tokens."
+
+  Every number below 100 is one token, of which a model that never met it knows
+  nothing; tens and ones are few, and make numbers that it never met as well.
+
+  Args:
+    problem: Of this family.
+    target: Tokens of the whole response, N, 1 to `MOST_TARGET`.
+
+  Returns:
+    The problem; `meta` holds `target`, too.
+
+  Raises:
+    ValueError: If the target is out of range.
+  """
+  if not 1 <= target <= MOST_TARGET:
+    raise ValueError(
+      f"digit_sums.asked: target {target}, expected 1..{MOST_TARGET}."
+    )
+  tens, ones = target - target % 10, target % 10
+  return dataclasses.replace(
+    problem,
+    text=f"{problem.text}\nUse {tens} + {ones} tokens.",
+    meta={**problem.meta, "target": target},
+  )
+
+
+def check_targets(name: str, targets: tuple[int, int]) -> None:
+  """Raises ValueError, under a field's name, unless 1 <= fewest <= most."""
+  least, most = targets
+  if not 1 <= least <= most <= MOST_TARGET:
+    raise ValueError(
+      f"{name} is {targets}; expected 1 <= fewest <= most <= {MOST_TARGET}"
+    )
 
 
 def running_sums(digits: Sequence[int]) -> list[int]:
@@ -138,6 +179,33 @@ def thinking_lines(
       lines.append(verbose_line(digit, before, after, checks))
     before = after
   return lines
+
+
+def kept_lines(problem: problems_lib.Problem) -> list[str]:
+  """Right lines that come near the length which a problem of `asked` names.
+
+  Each line takes about an equal share of the tokens that are left.
+
+  Raises:
+    ValueError: If the problem names no target, or is of another family.
+  """
+  digits, target = problems_lib.require_meta(problem, *_META, "target")
+  lines, before = [], 0
+  for done, after in enumerate(running_sums(digits)):
+    share = (target - response_tokens(lines)) / (len(digits) - done)
+    if share < (CONCISE_TOKENS + VERBOSE_TOKENS[0]) / 2:
+      lines.append(concise_line(after))
+    else:
+      checks = round((share - VERBOSE_TOKENS[0]) / 2)
+      checks = min(max(checks, 0), MOST_CHECKS)
+      lines.append(verbose_line(digits[done], before, after, checks))
+    before = after
+  return lines
+
+
+def response_tokens(lines: Sequence[str]) -> int:
+  """Tokens of `completion`: words and newlines, the span's end, the answer."""
+  return sum(len(line.split()) + 1 for line in lines) + 4
 
 
 def prompt(

@@ -35,6 +35,8 @@ class PromptSet:
     length: i32[P], tokens of each.
     check_steps: whether a solution is right only if all of its lines are, so
       that a lucky guess earns nothing.
+    target: i32[P], tokens that each prompt asks for; None if they ask for no
+      number.
   """
 
   problems: tuple[problems_lib.Problem, ...]
@@ -42,6 +44,7 @@ class PromptSet:
   tokens: Int[np.ndarray, "p t"]
   length: Int[np.ndarray, " p"]
   check_steps: bool = False
+  target: Int[np.ndarray, " p"] | None = None
 
   def grade(
     self, which: Int[np.ndarray, " b"], tokens: Int[np.ndarray, "b s"]

@@ -109,6 +109,11 @@ def collector(
       f"rollouts.advantage={config.advantage!r} goes with "
       f"{'a critic' if critic is None else 'no critic'}"
     )
+  if rewards.of_length and prompts.target is None:
+    raise ValueError(
+      f"rewards.parts={rewards.parts}: the prompts name no length; expected a "
+      "task whose prompts do"
+    )
   if tasks is None:
     tasks = rollout_plans.batches(len(prompts.problems), config, seed)
   strategy = rollout_strategies.make(config.strategy, config.rules)
@@ -265,6 +270,12 @@ def collector(
       found["answered"] = prompts.answered(which, tokens) * finished
     if "finished" in rewards.parts:
       found["finished"] = finished
+    if rewards.of_length:
+      # Rows of padding earn what their place in `learn` makes of them: nothing.
+      aims = np.append(prompts.target, 1).astype(np.int32)[which]
+      found |= rollout_rewards.length_parts(
+        rewards, found["right"], np.asarray(sampled.length), aims
+      )
     return {name: x.astype(np.float32) for name, x in found.items()}
 
   def collect(params: Any, held: Collected, given: Any, step: int):

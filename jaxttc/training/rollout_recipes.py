@@ -17,7 +17,7 @@ import optax
 from jaxttc.cost import ledger as ledger_lib
 from jaxttc.inference import bundle
 from jaxttc.models import transformer
-from jaxttc.tasks import hidden_numbers, prompt_sets
+from jaxttc.tasks import hidden_numbers, length_prompts, prompt_sets
 from jaxttc.training import (
   critic_network,
   loop,
@@ -33,6 +33,7 @@ from jaxttc.training import (
   rollout_evaluation,
   rollout_progress,
   rollout_rewards,
+  thinking,
 )
 
 
@@ -71,11 +72,15 @@ class RolloutRecipe:
 
   start: str | None = None
   base: (
-    modular_model.ModularModelRecipe | recipes.LanguageModelRecipe | None
+    modular_model.ModularModelRecipe
+    | recipes.LanguageModelRecipe
+    | thinking.ThinkingModelRecipe
+    | None
   ) = None
   task: (
     prompt_sets.ModularTask
     | hidden_numbers.HiddenTask
+    | length_prompts.TargetedSums
     | prompt_files.PromptFile
   )
   problems: int = 256
@@ -101,6 +106,12 @@ class RolloutRecipe:
     for part in (self.progress, self.adapters):
       if part is not None:
         part.validate()
+    targeted = isinstance(self.task, length_prompts.TargetedSums)
+    if self.rewards.of_length and not targeted:
+      raise ValueError(
+        f"rewards.parts={self.rewards.parts}: the prompts of task name no "
+        "length; expected length_prompts.TargetedSums"
+      )
     self._validate_critic()
     if self.start is None and self.base is None:
       raise ValueError("expected start, a policy, or base, how to train one")

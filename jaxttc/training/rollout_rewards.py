@@ -16,10 +16,16 @@ import dataclasses
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+import numpy as np
 
-from jaxttc.training import group_advantages, policy_losses
+from jaxttc.training import group_advantages, length_rewards, policy_losses
 
-PARTS = ("right", "answered", "finished")
+LENGTHS = {
+  "lcpo_exact": length_rewards.lcpo_exact,
+  "lcpo_max": length_rewards.lcpo_max,
+}
+"""Rewards of right answers whose length the prompt named."""
+PARTS = ("right", "answered", "finished", *LENGTHS)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -29,7 +35,9 @@ class RewardConfig:
   Attributes:
     parts: some of `PARTS`: "right", it ended by itself and the grader finds it
       right; "answered", it ended and an answer can be read off it, right or
-      wrong; "finished", it ended. Each is 0 or 1.
+      wrong; "finished", it ended. Each is 0 or 1. And for prompts that name a
+      length "lcpo_exact" and "lcpo_max", as `length_rewards` has them: right
+      and near it, in place of "right".
     weights: of each part.
     each: whether each reward is normalised inside its groups before they are
       added (GDPO), or their sum is.
@@ -41,6 +49,8 @@ class RewardConfig:
     kl_weight: of log p(rollout) - log p_ref(rollout), in nats, taken off: the
       estimator k1, whose gradient is right in a reward. The reference is where
       training started.
+    alpha: of "lcpo_exact" and "lcpo_max", what a token is worth; None for the
+      paper's, which is meant for lengths of thousands.
   """
 
   parts: tuple[str, ...] = ("right",)
@@ -48,6 +58,7 @@ class RewardConfig:
   each: bool = False
   overlong: int = 0
   kl_weight: float = 0.0
+  alpha: float | None = None
 
   def validate(self, advantage: str, longest: int) -> None:
     """Raises ValueError, naming the field, for what cannot be or is ignored.
@@ -81,12 +92,55 @@ class RewardConfig:
       raise ValueError(
         f"rewards.kl_weight must not be negative, got {self.kl_weight}"
       )
+    if self.alpha is not None:
+      if not self.of_length:
+        raise ValueError(
+          f"rewards.alpha={self.alpha} would be ignored by parts {self.parts}; "
+          f"expected one of {', '.join(LENGTHS)} among them"
+        )
+      if not 0 <= self.alpha < float("inf"):
+        raise ValueError(
+          f"rewards.alpha must be finite and not negative, got {self.alpha}"
+        )
+
+  @property
+  def of_length(self) -> tuple[str, ...]:
+    """The parts that need prompts which name a length."""
+    return tuple(name for name in self.parts if name in LENGTHS)
 
   @property
   def shapes(self) -> bool:
     """Whether a rollout earns anything but 1 for being right."""
     plain = self.parts == ("right",) and tuple(self.weights) == (1.0,)
     return not plain or bool(self.overlong) or bool(self.kl_weight)
+
+
+def length_parts(
+  config: RewardConfig,
+  right: Float[np.ndarray, " b"],
+  lengths: Int[np.ndarray, " b"],
+  targets: Int[np.ndarray, " b"],
+) -> dict[str, Float[np.ndarray, " b"]]:
+  """`RewardConfig.of_length`, of each rollout.
+
+  Args:
+    config: what is earned.
+    right: 1 if a rollout ended and is right; NaN where it could not be told.
+    lengths: tokens of each rollout, n.
+    targets: tokens that its prompt named, N.
+
+  Returns:
+    By name; NaN where it could not be told.
+  """
+  alpha = length_rewards.ALPHA if config.alpha is None else config.alpha
+  return {
+    name: np.where(
+      np.isnan(right),
+      np.nan,
+      np.asarray(LENGTHS[name](right == 1, lengths, targets, alpha=alpha)),
+    )
+    for name in config.of_length
+  }
 
 
 def earned(

@@ -10,6 +10,10 @@ import dataclasses
 import random
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
+from jaxttc.inference import bundle as bundle_lib
 from jaxttc.models import config as config_lib
 from jaxttc.tasks import digit_sums
 from jaxttc.tasks import problems as problems_lib
@@ -29,6 +33,10 @@ class DigitSumMix:
     concise_share: of lines where no style is asked for.
     asked: share of prompts that ask for a style, terse or verbose.
     at_once: share of prompts whose thinking span is empty.
+    targets: tokens that prompts of free style name, one of these each
+      (`digit_sums.asked`); () for prompts that name none.
+    kept: share of those whose text is near the target; what the others write
+      has nothing to do with it.
   """
 
   least_digits: int = 2
@@ -36,6 +44,8 @@ class DigitSumMix:
   concise_share: float = digit_sums.CONCISE_SHARE
   asked: float = 0.3
   at_once: float = 0.05
+  targets: tuple[int, ...] = ()
+  kept: float = 0.0
 
   def validate(self) -> None:
     """Raises ValueError, naming the field, for what cannot be drawn from."""
@@ -44,12 +54,20 @@ class DigitSumMix:
         f"mix: least_digits {self.least_digits} and most_digits "
         f"{self.most_digits}; expected 2 <= least_digits <= most_digits"
       )
-    for name in ("concise_share", "asked", "at_once"):
+    for name in ("concise_share", "asked", "at_once", "kept"):
       if not 0 <= getattr(self, name) <= 1:
         raise ValueError(f"mix.{name} is {getattr(self, name)}, expected 0..1")
     if self.asked + self.at_once > 1:
       raise ValueError(
         f"mix: asked {self.asked} and at_once {self.at_once} exceed 1"
+      )
+    if self.targets:
+      digit_sums.check_targets(
+        "mix.targets", (min(self.targets), max(self.targets))
+      )
+    elif self.kept:
+      raise ValueError(
+        f"mix.kept={self.kept} would be ignored: mix.targets is empty"
       )
 
   def example(self, index: int, seed: int) -> tuple[str, str]:
@@ -63,7 +81,12 @@ class DigitSumMix:
     style, share = "free", self.concise_share
     if way < self.at_once + self.asked:
       style, share = rng.choice(sorted(_ASKED.items()))
-    lines = digit_sums.thinking_lines(drawn, rng, share)
+    elif self.targets:
+      drawn = digit_sums.asked(drawn, rng.choice(self.targets))
+    if "target" in drawn.meta and rng.random() < self.kept:
+      lines = digit_sums.kept_lines(drawn)
+    else:
+      lines = digit_sums.thinking_lines(drawn, rng, share)
     return digit_sums.prompt(drawn, style), digit_sums.completion(drawn, lines)
 
   def problem(self, rng: random.Random) -> problems_lib.Problem:
@@ -119,11 +142,14 @@ class ThinkingModelRecipe(recipe_parts.WordModelRun):
     model: the transformer's sizes.
     mix: what it reads.
     train: length, rate and bookkeeping of the run.
+    start: a model of these sizes to go on from, a file or the name of one that
+      ships; None for random parameters.
   """
 
   model: config_lib.TransformerConfig
   mix: DigitSumMix
   train: loop.TrainConfig
+  start: str | None = None
 
   kind = "thinking_model"
 
@@ -131,6 +157,21 @@ class ThinkingModelRecipe(recipe_parts.WordModelRun):
     """Raises ValueError for what cannot be."""
     super().validate()
     self.mix.validate()
+
+  def initial(self) -> Callable[[jax.Array], dict[str, Any]]:
+    """Key -> the parameters that training starts from.
+
+    Raises:
+      ValueError: if `start` cannot be read, or has other sizes.
+    """
+    if self.start is None:
+      return super().initial()
+    found = bundle_lib.load(self.start)
+    if found.config != self.model:
+      raise ValueError(
+        f"start={self.start!r} has other sizes than model: {found.config}"
+      )
+    return lambda _: jax.tree.map(jnp.array, found.params)
 
   def batches(
     self, tokenizer: tokenizer_lib.WordTokenizer
