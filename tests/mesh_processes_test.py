@@ -37,7 +37,9 @@ _PROGRAM = """
   found["rows"] = test.search_solving.solve_to_file(
     recipe, out, progress=False, mesh=mesh
   )
-  again = test.search_solving.solve_to_file(recipe, out, progress=False, mesh=mesh)
+  again = test.search_solving.solve_to_file(
+    recipe, out, progress=False, mesh=mesh
+  )
   found["again"] = again == found["rows"]
 
   params = test.train(f"{folder}/run", mesh_lib.parse(""))
